@@ -1,0 +1,29 @@
+"""One exception for everything that a user can put right, and the one place where command lines print it."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """A mistake in options, files or data, told in one line: what, where, the expected range, the way out."""
+
+
+def run_cli(main: Callable[[], int | None]) -> None:
+    """Run a command line's `main` and exit with its status.
+
+    A `UserError` or an operating system error that concerns a file (a full disk, a missing folder) becomes one line on
+    stderr and exit status 2; anything else is a defect of ours and keeps its traceback.
+    """
+    try:
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(status or 0)
