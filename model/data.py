@@ -1,0 +1,683 @@
+"""Files to batches: listing and pairing, reading, the released code's preprocessing, sampling, the DataLoader.
+
+Random choices (order, crop, flip) are functions of (seed, epoch, index) alone, so that neither the number of workers
+nor the number of processes changes what the network sees.
+"""
+
+import dataclasses
+import os
+import re
+import shutil
+import signal
+import struct
+import traceback
+import warnings
+import weakref
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import paddle  # imported by Loader only, so that tools that list and read files start fast
+
+PREPROCESS_MODES = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
+                    "scale_shortside_and_crop", "fixed", "none")
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
+MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Preprocessing
+
+
+def unknown_id(label_nc: int) -> int:
+    """The id that marks unlabelled pixels in files: 255, or 65535 for maps with more classes than 8 bits can hold."""
+    return 255 if label_nc <= 255 else 65535
+
+
+def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
+    """(width, height) of a picture of `size` (width, height) after the scaling of `opt.preprocess_mode`, before its crop."""
+    w, h = size
+    mode = opt.preprocess_mode
+    if mode == "resize_and_crop":
+        return opt.load_size, opt.load_size
+    if mode in ("scale_width", "scale_width_and_crop"):
+        return (w, h) if w == opt.load_size else (opt.load_size, int(opt.load_size * h / w))
+    if mode in ("scale_shortside", "scale_shortside_and_crop"):
+        # The released code sets the long side to what fits a short side of load_size and leaves the short side as it
+        # was. Its reference numbers show it, so it is kept (test_shortside_keeps_the_released_quirk).
+        short, long = min(w, h), max(w, h)
+        if short == opt.load_size:
+            return w, h
+        long = int(opt.load_size * long / short)
+        return (short, long) if w == short else (long, short)
+    if mode == "fixed":
+        return opt.crop_size, round(opt.crop_size / opt.aspect_ratio)
+    if mode == "none":
+        return int(round(w / 32) * 32), int(round(h / 32) * 32)
+    if mode == "crop":
+        return w, h
+    raise UserError(f"preprocess_mode {mode!r} is not one of {', '.join(PREPROCESS_MODES)}")
+
+
+def _geometry(picture: Image.Image, opt, crop_pos: tuple[int, int], flip: bool, resample) -> Image.Image:
+    size = scaled_size(picture.size, opt)
+    if min(size) < 1:
+        raise UserError(f"a picture of {picture.width}x{picture.height} becomes {size[0]}x{size[1]} with preprocess_mode "
+                        f"{opt.preprocess_mode}: use larger pictures or preprocess_mode fixed")
+    if size != picture.size:
+        picture = picture.resize(size, resample)
+    if "crop" in opt.preprocess_mode:
+        x, y = crop_pos
+        picture = picture.crop((x, y, x + opt.crop_size, y + opt.crop_size))  # zeros where it leaves the picture
+    if flip:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return picture
+
+
+def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), flip: bool = False):
+    """Scale, crop, flip and normalise one photo and its maps exactly as the released code does.
+
+    Source: the released code's preprocessing; bicubic for photos, nearest neighbour for maps, both Pillow's.
+
+    Args:
+        image: RGB photo (PIL), or None.
+        label: label map (PIL: L, P with indices, 1, I;16, I, or colours that are all grey).
+        instance: instance map (PIL, also RGB-coded ids), or None.
+        opt: `preprocess_mode`, `load_size`, `crop_size`, `aspect_ratio`, `label_nc`, `contain_dontcare_label` are read.
+        crop_pos: (x, y) in pixels of the crop's top left corner in the scaled picture; used by the modes with crop.
+            What lies outside the picture is 0, as in the released code.
+        flip: mirror left and right.
+
+    Returns:
+        (image float32 [3, H, W] in [-1, 1] or None, label int64 [H, W] in which unlabelled is `opt.label_nc`,
+        instance int32 [H, W] or None).
+
+    Raises:
+        UserError: an unknown mode, a label map in colours, or a picture that would vanish.
+    """
+    if image is not None:
+        pixels = np.asarray(_geometry(image.convert("RGB"), opt, crop_pos, flip, Image.Resampling.BICUBIC))
+        image = np.ascontiguousarray(_PIXEL_VALUES[pixels.transpose(2, 0, 1)])
+    label = np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)).astype(np.int64)
+    if opt.contain_dontcare_label:
+        label[label == unknown_id(opt.label_nc)] = opt.label_nc
+    if instance is not None:
+        instance = _geometry(id_map(instance, coded=True), opt, crop_pos, flip, Image.Resampling.NEAREST)
+        instance = np.asarray(instance).astype(np.int32)
+    return image, label, instance
+
+
+# (x / 255 - 0.5) / 0.5 in float32 arithmetic, of which there are only 256 values
+_PIXEL_VALUES = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+
+
+def crop_and_flip(opt, size: tuple[int, int], epoch: int, index: int) -> tuple[tuple[int, int], bool]:
+    """Crop position (x, y) and flip of picture `index` in `epoch`: a function of (opt.seed, epoch, index) alone.
+
+    The released code draws the offsets of scale_shortside_and_crop from another size than the one it crops, so that
+    crops can leave the picture; here they come from the scaled size (test_random_crops_stay_inside).
+    """
+    w, h = scaled_size(size, opt)
+    raw = np.random.Philox(np.random.SeedSequence([opt.seed, epoch, index])).random_raw(3)
+    x, y = (int(r) % (max(0, side - opt.crop_size) + 1) for r, side in zip(raw, (w, h), strict=False))
+    return (x, y), bool(raw[2] >> np.uint64(63)) and not opt.no_flip
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def _open(path) -> Image.Image:
+    """Open and decode one picture file; what stops it becomes a UserError that names the file."""
+    try:
+        picture = Image.open(path)
+        if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 2**63):
+            raise UserError(f"{path}: {picture.width}x{picture.height} pixels are more than the "
+                            f"{Image.MAX_IMAGE_PIXELS} that are read: scale it down first")
+        picture.load()
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: refused, far too many pixels ({error}): scale it down first") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: the file is not there (any more)") from error
+    except _UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as a picture ({reason}): replace or remove the file") from error
+    return picture
+
+
+def read_photo(path) -> Image.Image:
+    """Read a photo as 8-bit RGB: grey, CMYK, palette and alpha are converted, an EXIF orientation is not applied.
+
+    Label maps are stored in the photo file's own orientation, and the released code ignores EXIF too.
+    """
+    picture = _open(path)
+    if picture.mode[0] in "IF":
+        raise UserError(f"{path}: a photo of mode {picture.mode}: save it with 8 bits a channel")
+    return picture.convert("RGB")
+
+
+def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
+    """Integer ids of a label or instance map as a PIL picture of mode L (ids up to 255) or I (larger).
+
+    Args:
+        picture: mode L, P (its indices are the ids), 1, I, I;16, or RGB/RGBA/LA whose channels are equal.
+        coded: read colours as ids R + 256 G + 65536 B, as panoptic instance maps are stored.
+    """
+    if picture.mode == "L" and not _low_bit_scale(picture):
+        return picture
+    ids = np.asarray(picture)
+    if picture.mode == "L":
+        ids = ids // _low_bit_scale(picture)
+    elif picture.mode in ("LA", "RGB", "RGBA"):
+        channels = ids[..., :1] if picture.mode == "LA" else ids[..., :3]
+        if (channels == channels[..., :1]).all():
+            ids = channels[..., 0]
+        elif coded:
+            ids = channels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
+        else:
+            raise UserError(f"colours (mode {picture.mode}) where class ids are expected: write each pixel's id in one "
+                            f"channel, or use dataset_mode custom with --palette FILE")
+    elif picture.mode not in ("P", "1", "I") and not picture.mode.startswith("I;16"):
+        raise UserError(f"a map of mode {picture.mode}: save the ids as 8-bit grey, palette or 16-bit PNG")
+    if ids.dtype == np.uint8 or ids.dtype == bool:
+        return Image.fromarray(ids.astype(np.uint8))
+    return Image.fromarray(ids.astype(np.int32))
+
+
+def _low_bit_scale(picture: Image.Image) -> int:
+    """The factor that Pillow put on the values of a 2- or 4-bit grey PNG (0: none); PNG optimisers write such files."""
+    return picture.info.get("id_scale", 0)
+
+
+def read_ids(path, coded: bool = False) -> Image.Image:
+    """Read a label or instance map as ids (see `id_map`); a JPEG is refused since its compression changes ids."""
+    try:
+        with Image.open(path) as probe:
+            lossy = probe.format == "JPEG"
+            bits = probe.tile[0][3] if probe.format == "PNG" and probe.tile else ""
+    except (Image.DecompressionBombError, *_UNREADABLE):
+        lossy, bits = False, ""  # _open tells why
+    if lossy:
+        raise UserError(f"{path}: a JPEG cannot hold ids, its compression changes them: make the maps as PNG")
+    picture = _open(path)
+    picture.info["id_scale"] = {"L;2": 85, "L;4": 17}.get(bits, 0)
+    try:
+        return id_map(picture, coded)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def check_ids(label: Image.Image, opt, path) -> None:
+    """Raise a UserError if a label map (mode L or I) holds ids that are no channel of the network."""
+    if label.mode == "L":
+        ids = [i for i, count in enumerate(label.histogram()) if count]
+    else:
+        ids = np.unique(np.asarray(label)).tolist()
+    unknown = unknown_id(opt.label_nc)
+    highest = opt.label_nc if opt.contain_dontcare_label else opt.label_nc - 1
+    bad = [i for i in ids if not 0 <= i <= highest and not (opt.contain_dontcare_label and i == unknown)]
+    if not bad:
+        return
+    shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
+    expected = f"0..{opt.label_nc - 1}" + (f" and {unknown} for unlabelled" if opt.contain_dontcare_label else "")
+    if bad == [unknown]:
+        way_out = "pass --contain_dontcare_label True if it means unlabelled"
+    else:
+        way_out = f"correct the map or set --label_nc (at least {max(i for i in bad if i != unknown) + 1})"
+    raise UserError(f"{path}: label id {shown} is outside {expected} (label_nc {opt.label_nc}): {way_out}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Listing and pairing
+
+
+class Item(NamedTuple):
+    """Files that belong together; `image` is None where only label maps are given, `instance` where none are used."""
+
+    name: str
+    label: str
+    image: str | None
+    instance: str | None
+
+
+class Listing(NamedTuple):
+    """Where files were looked for, and what was found: {pairing key: path}."""
+
+    folder: str
+    files: dict[str, str]
+
+
+def _natural(key: str) -> list:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
+
+
+def _list(folder, suffixes, key: Callable[[str], str | None] = lambda name: os.path.splitext(name)[0],
+          recursive: bool = False, prefix: str = "") -> Listing:
+    """Picture files of one folder by pairing key (default: the stem); hidden files are passed over."""
+    found: dict[str, str] = {}
+    walk = os.walk(folder, followlinks=True) if recursive else [next(os.walk(folder), (str(folder), [], []))]
+    for parent, _, names in walk:
+        for name in names:
+            k = key(name)
+            if name.startswith(".") or k is None or os.path.splitext(name)[1].lower() not in suffixes:
+                continue
+            path = os.path.join(parent, name)
+            if prefix + k in found:
+                raise UserError(f"{path} and {found[prefix + k]} have the same name: keep one of them")
+            found[prefix + k] = path
+    return Listing(str(folder), found)
+
+
+def _joined(first: Listing, *others: Listing) -> Listing:
+    files = dict(first.files)
+    for other in others:
+        files.update(other.files)
+    return Listing(first.folder, files)
+
+
+def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
+    """{train,val}_{label,img,inst} folders; with COCO the `_portrait` folders beside them belong to the training set."""
+    listings = {}
+    for kind, folder, suffixes in (("label", "label", MAP_SUFFIXES), ("image", "img", PHOTO_SUFFIXES),
+                                   ("instance", "inst", MAP_SUFFIXES)):
+        path = Path(opt.dataroot, f"{phase}_{folder}")
+        listings[kind] = _list(path, suffixes)
+        if portraits and phase == "train":
+            listings[kind] = _joined(listings[kind], _list(f"{path}_portrait", suffixes, prefix="portrait/"))
+    return listings
+
+
+def _coco_stuff(opt, phase: str) -> dict[str, Listing]:
+    return _flat(opt, phase, portraits=True)
+
+
+def _sample(opt, phase: str) -> dict[str, Listing]:
+    from .sample_data import ensure_sample
+
+    ensure_sample(opt.dataroot)
+    return _flat(opt, phase)
+
+
+def _ade20k(opt, phase: str) -> dict[str, Listing]:
+    root = Path(opt.dataroot)
+    if (root / "ADEChallengeData2016").is_dir():
+        root = root / "ADEChallengeData2016"
+    split = {"train": "training", "val": "validation"}[phase]
+    if not (root / "annotations").is_dir() and (any(root.glob("index_ade20k*")) or any(root.glob("images/ADE"))):
+        raise UserError(f"{root}: this is the full ADE20K release; SPADE uses the scene parsing benchmark, "
+                        "ADEChallengeData2016.zip, with its folders images and annotations")
+    return {"label": _list(root / "annotations" / split, MAP_SUFFIXES),
+            "image": _list(root / "images" / split, PHOTO_SUFFIXES)}
+
+
+def _cityscapes(opt, phase: str) -> dict[str, Listing]:
+    def ending(tail):
+        return lambda name: name[: -len(tail)] if name.endswith(tail) else None
+
+    root = Path(opt.dataroot)
+    maps, photos = root / "gtFine" / phase, root / "leftImg8bit" / phase
+    return {"label": _list(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
+            "image": _list(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
+            "instance": _list(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True)}
+
+
+def _custom(opt, phase: str) -> dict[str, Listing]:
+    """label_dir, image_dir, instance_dir; where such a folder has subfolders `train` and `val`, those."""
+    listings = {}
+    for kind, suffixes in (("label", MAP_SUFFIXES), ("image", PHOTO_SUFFIXES), ("instance", MAP_SUFFIXES)):
+        folder = getattr(opt, f"{kind}_dir")
+        if not folder:
+            if kind == "label":
+                raise UserError("dataset_mode custom needs --label_dir FOLDER with the label maps")
+            continue
+        inner = Path(folder, phase)
+        listings[kind] = _list(inner if inner.is_dir() else folder, suffixes)
+    return listings
+
+
+LAYOUTS: dict[str, Callable] = {"coco_stuff": _coco_stuff, "sample": _sample, "ade20k": _ade20k,
+                                "cityscapes": _cityscapes, "facades": _flat, "custom": _custom}
+
+
+def list_items(opt, phase: str) -> list[Item]:
+    """Pair the files of `opt.dataset_mode` for one phase ("train" or "val"), sorted by name with numbers as numbers.
+
+    Photos are required for training; for "val" their folder may be missing or empty. Instance maps are required
+    unless `opt.no_instance`.
+
+    Raises:
+        UserError: an empty or missing folder, or files without partner, with the first names and the counts.
+    """
+    if phase not in ("train", "val"):
+        raise UserError(f"phase {phase!r} is neither 'train' nor 'val'")
+    if opt.dataset_mode not in LAYOUTS:
+        raise UserError(f"dataset_mode {opt.dataset_mode!r} is not one of {', '.join(LAYOUTS)}")
+    listings = LAYOUTS[opt.dataset_mode](opt, phase)
+    labels = listings["label"]
+    if not labels.files:
+        state = "holds no label maps" if os.path.isdir(labels.folder) else "is not a folder"
+        raise UserError(f"{labels.folder} {state} ({', '.join(MAP_SUFFIXES)}; dataset_mode {opt.dataset_mode}): "
+                        "check --dataroot and --dataset_mode")
+    partners: dict[str, dict[str, str]] = {}
+    for kind, what in (("image", "photo"), ("instance", "instance map")):
+        found = listings.get(kind)
+        if (kind == "instance" and opt.no_instance) or (kind == "image" and phase == "val" and not (found and found.files)):
+            continue
+        if found is None:
+            option = "--image_dir FOLDER" if kind == "image" else "--instance_dir FOLDER or --no_instance True"
+            raise UserError(f"dataset_mode {opt.dataset_mode} has no {what}s here: pass {option}")
+        _check_pairs(labels, found, what)
+        partners[kind] = found.files
+    items = [Item(key.rpartition("/")[2], labels.files[key], partners.get("image", {}).get(key),
+                  partners.get("instance", {}).get(key)) for key in sorted(labels.files, key=_natural)]
+    return items[: opt.max_dataset_size]
+
+
+def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
+    def told(missing, of, partner):
+        names = ", ".join(sorted(missing, key=_natural)[:5]) + (", ..." if len(missing) > 5 else "")
+        return f"{len(missing)} {of} without {partner} ({names})"
+
+    problems = []
+    if lone := labels.files.keys() - others.files.keys():
+        problems.append(told(lone, f"of {len(labels.files)} label maps", what))
+    if lone := others.files.keys() - labels.files.keys():
+        problems.append(told(lone, f"of {len(others.files)} {what}s", "label map"))
+    if problems:
+        hint = "; --no_instance True trains without instance maps" if what == "instance map" and not others.files else ""
+        raise UserError(f"{labels.folder} and {others.folder}: {' and '.join(problems)}: files are paired by name{hint}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Data sets
+
+
+class PhotoMaps:
+    """Photos with label and instance maps of any supported layout, preprocessed for one phase.
+
+    `dataset[index]` or `dataset[epoch, index]` gives a dict: image float32 [3, H, W] in [-1, 1] (absent without photos),
+    label int64 [H, W] with unlabelled as `opt.label_nc`, instance int32 [H, W] (absent with `no_instance`), name str,
+    index int. In phase "train" crop and flip are drawn from (opt.seed, epoch, index). In phase "val" nothing is flipped,
+    crops are central, and the modes that scale and crop scale to crop_size, as the released code's test options do.
+    """
+
+    def __init__(self, opt, phase: str = "train"):
+        self.phase = phase
+        self.items = list_items(opt, phase)
+        if phase == "val" and opt.preprocess_mode.endswith("_and_crop"):
+            opt = dataclasses.replace(opt, load_size=opt.crop_size)
+        self.opt = opt
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def names(self, indices) -> list[str]:
+        """File names without suffix of the given indices, for messages and output files."""
+        return [self.items[int(i)].name for i in indices]
+
+    def __getitem__(self, key) -> dict:
+        epoch, index = key if isinstance(key, tuple) else (1, key)
+        item, opt = self.items[index], self.opt
+        label = read_ids(item.label)
+        check_ids(label, opt, item.label)
+        image = read_photo(item.image) if item.image else None
+        instance = read_ids(item.instance, coded=True) if item.instance else None
+        self._check_sizes(item, image, label, instance)
+        crop_pos, flip = self._choose(label.size, epoch, index)
+        try:
+            image, label, instance = transform(image, label, instance, opt, crop_pos, flip)
+        except UserError as error:
+            raise UserError(f"{item.label}: {error}") from error
+        example = {"image": image, "label": label, "instance": instance, "name": item.name, "index": index}
+        return {k: v for k, v in example.items() if v is not None}
+
+    def _choose(self, size, epoch, index):
+        width, height = scaled_size(size, self.opt)
+        if "crop" in self.opt.preprocess_mode and min(width, height) < self.opt.crop_size:
+            warnings.warn(f"pictures smaller than crop_size {self.opt.crop_size} after scaling are padded with zeros "
+                          f"(black, class 0), as in the released code: choose another preprocess_mode", stacklevel=2)
+        if self.phase == "train":
+            return crop_and_flip(self.opt, size, epoch, index)
+        return (max(0, width - self.opt.crop_size) // 2, max(0, height - self.opt.crop_size) // 2), False
+
+    def _check_sizes(self, item, image, label, instance) -> None:
+        if len({p.size for p in (image, label, instance) if p is not None}) > 1:
+            sizes = ", ".join(f"{what} {path} {p.width}x{p.height}" for what, path, p in
+                              (("photo", item.image, image), ("label", item.label, label),
+                               ("instance", item.instance, instance)) if p is not None)
+            raise UserError(f"sizes (width x height) differ: {sizes}: maps must have the photo's size in pixels")
+
+
+class CocoStuff(PhotoMaps):
+    """COCO-Stuff in `dataroot`/{train,val}_{img,label,inst} and, for training, the `_portrait` folders beside them."""
+
+    def __init__(self, opt, phase: str = "train"):
+        super().__init__(dataclasses.replace(opt, dataset_mode="coco_stuff"), phase)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sampling and batches
+
+
+class BatchSampler:
+    """Index batches of one process, as a function of (seed, epoch): the same examples whatever the number of processes.
+
+    Global batch k of an epoch is permutation[k P B : (k + 1) P B] for P processes with batch size B; the process of rank
+    r takes its r-th slice of B. So P processes with batch B see together what one process with batch P B sees.
+    For training the incomplete last global batch is left out, and iteration goes on with the next epoch without end, so
+    that workers are kept and prefetch across epochs. For validation it is one pass in order in which every index comes
+    exactly once over all ranks; the last batches may be smaller, and ranks may have different numbers of batches.
+
+    Args:
+        size: number of examples.
+        opt: `batchSize`, `seed`, `serial_batches` are read.
+        train: training or validation order.
+        epoch, start: where to begin: `start` batches into `epoch` (counted from 1).
+        rank, world: this process and the number of processes.
+    """
+
+    def __init__(self, size: int, opt, train: bool, epoch: int = 1, start: int = 0, rank: int = 0, world: int = 1):
+        self.size, self.train, self.epoch, self.start = size, train, epoch, start
+        self.batch, self.rank, self.world = opt.batchSize, rank, world
+        self.seed, self.shuffle = opt.seed, train and not opt.serial_batches
+        if train and size < self.batch * world:
+            raise UserError(f"{size} training examples are fewer than one batch of {self.batch * world} "
+                            f"(batchSize {self.batch}, processes {world}): lower --batchSize")
+        if not 0 <= start <= len(self):
+            raise UserError(f"start {start} is outside 0..{len(self)}, the batches of an epoch: "
+                            "the data set or the batch size has changed; begin the next epoch instead")
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch for this process."""
+        whole = self.size // (self.batch * self.world)
+        tail = self.size - whole * self.batch * self.world
+        return whole + int(not self.train and tail > self.rank * self.batch)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The epoch's order of all indices: int64 [size]."""
+        if not self.shuffle:
+            return np.arange(self.size)
+        raw = np.random.Philox(np.random.SeedSequence([self.seed, epoch])).random_raw(self.size)
+        return np.argsort(raw, kind="stable")
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, start = self.epoch, self.start
+        while True:
+            order = self.order(epoch)
+            for k in range(start, len(self)):
+                first = (k * self.world + self.rank) * self.batch
+                yield [(epoch, int(i)) for i in order[first: first + self.batch]]
+            if not self.train:
+                return
+            epoch, start = epoch + 1, 0
+
+
+def collate(examples: list[dict], opt) -> dict[str, np.ndarray]:
+    """Stack examples into a batch and add the pattern tables of the modulation.
+
+    Returns:
+        image float32 [N, 3, H, W] and instance int32 [N, H, W] where the examples have them, label [N, H, W] as uint8
+        if the ids fit, else int32, index int64 [N], and `semantics.pattern_arrays` unless `opt.modulation` is "dense".
+
+    Raises:
+        UserError: the examples' sizes differ.
+    """
+    sizes = Counter(e["label"].shape for e in examples)
+    if len(sizes) > 1:
+        shown = ", ".join(f"{e['name']} {e['label'].shape[1]}x{e['label'].shape[0]}" for e in examples[:4])
+        raise UserError(f"pictures of one batch have different sizes with preprocess_mode {opt.preprocess_mode} ({shown}): "
+                        "use batchSize 1 or a mode that gives one size, such as resize_and_crop or fixed")
+    label = np.stack([e["label"] for e in examples]).astype(np.uint8 if opt.label_nc <= 255 else np.int32)
+    batch = {"label": label, "index": np.array([e["index"] for e in examples], np.int64)}
+    for key in ("image", "instance"):
+        if key in examples[0]:
+            batch[key] = np.stack([e[key] for e in examples])
+    if opt.modulation != "dense":
+        from .semantics import pattern_arrays
+
+        batch.update(pattern_arrays(label, batch.get("instance"), opt))
+    return batch
+
+
+class _BatchReader:
+    """What runs in a DataLoader worker: as a data set it hands keys through, as a collate function it reads the batch.
+
+    An exception must not leave a worker: Paddle raises it in a background thread and the main thread sees only a closed
+    queue. So it travels as bytes in the place of the batch, and `Loader` raises it.
+    """
+
+    def __init__(self, dataset: PhotoMaps):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, key):
+        return key
+
+    def __call__(self, keys) -> dict[str, np.ndarray]:
+        try:
+            return collate([self.dataset[key] for key in keys], self.dataset.opt)
+        except UserError as error:
+            return {"user_error": np.frombuffer(str(error).encode(), np.uint8)}
+        except Exception:
+            return {"defect": np.frombuffer(traceback.format_exc().encode(), np.uint8)}
+
+
+def _quiet_worker(worker_id: int) -> None:
+    """Let a stop signal to the whole process group reach the main process only, which finishes its step first."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _stop(stream) -> None:
+    stream._try_shutdown_all()
+
+
+class Loader:
+    """Batches of one phase, read by worker processes; each `for` loop is one epoch.
+
+    For training the first loop goes from (`epoch`, `start`) to the end of that epoch, and each further loop is the next
+    epoch; a loop left early is taken up where it was left. For validation each loop is one whole pass.
+    `len(loader)` is the number of batches of a whole epoch; `loader.epoch`, `loader.position` say what comes next and are
+    what a checkpoint needs. `close()` (or `with`) stops the workers; it also happens when the loader is collected.
+    """
+
+    def __init__(self, dataset: PhotoMaps, opt, epoch: int = 1, start: int = 0, rank: int = 0, world: int = 1):
+        self.dataset = dataset
+        self.train = dataset.phase == "train"
+        self.epoch, self.position = epoch, start
+        self.workers = opt.nThreads
+        self._batches = lambda: BatchSampler(len(dataset), opt, self.train, self.epoch, self.position, rank, world)
+        self._length = len(self._batches())
+        self._stream = None
+        self._finalizer = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def names(self, batch) -> list[str]:
+        """File names without suffix of a batch."""
+        return self.dataset.names(np.asarray(batch["index"]))
+
+    def __iter__(self) -> Iterator[dict[str, "paddle.Tensor"]]:
+        if not self.train:
+            self.close()
+            self.position = 0
+        if self.position >= self._length:
+            self.epoch, self.position = self.epoch + 1, 0
+        try:
+            while self.position < self._length:
+                batch = self._next()
+                self.position += 1
+                yield batch
+            if self.train:
+                self.epoch, self.position = self.epoch + 1, 0
+        finally:
+            if not self.train:
+                self.close()
+
+    def _next(self) -> dict[str, "paddle.Tensor"]:
+        if self._stream is None:
+            self._start()
+        try:
+            batch = next(self._stream)
+        except BaseException:
+            self.close()
+            raise
+        for kind, error in (("user_error", UserError), ("defect", RuntimeError)):
+            if kind in batch:
+                self.close()
+                raise error(batch[kind].numpy().tobytes().decode())
+        return batch
+
+    def _start(self) -> None:
+        import paddle
+
+        reader = _BatchReader(self.dataset)
+        loader = paddle.io.DataLoader(
+            reader, batch_sampler=self._batches(), collate_fn=reader, num_workers=self.workers, return_list=True,
+            use_shared_memory=self.workers > 0 and _shared_memory_suffices(), worker_init_fn=_quiet_worker,
+            use_buffer_reader=not paddle.device.get_device().startswith("cpu"))
+        state = np.random.get_state()  # the DataLoader draws from it, and a resumed run would draw at another time
+        self._stream = iter(loader)
+        np.random.set_state(state)
+        self._finalizer = weakref.finalize(self, _stop, self._stream)
+
+    def close(self) -> None:
+        """Stop the workers and drop what they prefetched."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._stream = self._finalizer = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def _shared_memory_suffices(needed: int = 512 * 2**20) -> bool:
+    """Whether /dev/shm has room for the batches under way; containers often give it 64 MB, and a full one kills workers."""
+    return os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free >= needed
+
+
+def make_loader(opt, phase: str, *, epoch: int = 1, start: int = 0, rank: int = 0, world: int = 1) -> Loader:
+    """The batches of `phase` ("train" or "val") under `opt`, from `start` batches into `epoch`, for one process of `world`.
+
+    Batches are dicts of Paddle tensors on the current device, as `collate` describes them.
+
+    Raises:
+        UserError: files are missing or unpaired; while iterating, a file that cannot be used, by name.
+    """
+    return Loader(PhotoMaps(opt, phase), opt, epoch, start, rank, world)
