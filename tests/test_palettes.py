@@ -12,8 +12,8 @@ def test_coco_stuff_names_are_official_ids_minus_one(mode):
     names = class_names(mode, 182)
     assert len(names) == len(set(names)) == 183
     facts = {0: "person", 2: "car", 8: "boat", 11: "street sign", 78: "oven", 90: "hair brush", 91: "banner",
-             123: "grass", 127: "house", 134: "mountain", 148: "road", 153: "sand", 154: "sea", 156: "sky-other", 168: "tree",
-             181: "wood", 182: "unlabeled"}  # fmt: skip
+             123: "grass", 127: "house", 134: "mountain", 148: "road", 153: "sand", 154: "sea", 156: "sky-other",
+             168: "tree", 181: "wood", 182: "unlabeled"}  # fmt: skip
     assert {i: names[i] for i in facts} == facts
 
 
