@@ -7,8 +7,8 @@ Layout of `output/model/`:
     best                link to the best one, when the run has a measure
     n_g.pdparams ...    links through `latest`, so that the three always belong together
 
-A checkpoint is written to a `tmp_` folder, each file is flushed to the disk, the folder gets its name, and only then does
-`latest` move. A process killed at any moment leaves the old state or the new one. `prepare` clears what it left behind.
+A checkpoint is written to a `tmp_` folder, each file is flushed to the disk, the folder gets its name, and only then
+does `latest` move. A process killed at any moment leaves the old state or the new one; `prepare` clears its leftovers.
 
 Parameter files are pickles, which can carry code. `read_state` rebuilds plain values and arrays and nothing else.
 """
@@ -316,7 +316,7 @@ class _HashingFile:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors and array scalars become arrays, containers are copied; what `read_state` would refuse is refused here."""
+    """Turn tensors and array scalars into arrays, copy containers, refuse what `read_state` would refuse."""
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
         if array.dtype.kind not in "biufc":
@@ -739,7 +739,7 @@ def load(
 
     Args:
         path: `output`, `output/model`, a checkpoint's folder, `latest`, `best`, or a `.pdparams` file in one of them.
-        opt: The present OPT. Its fields named in `OPT.ARCHITECTURE` must equal those of the checkpoint.
+        opt: The present OPT; it must describe the checkpoint's networks (`OPT.incompatible`).
         nets: The networks wanted (`n_g` ...); all by default.
         with_state: Whether to read the optimisers and the rest of the training state.
         verify: Whether to check every file's SHA-256, not only its size.
@@ -792,12 +792,10 @@ def compare_architecture(opt: Any, saved: Any, where: str | os.PathLike) -> None
     """Refuse a checkpoint of other networks.
 
     Raises:
-        UserError: Naming each field of `OPT.ARCHITECTURE` that differs, with both values.
+        UserError: Naming each field by which the networks differ (`OPT.incompatible`), with both values.
     """
     different = [
-        f"{field} is {getattr(saved, field)!r} there and {getattr(opt, field)!r} now"
-        for field in opt.ARCHITECTURE
-        if getattr(saved, field) != getattr(opt, field)
+        f"{field} is {theirs!r} there and {ours!r} now" for field, (ours, theirs) in opt.incompatible(saved).items()
     ]
     if different:
         raise UserError(
@@ -893,8 +891,11 @@ def set_rng_state(saved: Mapping[str, Any]) -> list[str]:
         problems.append("Paddle's CPU generator (this version of Paddle cannot set it)")
     gpu, present = saved["paddle"]["gpu"], paddle.get_cuda_rng_state()
     if len(gpu) == len(present) and gpu:
-        states = [_generator_state(type(own), numbers) for own, numbers in zip(present, gpu, strict=True)]
-        paddle.set_cuda_rng_state(states)
+        try:
+            states = [_generator_state(type(own), numbers) for own, numbers in zip(present, gpu, strict=True)]
+            paddle.set_cuda_rng_state(states)
+        except (TypeError, ValueError, RuntimeError) as error:
+            problems.append(f"Paddle's GPU generators ({error})")
     elif gpu or present:
         problems.append(f"Paddle's GPU generators ({len(gpu)} saved, {len(present)} present)")
     return problems
@@ -927,18 +928,19 @@ def _set_paddle_cpu(numbers: Mapping[str, Any], blocks: int = 4000) -> bool:
         paddle.set_rng_state([_generator_state(type(own), numbers)], "cpu")
         return np.array_equal(present(), wanted)
 
-    # The engine refills its 312 words at once, so it is enough to look once a block.
+    # The engine refills its 312 words at once, at the first draw of a block, so it is enough to look there.
     seed = paddle.base.core.default_cpu_generator().manual_seed
     draw = paddle.base.core.default_cpu_generator().random
     seed(int(numbers["seed"]))
+    if np.array_equal(present(), wanted):
+        return True
     for _ in range(blocks):
-        words = present()
-        if np.array_equal(words[:-1], wanted[:-1]) and words[-1] <= wanted[-1]:
-            for _ in range(int(wanted[-1] - words[-1])):
-                draw()
-            return True
-        for _ in range(312):
+        draw()
+        found = np.array_equal(present()[:-1], wanted[:-1])
+        for _ in range(int(wanted[-1]) - 1 if found else 311):
             draw()
+        if found:
+            return True
     seed(int(wanted[:-1].sum(dtype=np.uint64) % np.uint64(2**31)))
     return False
 
