@@ -100,7 +100,7 @@ class _Light:
         moods = {
             "noon": ((1.02, 1.01, 0.98), (58, 122, 205), (186, 216, 238), (250, 251, 253), 0.50, 4500, 0.0, 0.5),
             "gold": ((1.14, 0.93, 0.68), (104, 140, 190), (252, 208, 146), (255, 228, 190), 0.45, 3000, 0.2, 2.2),
-            "dusk": ((0.66, 0.56, 0.70), (52, 58, 112), (240, 146, 118), (206, 140, 150), 0.25, 2200, 1.0, 2.6),
+            "dusk": ((0.80, 0.66, 0.76), (52, 58, 112), (240, 146, 118), (206, 140, 150), 0.25, 2200, 1.0, 2.6),
             "grey": ((0.80, 0.83, 0.86), (142, 155, 168), (203, 209, 214), (222, 225, 229), 0.15, 1500, 0.1, 0.4),
         }
         names = list(moods)
@@ -150,16 +150,16 @@ class _Canvas:
         self.label[solid] = _ID[name]
         self.depth = np.where(solid, depth, self.depth).astype(np.float32)
 
-    def cast(self, x: float, z: float, width: float, height: float) -> None:
-        """The shadow on the ground of something that stands there: a band from its foot, away from the sun."""
+    def cast(self, x: float, z: float, width: float, length: float, height: float) -> None:
+        """The shadow on the ground of something that stands around (x, z): a band from its foot, away from the sun."""
         reach = self.light.length * height
         dx, dz = -self.light.side * reach, self.light.inwards * reach
-        angles = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-        ahead = np.cos(angles) * dx + np.sin(angles) * dz > 0
         points = []
-        for a, end in zip(angles, ahead, strict=True):
-            px = x + width / 2 * math.cos(a) + (dx if end else 0)
-            pz = z + width / 4 * math.sin(a) + (dz if end else 0)
+        for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+            across, along = math.cos(angle), math.sin(angle)
+            far = across * dx + along * dz > 0
+            px = x + width / 2 * across + (dx if far else 0)
+            pz = z + length / 2 * along + (dz if far else 0)
             points.append(self.project(px, 0, max(pz, 0.7 * self.nearest)))
         ImageDraw.Draw(self.shadow).polygon(points, fill=255)
 
@@ -267,32 +267,37 @@ def _paint_sky(c: _Canvas) -> None:
     c.surface(0.95 * cover, lit / light.tint, "clouds", 0.0)
 
 
-def _ridge(c: _Canvas, height: float, roughness: float) -> np.ndarray:
-    """A skyline [1, W]: pixels above the horizon, at least a fifth of `height`."""
-    wide = _noise(c.rng, np.zeros((1, 1)), c.u * roughness)
-    peaks = np.abs(_noise(c.rng, np.zeros((1, 1)), c.u * roughness * 0.6))
-    return height * np.clip(0.65 + 0.22 * wide + 0.3 * (1 - peaks), 0.2, 1.5)
+def _profile(c: _Canvas, scale: float) -> np.ndarray:
+    """Smooth noise along the picture's width, [1, W]; `scale` in tile pixels a picture pixel."""
+    row, start = c.rng.integers(0, _TILE), c.rng.uniform(0, _TILE)
+    return np.interp(start + c.u * scale, np.arange(_TILE), _tile()[row], period=_TILE).astype(np.float32)
+
+
+def _ridge(c: _Canvas, height: float, scale: float) -> np.ndarray:
+    """A skyline [1, W]: pixels above the horizon, at least a fifth of `height`, with peaks where folded noise meets."""
+    peaks = 1 - np.abs(_profile(c, scale))
+    return height * np.clip(0.55 + 0.2 * _profile(c, 0.7 * scale) + 0.35 * peaks, 0.2, 1.5)
 
 
 def _paint_mountains(c: _Canvas, height: float) -> None:
-    for distance, part in ((4200.0, 1.0), (2400.0, 0.6))[: c.rng.integers(1, 3)]:
-        top = c.horizon - _ridge(c, part * height, c.rng.uniform(0.6, 1.1))
+    for distance, part in ((2600.0, 1.0), (1600.0, 0.6))[: c.rng.integers(1, 3)]:
+        top = c.horizon - _ridge(c, part * height, c.rng.uniform(0.25, 0.5))
         deep = (c.v - top) / height
-        face = _noise(c.rng, deep * 60, c.u * 1.2) - _noise(c.rng, deep * 60 + 3, c.u * 1.2 + 3 * c.light.side)
-        slope = np.gradient(top, axis=1)
-        light = 0.85 - 0.22 * np.tanh(2.0 * slope * c.light.side) + 0.06 * face
+        i, j = c.rng.integers(0, _TILE, 2)
+
+        def relief(shift: float) -> np.ndarray:
+            rows, columns = 0.7 * (c.v - top) + i, 1.1 * (c.u + shift) + 0.6 * (c.v - top) + j  # noqa: B023
+            return _tile()[rows.astype(np.int64) & (_TILE - 1), columns.astype(np.int64) & (_TILE - 1)]
+
+        light = 0.88 + 0.16 * np.tanh(1.6 * (relief(4.0) - relief(-4.0)) * c.light.side)
         rock = _mix(_rgb(116, 106, 100), _rgb(84, 98, 78), np.clip(deep * 1.6 - 0.3, 0, 1)[..., None])
-        snow = np.clip((0.30 - deep - 0.10 * _noise(c.rng, deep * 40, c.u * 3)) * 8, 0, 1) * (part == 1)
-        c.surface(
-            np.clip(c.v - top + 0.5, 0, 1) * (c.v < c.horizon + 1),
-            _mix(rock, _rgb(240, 243, 250), snow[..., None]) * light[..., None],
-            "mountain",
-            distance,
-        )
+        snow = np.clip((0.26 - deep + 0.10 * relief(0.0)) * 9, 0, 1) * (part == 1)
+        colour = _mix(rock, _rgb(240, 243, 250), snow[..., None]) * light[..., None]
+        c.surface(np.clip(c.v - top + 0.5, 0, 1) * (c.v < c.horizon + 1), colour, "mountain", distance)
 
 
 def _paint_hills(c: _Canvas, height: float) -> None:
-    top = c.horizon - _ridge(c, height, 0.35)
+    top = c.horizon - _ridge(c, height, 0.15)
     light = 0.95 - 0.3 * np.tanh(1.5 * np.gradient(top, axis=1) * c.light.side)
     tufts = 1 + 0.10 * _noise(c.rng, c.v * 5, c.u * 3)
     green = _mix(_rgb(112, 140, 74), _rgb(80, 116, 62), np.clip((c.v - top) / height, 0, 1)[..., None])
@@ -300,7 +305,7 @@ def _paint_hills(c: _Canvas, height: float) -> None:
 
 
 def _paint_woods(c: _Canvas, height: float) -> None:
-    top = c.horizon - height * np.clip(0.8 + 0.3 * _noise(c.rng, np.zeros((1, 1)), c.u * 6), 0.1, 2)
+    top = c.horizon - height * np.clip(0.8 + 0.3 * _profile(c, 5.0), 0.1, 2)
     leaves = 1 + 0.22 * _noise(c.rng, c.v * 9, c.u * 9) - 0.25 * np.clip((c.v - top) / height, 0, 1)
     c.surface(
         np.clip(c.v - top + 0.5, 0, 1) * (c.v < c.horizon + 2), _rgb(70, 102, 50) * leaves[..., None], "tree", 260.0
@@ -323,8 +328,8 @@ def _paint_sea(c: _Canvas) -> None:
     far = np.clip(1 - (c.v - c.horizon) / (0.55 * (c.height - c.horizon)), 0, 1)[..., None]
     water = _mix(_rgb(44, 118, 142), _rgb(36, 84, 128), far)
     water = _mix(water, c.light.horizon / c.light.tint, 0.18 + 0.22 * far**3)
-    waves = _noise(c.rng, np.log(c.z) * 110, c.u * 1.1)
-    crest = np.clip(_noise(c.rng, np.log(c.z) * 140, c.u * 1.6) - 1.6, 0, 1) * np.clip(12 / np.sqrt(c.z), 0, 1)
+    waves = _noise(c.rng, np.log(c.z) * 150, c.u * 0.8)
+    crest = np.clip(_noise(c.rng, np.log(c.z) * 220, c.u * 0.9) - 1.7, 0, 1) * np.clip(12 / np.sqrt(c.z), 0, 1)
     c.surface(c.below, water * (1 + 0.09 * waves)[..., None] + 120 * crest[..., None], "sea", c.z)
 
 
@@ -652,47 +657,48 @@ class _Stage:
         self.draws: list[tuple[float, Callable[[], None]]] = []
         self.taken: list[tuple[float, float, float]] = []
 
-    def add(self, z: float, draw: Callable[..., None], x: float, *args: object, width: float, height: float) -> None:
+    def add(
+        self, draw: Callable[..., None], x: float, z: float, *args: object, size: tuple[float, float, float]
+    ) -> None:
+        """Something whose nearest part stands at z; `size` is its width, length away from the viewer, and height."""
+        width, length, height = size
         self.taken.append((x, z, width / 2))
-        self.canvas.cast(x, z, width, height)
+        self.canvas.cast(x, z + (length / 2 if length > 1.5 else 0), width, length, height)
         self.draws.append((z, lambda: draw(self.canvas, x, z, *args)))
 
+    def fits(self, x: float, z: float, on: tuple[str, ...], room: float) -> bool:
+        """Whether `room` metres around (x, z) show in the picture, are one of the named grounds, and are free."""
+        c = self.canvas
+        for place in (x - room / 2, x, x + room / 2):
+            u, v = c.project(place, 0, z)
+            if v >= c.height or self.ground[int(v), min(max(int(u), 0), c.width - 1)] not in [_ID[name] for name in on]:
+                return False
+        return all(math.hypot(x - px, z - pz) > r + room / 2 for px, pz, r in self.taken)
+
     def spot(self, on: tuple[str, ...], near: float, far: float, room: float) -> tuple[float, float] | None:
-        """A free place (x, z) on one of the named grounds that shows in the picture, or None after twenty tries."""
-        c, ids = self.canvas, [_ID[name] for name in on]
-        near = max(near, c.nearest * 1.04)
+        """A place (x, z) that fits, or None after twenty tries."""
+        c, near = self.canvas, max(near, self.canvas.nearest * 1.04)
         for _ in range(20):
             z = math.exp(c.rng.uniform(math.log(near), math.log(max(far, near + 1))))
             x = (c.rng.uniform(0, c.width) - c.centre) * z / c.focal
-            places = [c.project(x + d, 0, z) for d in (-room / 2, 0, room / 2)]
-            seen = [(int(np.clip(u, 0, c.width - 1)), int(v)) for u, v in places]
-            if any(v >= c.height or self.ground[v, u] not in ids for u, v in seen):
-                continue
-            if all(math.hypot(x - px, z - pz) > r + room / 2 for px, pz, r in self.taken):
+            if self.fits(x, z, on, room):
                 return x, z
         return None
 
     def trees(self, n: int, on: tuple[str, ...], near: float, far: float, conifers: float) -> None:
+        rng = self.canvas.rng
         for _ in range(n):
             if place := self.spot(on, near, far, 3.0):
-                height = self.canvas.rng.uniform(5, 10)
-                self.add(
-                    place[1],
-                    _tree,
-                    place[0],
-                    height,
-                    self.canvas.rng.uniform() < conifers,
-                    width=0.5 * height,
-                    height=0.6 * height,
-                )
+                height = rng.uniform(5, 10)
+                size = (0.5 * height, 0.15 * height, 0.6 * height)
+                self.add(_tree, *place, height, rng.uniform() < conifers, size=size)
 
-    def small(
-        self, n: int, on: tuple[str, ...], near: float, far: float, draw: Callable[..., None], low: float, high: float
-    ) -> None:
+    def small(self, draw: Callable[..., None], n: int, on: tuple[str, ...], far: float, high: float) -> None:
+        """Bushes or rocks of `high` metres at most."""
         for _ in range(n):
-            if place := self.spot(on, near, far, 2 * high):
-                height = self.canvas.rng.uniform(low, high)
-                self.add(place[1], draw, place[0], height, width=1.6 * height, height=0.6 * height)
+            if place := self.spot(on, 4, far, 2 * high):
+                height = high * self.canvas.rng.uniform(0.4, 1)
+                self.add(draw, *place, height, size=(1.7 * height, 0.6 * height, 0.6 * height))
 
     def people(self, groups: int, on: tuple[str, ...], near: float, far: float) -> None:
         """Groups of one to four, shoulder to shoulder, so that some overlap."""
@@ -701,7 +707,8 @@ class _Stage:
             if place := self.spot(on, near, far, 1.2):
                 x, z = place
                 for _ in range(rng.integers(1, 5)):
-                    self.add(z, _person, x, rng.uniform(1.55, 1.9), width=0.5, height=1.7)
+                    height = rng.uniform(1.55, 1.9) if rng.uniform() < 0.8 else rng.uniform(1.0, 1.4)
+                    self.add(_person, x, z, height, size=(0.5, 0.3, height))
                     x, z = x + rng.uniform(0.35, 0.8), max(z + rng.uniform(-0.5, 0.5), 1.02 * self.canvas.nearest)
 
     def herd(self, n: int, near: float, far: float) -> None:
@@ -709,12 +716,13 @@ class _Stage:
         if place := self.spot(("grass",), near, far, 2.0):
             for _ in range(n):
                 x, z = place[0] + rng.uniform(-3, 3), max(place[1] + rng.uniform(-2, 4), 1.1 * self.canvas.nearest)
-                self.add(z, _sheep, x, width=1.3, height=0.9)
+                if self.fits(x, z, ("grass",), 0.4):
+                    self.add(_sheep, x, z, size=(1.3, 0.5, 0.9))
 
     def house(self, x: float, z: float, storeys: int) -> None:
         rng = self.canvas.rng
         width, length = rng.uniform(6, 9), rng.uniform(6, 10)
-        self.add(z, _house, x, width, length, storeys, width=1.2 * width, height=2.8 * storeys)
+        self.add(_house, x, z, width, length, storeys, size=(1.2 * width, length, 2.8 * storeys))
 
     def play(self) -> None:
         self.canvas.finish_ground()
@@ -742,8 +750,8 @@ def _meadow(c: _Canvas) -> None:
         if place := stage.spot(("grass",), 18, 60, 11):
             stage.house(*place, int(rng.integers(1, 3)))
     stage.trees(int(rng.integers(2, 9)), ("grass",), 9, 90, conifers)
-    stage.small(int(rng.integers(0, 5)), ("grass",), 5, 30, _bush, 0.6, 1.3)
-    stage.small(int(rng.integers(0, 3)), ("grass",), 4, 25, _rock, 0.4, 0.9)
+    stage.small(_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
+    stage.small(_rock, int(rng.integers(0, 3)), ("grass",), 25, 0.9)
     if rng.uniform() < 0.6:
         stage.herd(int(rng.integers(2, 7)), 6, 16)
     stage.people(int(rng.integers(0, 3)), ("grass",), 4, 16)
@@ -762,10 +770,10 @@ def _coast(c: _Canvas) -> None:
     stage = _Stage(c)
     for _ in range(rng.integers(0, 4)):
         if place := stage.spot(("sea",), 2.0 * shore, 140, 8):
-            stage.add(place[1], _boat, place[0], width=3, height=0.5)
+            stage.add(_boat, *place, size=(5, 1.2, 0.5))
     stage.people(int(rng.integers(1, 4)), ("sand",), 3, 14)
-    stage.small(int(rng.integers(0, 4)), ("sand", "sea"), 3, 30, _rock, 0.4, 1.1)
-    stage.trees(int(rng.integers(0, 2)), ("sand",), 4, 12, 0.0)
+    stage.small(_rock, int(rng.integers(0, 4)), ("sand", "sea"), 30, 1.1)
+    stage.trees(int(rng.uniform() < 0.25), ("sand",), 6, 14, 0.0)
     stage.play()
 
 
@@ -782,7 +790,7 @@ def _country_road(c: _Canvas) -> None:
         if place := stage.spot(("grass",), 14, 50, 12):
             stage.house(*place, int(rng.integers(1, 3)))
     stage.trees(int(rng.integers(3, 10)), ("grass",), 7, 80, rng.choice((0.0, 0.2, 1.0)))
-    stage.small(int(rng.integers(0, 5)), ("grass",), 4, 30, _bush, 0.6, 1.3)
+    stage.small(_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
     if rng.uniform() < 0.35:
         stage.herd(int(rng.integers(2, 5)), 7, 16)
     stage.people(int(rng.integers(0, 2)), ("grass",), 4, 14)
@@ -815,12 +823,12 @@ def _traffic(stage: _Stage, half: float, bend: float, n: int) -> None:
         lane = float(rng.choice((-1, 1)))
         z = math.exp(rng.uniform(math.log(max(5, 1.1 * c.nearest)), math.log(34)))
         x = bend * z**2 + lane * 0.5 * half
-        if any(math.hypot(x - px, (z - pz) / 2) < 1.6 for px, pz, _ in stage.taken):
+        if any(math.hypot((x - px) / 2, (z - pz) / 3) < 1.3 for px, pz, _ in stage.taken):
             continue
-        if rng.uniform() < 0.2:
-            stage.add(z, _car_side, x, width=4, height=1.0)
+        if rng.uniform() < 0.15:
+            stage.add(_car_side, x, z, size=(4.2, 1.6, 0.9))
         else:
-            stage.add(z, _car_ahead, x, lane < 0, width=2, height=1.0)
+            stage.add(_car_ahead, x, z, lane < 0, size=(1.9, 3.6, 0.9))
 
 
 _SCENES = (_meadow, _coast, _country_road, _street)
