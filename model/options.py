@@ -6,6 +6,7 @@ To change a default for good, edit its line in `OPT`: presets hold only what dif
 Paddle is not imported here, so that `--help` and mistakes answer at once.
 """
 
+import argparse
 import dataclasses
 import difflib
 import math
@@ -13,6 +14,7 @@ import numbers
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,11 +76,11 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     return bool(match[1]), match[2]
 
 
-def _closest(text: str, valid: Iterable[str]) -> str:
+def _closest(text: str, valid: Iterable[str], prefix: str = "") -> str:
     """'; did you mean X?' for the valid word nearest to the text, or nothing."""
     by_lower = {word.lower(): word for word in valid}
     near = difflib.get_close_matches(text.lower().replace("-", "_"), by_lower, 1, 0.6)
-    return f"; did you mean {by_lower[near[0]]}?" if near else ""
+    return f"; did you mean {prefix}{by_lower[near[0]]}?" if near else ""
 
 
 def _opt(default: Any, group: str, text: str, *, low: float | None = None, high: float | None = None,
@@ -92,7 +94,7 @@ def _range_text(meta: Mapping[str, Any]) -> str:
     """The valid values in words, '' when there is nothing to say."""
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
-    parts = [f"{word} {meta[key]:g}" for key, word in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
+    parts = [f"{word} {meta[key]}" for key, word in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
              if meta[key] is not None]
     return " and ".join(parts)
 
@@ -111,31 +113,36 @@ class _Checked:
         """Refuse values that are each valid and contradict each other."""
 
 
+def _kinds(f: dataclasses.Field) -> tuple[type, ...]:
+    return getattr(f.type, "__args__", (f.type,))
+
+
+def _expected(f: dataclasses.Field) -> str:
+    """The values of a field's type in words."""
+    words = {bool: "true or false", int: "a whole number", float: "a finite number",
+             str: "text (in a yaml file, put it in quotes)", type(None): "null"}
+    return " or ".join(words[kind] for kind in _kinds(f))
+
+
 def _typed(f: dataclasses.Field, value: Any) -> Any:
-    """The value as its field's type; NumPy scalars and paths are welcome, text that looks like a number is not."""
-    kinds = getattr(f.type, "__args__", (f.type,))
+    """The value as its field's type; NumPy's numbers and paths are welcome, text that looks like a number is not."""
+    kinds = _kinds(f)
     if value is None and type(None) in kinds:
         return None
-    if bool in kinds:
-        if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-            return bool(value)
-        expected = "true or false"
-    elif int in kinds:
-        if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-            return int(value)
-        expected = "a whole number"
-    elif float in kinds:
-        if isinstance(value, numbers.Real) and not isinstance(value, bool):
-            if math.isfinite(value):
-                return float(value)
-            expected = "a finite number"
-        else:
-            expected = "a number"
-    else:
-        if isinstance(value, (str, os.PathLike)):
-            return os.fspath(value)
-        expected = "text (in a yaml file, put it in quotes)"
-    raise UserError(f"{f.name} {value!r} is not {expected}{' or null' if type(None) in kinds else ''}")
+    if bool in kinds and isinstance(value, bool):
+        return value
+    if int in kinds and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    if str in kinds and isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    raise UserError(f"{f.name} {value!r} is not {_expected(f)}")
 
 
 def _check_range(f: dataclasses.Field, value: Any) -> None:
@@ -150,7 +157,7 @@ def _check_range(f: dataclasses.Field, value: Any) -> None:
     if ((meta["low"] is not None and value < meta["low"]) or (meta["above"] is not None and value <= meta["above"])
             or (meta["high"] is not None and value > meta["high"])
             or (meta["below"] is not None and value >= meta["below"])):
-        raise UserError(f"{f.name} {value:g} is out of range: expected {_range_text(meta)}")
+        raise UserError(f"{f.name} {value} is out of range: expected {_range_text(meta)}")
 
 
 @dataclass(frozen=True)
@@ -174,20 +181,21 @@ class OPT(_Checked):
     label_dir: str = _opt("", "data", "folder of the label maps (dataset_mode custom)")
     image_dir: str = _opt("", "data", "folder of the photos (dataset_mode custom)")
     instance_dir: str = _opt("", "data", "folder of the instance maps (dataset_mode custom; none with no_instance)")
-    preprocess_mode: str = _opt("resize_and_crop", "data", "how photo and maps get to size: resize_and_crop squashes to "
-                                "load_size x load_size, scale_* keep the shape, *crop cut out crop_size x crop_size, "
+    preprocess_mode: str = _opt("resize_and_crop", "data", "how photo and maps get to size: resize_and_crop squashes "
+                                "to load_size x load_size, scale_* keep the shape, *crop cut out squares of crop_size, "
                                 "fixed resizes to crop_size wide and crop_size/aspect_ratio high, none rounds the "
                                 "sides to multiples of 32 (released code)", choices=PREPROCESS_MODES)
-    load_size: int = _opt(286, "data", "size in pixels that photos are scaled to before the crop (released code)", low=1)
-    crop_size: int = _opt(256, "data", "width in pixels of the pictures that the networks see; a multiple of 32, 64 or "
-                          "128 as num_upsampling_layers is normal, more or most (paper, section 4: 256; Cityscapes 512)",
+    load_size: int = _opt(286, "data", "size in pixels that photos are scaled to before the crop (released code)",
                           low=1)
-    aspect_ratio: float = _opt(1.0, "data", "width over height of the generated pictures (released code; Cityscapes 2)",
-                               above=0)
-    label_nc: int = _opt(182, "data", "number of classes in the label maps, ids 0..label_nc-1, without the unknown class",
-                         low=1)
-    contain_dontcare_label: bool = _opt(True, "data", "the maps have unknown pixels (255, or ADE20K's 0), given one more "
-                                        "channel (released code)")
+    crop_size: int = _opt(256, "data", "width in pixels of the pictures that the networks see; a multiple of 32, 64 or "
+                          "128 as num_upsampling_layers is normal, more or most (paper, appendix A: 256; Cityscapes "
+                          "512)", low=1)
+    aspect_ratio: float = _opt(1.0, "data", "width over height of the generated pictures (paper, appendix A: 1; "
+                               "Cityscapes 2)", above=0)
+    label_nc: int = _opt(182, "data", "number of classes in the label maps, ids 0..label_nc-1, without the unknown "
+                         "class (COCO-Stuff)", low=1)
+    contain_dontcare_label: bool = _opt(True, "data", "the maps have an unknown class with a channel of its own: 255, "
+                                        "or ADE20K's 0 (released code)")
     no_instance: bool = _opt(False, "data", "go without instance maps and their edge channel (released code)")
     no_flip: bool = _opt(False, "data", "do not mirror training pictures at random")
     serial_batches: bool = _opt(False, "data", "read the pictures in order, without shuffling")
@@ -195,25 +203,25 @@ class OPT(_Checked):
     nThreads: int = _opt(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
 
     # networks
-    ngf: int = _opt(64, "networks", "channels of the generator's last block, 16 times as many in its first "
-                    "(paper, appendix A)", low=1)
-    ndf: int = _opt(64, "networks", "channels of the first layer of discriminator and encoder (paper, appendix A)", low=1)
+    ngf: int = _opt(64, "networks", "channels of the generator's last block, 16 times as many in its first; of the "
+                    "encoder's first layer (paper, appendix A)", low=1)
+    ndf: int = _opt(64, "networks", "channels of the discriminator's first layer (paper, appendix A)", low=1)
     output_nc: int = _opt(3, "networks", "colour channels of the generated picture (released code)", low=1)
     norm_G: str = _opt("spectralspadesyncbatch3x3", "networks", "generator's norm: [spectral]spade{batch,syncbatch,"
                        "instance}{3x3,5x5}, the size is that of the modulation's convolutions (paper, section 3.1)")
-    norm_D: str = _opt("spectralinstance", "networks", "discriminator's norm: [spectral]{instance,batch,syncbatch,none} "
-                       "(paper, section 4)")
+    norm_D: str = _opt("spectralinstance", "networks", "discriminator's norm: [spectral]{instance,batch,syncbatch,"
+                       "none} (paper, appendix A)")
     norm_E: str = _opt("spectralinstance", "networks", "encoder's norm: [spectral]{instance,batch,syncbatch,none} "
                        "(paper, appendix A)")
     num_upsampling_layers: str = _opt("normal", "networks", "times the generator doubles its size: normal 5, more 6, "
                                       "most 7 (and one more block) (released code)", choices=NUM_UPSAMPLING)
     use_vae: bool = _opt(True, "networks", "learn an encoder that takes a style from a photo (paper, section 3.2)")
     z_dim: int = _opt(256, "networks", "length of the style vector (paper, appendix A)", low=0)
-    num_D: int = _opt(2, "networks", "scales of the discriminator, each half as large (pix2pixHD; released code)", low=1)
+    num_D: int = _opt(2, "networks", "scales of the discriminator, each half as large (released code)", low=1)
     n_layers_D: int = _opt(4, "networks", "strided layers of each discriminator (released code)", low=1)
 
     # losses
-    gan_mode: str = _opt("hinge", "losses", "adversarial loss: hinge (paper, section 4), least squares, the original "
+    gan_mode: str = _opt("hinge", "losses", "adversarial loss: hinge (paper, appendix A), least squares, the original "
                          "cross entropy, or Wasserstein", choices=("hinge", "ls", "original", "w"))
     no_ganFeat_loss: bool = _opt(False, "losses", "leave out the discriminator's feature matching loss")
     no_vgg_loss: bool = _opt(False, "losses", "leave out the perceptual loss; needs no VGG weights then")
@@ -228,16 +236,17 @@ class OPT(_Checked):
                      "(paper, section 4: 1e-4 and 4e-4)", above=0)
     beta1: float = _opt(0.0, "optimisation", "Adam's beta1 (paper, section 4); with no_TTUR on the command line 0.5 "
                         "unless given (released code)", low=0, below=1)
-    beta2: float = _opt(0.9, "optimisation", "Adam's beta2 (released code; the paper's text says 0.999); with no_TTUR on "
-                        "the command line 0.999 unless given (released code)", low=0, below=1)
+    beta2: float = _opt(0.9, "optimisation", "Adam's beta2 (released code; the paper's text says 0.999); with no_TTUR "
+                        "on the command line 0.999 unless given (released code)", low=0, below=1)
     no_TTUR: bool = _opt(False, "optimisation", "same learning rate for G and D, not the two time-scale rule")
     G_lr: float | None = _opt(None, "optimisation", "learning rate of G and E; null = from lr", above=0)
     D_lr: float | None = _opt(None, "optimisation", "learning rate of D; null = from lr", above=0)
     D_steps_per_G: int = _opt(1, "optimisation", "steps of D for each step of G (released code)", low=1)
-    niter: int = _opt(50, "optimisation", "epochs at the full learning rate (released code)", low=0)
+    niter: int = _opt(50, "optimisation", "epochs at the full learning rate (released code; paper, appendix A: 100)",
+                      low=0)
     niter_decay: int = _opt(0, "optimisation", "epochs after them in which it falls linearly to zero (released code)",
                             low=0)
-    init_type: str = _opt("xavier", "optimisation", "how weights start (paper, section 4: Glorot)",
+    init_type: str = _opt("xavier", "optimisation", "how weights start (paper, appendix A: Glorot)",
                           choices=("xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"))
     init_variance: float = _opt(0.02, "optimisation", "gain of the initial weights, the standard deviation for normal "
                                 "(released code)", above=0)
@@ -250,15 +259,15 @@ class OPT(_Checked):
     seed: int = _opt(0, "training", "seed of weights, order, crops, flips and style noise", low=0, high=2**32 - 1)
     device: str = _opt("auto", "training", "auto (a GPU when there is one), cpu, gpu or gpu:N")
     modulation: str = _opt("auto", "training", "how SPADE's gamma and beta are computed: once per distinct label "
-                           "neighbourhood (pattern), at every pixel (dense), or whichever is faster (auto); same numbers",
-                           choices=("auto", "pattern", "dense"))
+                           "neighbourhood (pattern), at every pixel (dense), or whichever is faster (auto); same "
+                           "numbers", choices=("auto", "pattern", "dense"))
     kernels: str = _opt("auto", "training", "convolutions: as blocked matrix products, which are faster on CPUs, or "
                         "Paddle's own (plain); same numbers", choices=("auto", "blocked", "plain"))
     amp: bool = _opt(False, "training", "mixed precision (Paddle's level O1)")
     ema: float = _opt(0.0, "training", "decay of the running average of G's weights; 0 = none", low=0, below=1)
     recompute: bool = _opt(False, "training", "compute activations again in the backward pass: slower, less memory")
-    reuse_fake: bool = _opt(False, "training", "train D on the picture of G's step and not on a fresh one: faster, but not "
-                            "the published mathematics")
+    reuse_fake: bool = _opt(False, "training", "train D on the picture of G's step and not on a fresh one: faster, "
+                            "but not the published mathematics")
     fresh: bool = _opt(False, "training", "start anew although output holds a checkpoint to resume from")
 
     # output
@@ -310,7 +319,8 @@ class OPT(_Checked):
             if not self.label_dir:
                 raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
             if not self.no_instance and not self.instance_dir:
-                raise UserError("dataset_mode custom needs instance_dir, the folder of the instance maps, or no_instance")
+                raise UserError("dataset_mode custom needs instance_dir, the folder of the instance maps, or "
+                                "no_instance")
 
     # Derived values
 
@@ -376,45 +386,45 @@ class OPT(_Checked):
     # Checks for training
 
     def check_geometry(self, size: tuple[int, int] | None = None) -> None:
-        """See that the pictures and the generator's output have the same size, before anything is built.
+        """See that pictures and the generator's output have the same size, before anything is built.
 
         Args:
-            size: (height, width) of real pictures in pixels; default: what the loader makes, where that is known.
+            size: (height, width) of the pictures in pixels; default: `image_size`.
 
         Raises:
-            UserError: the sizes differ (the message names aspect ratios that fit), or the crop is larger than what it
-                is cut from.
+            UserError: they differ; the message names the values that fit.
         """
-        if self.preprocess_mode.endswith("and_crop") and self.load_size < self.crop_size:
-            raise UserError(f"load_size {self.load_size} is smaller than crop_size {self.crop_size}, so that crops would "
-                            f"leave the picture: give load_size >= {self.crop_size} (usual: "
-                            f"{round(self.crop_size * 286 / 256)}) or preprocess_mode fixed")
-        if self.preprocess_mode == "scale_width" and size is None and self.load_size != self.generator_size[1]:
-            raise UserError(f"preprocess_mode scale_width makes pictures {self.load_size} wide (load_size), and the "
-                            f"generator's are {self.generator_size[1]} wide: give load_size {self.generator_size[1]}")
-        size = size or self.loader_size
-        if size is None or tuple(size) == self.generator_size:
+        height, width = size or self.image_size
+        g_height, g_width = self.generator_size
+        if (height, width) == (g_height, g_width):
             return
-        (height, width), (g_height, g_width), step = size, self.generator_size, 2 ** self.num_up
-        begin = (f"preprocess_mode {self.preprocess_mode} makes pictures of {width}x{height} (width x height), and the "
-                 f"generator of {g_width}x{g_height}")
+        step = 2 ** self.num_up
+        begin = f"pictures of {width}x{height} (width x height) and the generator's of {g_width}x{g_height} differ"
         if width != g_width:
-            raise UserError(f"{begin}: give crop_size {width}" if width % step == 0 else
-                            f"{begin}: width and height must be multiples of {step}")
-        if "crop" in self.preprocess_mode:
-            raise UserError(f"{begin}: aspect_ratio must be 1 with square crops; for {self.aspect_ratio:g} take "
-                            "preprocess_mode fixed")
-        start_width = g_width // step
-        rows = sorted(range(1, 2 * start_width + 1), key=lambda n: abs(math.log(n * self.aspect_ratio / start_width)))[:3]
-        fits = ", ".join(f"{float(f'{start_width / n:.6g}')} ({g_width}x{n * step})" for n in sorted(rows, reverse=True))
-        raise UserError(f"{begin}: aspect_ratio {self.aspect_ratio:g} does not fit, values that do are {fits}")
+            raise UserError(f"{begin}: crop_size must be the pictures' width and a multiple of {step}")
+        columns = g_width // step
+        nearest = sorted(range(1, 2 * columns + 1), key=lambda rows: abs(math.log(rows * self.aspect_ratio / columns)))
+        fits = [f"{columns / rows:.6g} ({g_width}x{rows * step})" for rows in sorted(nearest[:3], reverse=True)]
+        raise UserError(f"{begin}: aspect_ratio {self.aspect_ratio:g} does not fit, values that do are "
+                        f"{', '.join(fits)}")
 
     def check_training(self) -> None:
-        """What training needs beyond valid options; `parse_train` has called it.
+        """What training from files needs beyond valid options; `parse_train` has called it.
 
         Raises:
-            UserError: sizes that do not fit (`check_geometry`), no epochs to train, no folder of photos.
+            UserError: sizes that do not fit, crops larger than what they are cut from, no epochs, no folder of photos.
         """
+        width = self.generator_size[1]
+        if "crop" in self.preprocess_mode and self.image_size != self.loader_size:
+            raise UserError(f"preprocess_mode {self.preprocess_mode} cuts squares, and aspect_ratio is "
+                            f"{self.aspect_ratio:g}: give aspect_ratio 1 or preprocess_mode fixed")
+        if self.preprocess_mode.endswith("and_crop") and self.load_size < self.crop_size:
+            raise UserError(f"load_size {self.load_size} is smaller than crop_size {self.crop_size}, so that crops "
+                            f"would leave the picture: give load_size >= {self.crop_size} (usual: "
+                            f"{round(self.crop_size * 286 / 256)}) or preprocess_mode fixed")
+        if self.preprocess_mode == "scale_width" and self.load_size != width:
+            raise UserError(f"preprocess_mode scale_width makes pictures {self.load_size} wide (load_size), and the "
+                            f"generator's are {width} wide: give load_size {width}, or another crop_size")
         self.check_geometry()
         if self.total_epochs < 1:
             raise UserError("niter 0 and niter_decay 0 leave nothing to train: give niter >= 1")
@@ -424,7 +434,7 @@ class OPT(_Checked):
     # Making, saving, comparing
 
     @classmethod
-    def from_preset(cls, name: str, **overrides: Any) -> "OPT":
+    def from_preset(cls, name: str, /, **overrides: Any) -> "OPT":
         """Options of a recipe, changed by keyword.
 
         Raises:
@@ -439,7 +449,8 @@ class OPT(_Checked):
         lines = [_HEADER, "# Read by val.py and by train.py --config; meanings: train.py --help.\n"]
         for group, title in GROUPS.items():
             values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == group}
-            lines += [f"\n# {group}: {title}\n", yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=4096)]
+            lines.append(f"\n# {group}: {title}\n")
+            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=4096))
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with open(temporary, "w", encoding="utf-8") as file:
@@ -488,17 +499,18 @@ class OPT(_Checked):
 
 
 # What each recipe changes in OPT's defaults, and nothing else.
-_UNSTYLED = dict(use_vae=False, niter=100, niter_decay=100)  # paper, section 4: 200 epochs, the rate falls from the 100th
+# Paper, appendix A: 200 epochs, the learning rate falls from the 100th on; the released recipes have no encoder.
+_LONG = dict(niter=100, niter_decay=100, use_vae=False)
 PRESETS: dict[str, dict[str, Any]] = {
     "coco_stuff": {},
     # Id 0 is ADE20K's unknown class and stays channel 0, as the released weights expect; hence 151 channels.
     "ade20k": dict(dataset_mode="ade20k", dataroot="dataset/ADEChallengeData2016", label_nc=150,
-                   contain_dontcare_label=True, no_instance=True, **_UNSTYLED),
+                   contain_dontcare_label=True, no_instance=True, **_LONG),
     "cityscapes": dict(dataset_mode="cityscapes", dataroot="dataset/cityscapes", label_nc=35,
                        contain_dontcare_label=False, no_instance=False, preprocess_mode="fixed", load_size=512,
-                       crop_size=512, aspect_ratio=2.0, num_upsampling_layers="more", **_UNSTYLED),
+                       crop_size=512, aspect_ratio=2.0, num_upsampling_layers="more", **_LONG),
     "facades": dict(dataset_mode="facades", dataroot="dataset/facades", label_nc=13, contain_dontcare_label=False,
-                    no_instance=True, **_UNSTYLED),
+                    no_instance=True, **_LONG),
     "custom": dict(dataset_mode="custom", dataroot="", label_nc=13, contain_dontcare_label=False),
     # Small enough that two CPU cores show recognisable scenes in about ten minutes.
     "sample": dict(dataset_mode="sample", dataroot="dataset/sample", crop_size=128, load_size=143, ngf=16, ndf=16,
@@ -528,12 +540,13 @@ class ValOPT(_Checked):
     nThreads: int = _opt(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
     device: str = _opt("auto", "data", "auto (a GPU when there is one), cpu, gpu or gpu:N")
     style: str = _opt("auto", "style", "style of the pictures, with a checkpoint that has an encoder: each photo's own "
-                      "(photo), style_image's (image), noise from the seed (random), the mean (mean); auto = image when "
-                      "style_image is given, else photo, else random", choices=("auto", "photo", "image", "random", "mean"))
+                      "(photo), style_image's (image), noise from the seed (random), the mean of all (mean); auto is "
+                      "image when style_image is given, else photo, else random",
+                      choices=("auto", "photo", "image", "random", "mean"))
     style_image: str = _opt("", "style", "photo whose style all pictures get")
     style_image2: str = _opt("", "style", "photo whose style an interpolation ends with")
-    style_steps: int = _opt(0, "style", "pictures per label map from the first style to the second, two of noise when no "
-                            "photos are given; 0 = no interpolation", low=0)
+    style_steps: int = _opt(0, "style", "pictures per label map on the way from style_image to style_image2, or "
+                            "between two draws of noise without them; 0 = no interpolation", low=0)
     seed: int = _opt(0, "style", "seed of the noise", low=0, high=2**32 - 1)
     results_dir: str = _opt("output_val", "output", "folder to write to, pictures under pics/")
     panels: bool = _opt(False, "output", "write label | generated | photo side by side as well")
@@ -576,6 +589,7 @@ def _check_device(device: str) -> None:
 
 _HEADER = "# Options of a SPADE training run.\n"
 _END = "...\n"  # yaml's end of document: a file of ours without it was cut off
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 2e-4, which PyYAML reads as text for want of a point
 
 
 class _Loader(yaml.SafeLoader):
@@ -584,9 +598,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen if isinstance(key, yaml.ScalarNode) else False:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+            if not isinstance(key, yaml.ScalarNode) or key.value in seen:
+                what = f"{key.value} is given twice" if isinstance(key, yaml.ScalarNode) else "a name must be a word"
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -594,37 +609,39 @@ def _read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
     """The mapping in a yaml file, its keys checked against a class's fields."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-        values = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        values = yaml.load(text, _Loader)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: expected a yaml file of options") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise UserError(f"{path}{f', line {where.line + 1}' if where else ''}: not a yaml file of options: {what}") from None
+        line = f", line {where.line + 1}" if where else ""
+        raise UserError(f"{path}{line}: not a yaml file of options: {what}") from None
     if text.startswith(_HEADER) and not text.rstrip().endswith(_END.strip()):
         raise UserError(f"{path}: cut off, its last line is not '...': take an older copy, or write the options again")
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected lines 'option: value', found "
                         f"{'nothing' if values is None else type(values).__name__}")
-    kinds = {f.name: getattr(f.type, "__args__", (f.type,)) for f in dataclasses.fields(cls)}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in values.items():
-        if key not in kinds:
-            raise UserError(f"{path}: unknown option {key}{_closest(str(key), kinds)}")
-        if float in kinds[key] and isinstance(value, str):  # PyYAML reads 2e-4, without a point, as text
-            try:
-                values[key] = float(value)
-            except ValueError:
-                raise UserError(f"{path}: {key} {value!r} is not a number") from None
+        if key not in fields:
+            raise UserError(f"{path}: unknown option {key}{_closest(str(key), fields)}")
+        if isinstance(value, str) and fields[key].type in (float, float | None) and _NUMBER.fullmatch(value):
+            value = float(value)
+        try:
+            values[key] = _typed(fields[key], value)
+            _check_range(fields[key], values[key])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
     return values
 
 
 # Command line
 
-# jsonargparse, not tyro or simple-parsing: it is an argparse that knows typing's types, so official names keep their
-# underscores and capitals, switches can have the optional value that --use_vae false needs (tyro: either a switch or a
-# value, names with dashes), errors can be caught and put in one line, and it needs nothing but PyYAML. simple-parsing has
-# optional values too, but puts a dataclass in one group and is seldom released. The layers below are ours, as all three
-# let a --config that follows a flag win over it, or have no presets.
+# jsonargparse, not tyro or simple-parsing. It is an argparse that understands typing's types and needs nothing but
+# PyYAML. A switch may have a value, so that both --use_vae and --use_vae false work (in tyro it has one or has none);
+# help has our groups (simple-parsing makes one group of a dataclass); errors are raised, not printed, so that they
+# become one line. Its own config files are not used: there the last on the command line wins, and presets are unknown.
 
 # Options of the released code and its ports under another name here, so that old command lines explain themselves.
 _RENAMED = {
@@ -636,30 +653,34 @@ _RENAMED = {
 }
 
 
-def _parser(cls: type, prog: str, description: str, groups: Mapping[str, str], epilog: str = ""):
-    import jsonargparse
+def _shown(value: Any) -> str:
+    """A value as the command line and yaml write it."""
+    words = {None: "null", True: "true", False: "false", "": "empty"}
+    return words[value] if value is None or isinstance(value, bool) or value == "" else str(value)
 
-    class Formatter(jsonargparse.DefaultHelpFormatter):
+
+def _parser(cls: type, prog: str, description: str, groups: Mapping[str, str], epilog: str = ""):
+    import jsonargparse  # here, since reading a checkpoint's options needs no parser
+
+    class Formatter(argparse.HelpFormatter):
         def _fill_text(self, text, width, indent):
-            return "\n".join(super(Formatter, self)._fill_text(line, width, indent) for line in text.split("\n"))
+            return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.split("\n"))
 
     parser = jsonargparse.ArgumentParser(prog=prog, description=description, epilog=epilog, formatter_class=Formatter,
                                          exit_on_error=False, allow_abbrev=False, usage="%(prog)s [--option VALUE ...]")
-    parser.add_argument("--config", type=str, metavar="FILE", default=None, help="yaml file of options; flags win over it")
+    parser.add_argument("--config", type=str, metavar="FILE", help="yaml file of options; flags win over it")
     titled = {group: parser.add_argument_group(group, title) for group, title in groups.items()}
     for f in dataclasses.fields(cls):
         extra = dict(nargs="?", const=True) if f.type is bool else {}
         allowed = _range_text(f.metadata)
         titled[f.metadata["group"]].add_argument(
             f"--{f.name}", type=f.type, default=f.default, metavar="true|false" if f.type is bool else "VALUE",
-            help=f.metadata["help"] + (f"; {allowed}" if allowed else ""), **extra)
+            help=f"{f.metadata['help']}{'; ' if allowed else ''}{allowed} (default: {_shown(f.default)})", **extra)
     return parser
 
 
 def _flags(cls: type, parser: Any, argv: Sequence[str]) -> dict[str, Any]:
     """The options given on a command line, by name, brought to their types."""
-    import argparse
-
     fields = {f.name: f for f in dataclasses.fields(cls)}
     known = ["config", "help", *fields]
     given = {word[2:].split("=", 1)[0] for word in argv if word.startswith("--")}
@@ -671,21 +692,20 @@ def _flags(cls: type, parser: Any, argv: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"unknown option --{name}: to switch it off, give --{positive} false")
         if name in _RENAMED:
             raise UserError(f"unknown option --{name}: here it is {_RENAMED[name]}")
-        raise UserError(f"unknown option --{name}{_closest(name, [f'--{k}' for k in known]) or '; see --help'}")
+        raise UserError(f"unknown option --{name}{_closest(name, known, '--') or '; see --help'}")
     try:
         values = parser.parse_args(list(argv))
     except argparse.ArgumentError as error:
-        raise UserError(_one_line(str(error), argv)) from None
+        raise UserError(_one_line(str(error), fields)) from None
     return {name: values[name] for name in given if name != "help"}
 
 
-def _one_line(message: str, argv: Sequence[str]) -> str:
-    """jsonargparse's messages without the names of Python's types."""
-    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+def _one_line(message: str, fields: Mapping[str, dataclasses.Field]) -> str:
+    """The parser's messages without the names of Python's types."""
     text = " ".join(message.split())
-    match = re.fullmatch(r"Parser key \"(\w+)\": .*?\b(int|float|bool)\b.*?Got value: (.*)", text)
-    if match:
-        return f"--{match[1]} {match[3]} is not {kinds[match[2]]}"
+    match = re.fullmatch(r"Parser key \"(\w+)\": .*?(?:Got|Given) value: (.*)", text)
+    if match and match[1] in fields:
+        return f"--{match[1]} {match[2]} is not {_expected(fields[match[1]])}"
     return text[:1].lower() + text[1:]
 
 
@@ -699,7 +719,8 @@ def _layered(flags: Mapping[str, Any], config: Mapping[str, Any] | None = None) 
     # As in the released code, naming the data set's layout alone brings its recipe.
     preset = given.get("preset") or given.get("dataset_mode") or fields["preset"].default
     if preset not in PRESETS:
-        raise UserError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}{_closest(preset, PRESETS)}")
+        raise UserError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}"
+                        f"{_closest(str(preset), PRESETS)}")
     values = {**PRESETS[preset], **given, "preset": preset}
     if values.get("no_TTUR"):  # the released command line's defaults without TTUR
         values = {"beta1": 0.5, "beta2": 0.999, **values}
@@ -713,10 +734,10 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
         UserError: an unknown option, a wrong value, options that contradict each other or cannot be trained.
     """
     argv = sys.argv[1:] if argv is None else argv
-    changes = "\n".join(f"  {name}: " + (", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults as shown")
-                        for name, values in PRESETS.items())
+    recipes = {name: ", ".join(f"{k}={_shown(v)}" for k, v in values.items()) for name, values in PRESETS.items()}
+    epilog = "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())])
     parser = _parser(OPT, "train.py", "Train SPADE. Flags win over --config, which wins over --preset, which wins over "
-                     "the defaults.", GROUPS, f"presets:\n{changes}")
+                     "the defaults.", GROUPS, epilog)
     flags = _flags(OPT, parser, argv)
     path = flags.pop("config", None)
     opt = _layered(flags, _read_yaml(OPT, path) if path else None)

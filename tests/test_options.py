@@ -1,0 +1,567 @@
+"""Options: defaults, checks and their messages, derived values, presets, yaml files, the command lines."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model import options
+from model.errors import UserError
+from model.options import OPT, PRESETS, ValOPT, parse_norm, parse_norm_g, parse_train, parse_val
+
+ROOT = Path(__file__).resolve().parent.parent
+CUSTOM = dict(label_dir="labels", image_dir="images", instance_dir="instances")
+
+# The options of the released networks' reference cases, beta2 as they were run.
+REFERENCE = dict(
+    ngf=8, ndf=8, label_nc=6, contain_dontcare_label=True, no_instance=False, output_nc=3, crop_size=64,
+    aspect_ratio=1.0, num_upsampling_layers="normal", norm_G="spectralspadesyncbatch3x3", norm_D="spectralinstance",
+    norm_E="spectralinstance", use_vae=False, z_dim=256, num_D=2, n_layers_D=4, no_ganFeat_loss=False,
+    no_vgg_loss=True, lambda_feat=10.0, lambda_vgg=10.0, lambda_kld=0.05, gan_mode="hinge", lr=0.0002, beta1=0.0,
+    beta2=0.999, no_TTUR=False, D_steps_per_G=1, niter=50, niter_decay=0, init_type="xavier", init_variance=0.02)
+
+
+def preset(recipe, **overrides):
+    return OPT.from_preset(recipe, **{**(CUSTOM if recipe == "custom" else {}), **overrides})
+
+
+def run(function, *argv):
+    """Run a parser as a program does; the line printed last says whether Paddle was imported."""
+    code = (f"import sys\nfrom model.errors import run_cli\nfrom model.options import {function}\n"
+            f"def main():\n    print({function}())\n    print('paddle' in sys.modules)\nrun_cli(main)\n")
+    return subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "COLUMNS": "100"})
+
+
+# Defaults and documentation
+
+
+def test_defaults_are_coco_stuffs():
+    opt = OPT()
+    assert (opt.label_nc, opt.contain_dontcare_label, opt.no_instance, opt.use_vae) == (182, True, False, True)
+    assert (opt.crop_size, opt.load_size, opt.gan_mode, opt.no_vgg_loss) == (256, 286, "hinge", False)
+    assert opt.semantic_nc == 184
+    assert opt.learning_rates == (1e-4, 4e-4)
+    assert opt.betas == (0.0, 0.9)
+    opt.check_training()
+
+
+@pytest.mark.parametrize("cls", [OPT, ValOPT])
+def test_every_field_is_documented(cls):
+    for f in dataclasses.fields(cls):
+        assert len(f.metadata["help"]) > 10, f.name
+        assert "%" not in f.metadata["help"], f.name
+        assert cls is ValOPT or f.metadata["group"] in options.GROUPS
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        OPT().ngf = 3
+    assert dataclasses.replace(OPT(), ngf=3).ngf == 3
+
+
+def test_architecture_names_fields():
+    assert OPT.ARCHITECTURE <= {f.name for f in dataclasses.fields(OPT)}
+
+
+# Checks of values
+
+
+@pytest.mark.parametrize("changes", [
+    {},
+    dict(use_vae=True),
+    dict(norm_G="spadeinstance5x5", norm_D="none", norm_E="batch"),
+    dict(num_upsampling_layers="most", crop_size=256, aspect_ratio=2.0),
+    dict(num_upsampling_layers="most", crop_size=512, aspect_ratio=2.0, use_vae=True),
+    dict(gan_mode="ls", D_steps_per_G=3, no_TTUR=True, beta1=0.5),
+    dict(num_D=3, n_layers_D=3, no_instance=True, contain_dontcare_label=False),
+])
+def test_reference_options_are_accepted(changes):
+    opt = OPT(**{**REFERENCE, **changes})
+    opt.check_geometry()
+    assert opt.generator_size == opt.image_size
+
+
+@pytest.mark.parametrize("mode", options.PREPROCESS_MODES)
+@pytest.mark.parametrize("load, crop, ratio", [(286, 256, 1.0), (512, 512, 2.0), (286, 64, 1.0), (300, 512, 1.0)])
+def test_preprocessing_options_are_accepted(mode, load, crop, ratio):
+    OPT(preprocess_mode=mode, load_size=load, crop_size=crop, aspect_ratio=ratio)
+
+
+@pytest.mark.parametrize("mode", ["none", "scale_width", "scale_shortside"])
+def test_uncropped_pictures_may_have_any_crop_size(mode):
+    OPT(preprocess_mode=mode, crop_size=250, load_size=333, aspect_ratio=1.3)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(crop_size=250), r"^crop_size 250 is not divisible by 32 .* 256$"),
+    (dict(crop_size=96, num_upsampling_layers="more"), r"crop_size 96 is not divisible by 64"),
+    (dict(crop_size=64, num_upsampling_layers="most"), r"crop_size 64 is not divisible by 128 .* 128$"),
+    (dict(crop_size=128, num_upsampling_layers="most", aspect_ratio=2.0), r"first block 0x1 pixels"),
+    (dict(aspect_ratio=0), r"aspect_ratio 0.0 is out of range: expected > 0"),
+    (dict(ngf=0), r"ngf 0 is out of range: expected >= 1"),
+    (dict(ngf=1.5), r"ngf 1.5 is not a whole number"),
+    (dict(ngf="8"), r"ngf '8' is not a whole number"),
+    (dict(ngf=True), r"ngf True is not a whole number"),
+    (dict(lr="fast"), r"lr 'fast' is not a finite number"),
+    (dict(lr=0), r"lr 0.0 is out of range: expected > 0"),
+    (dict(lr=float("nan")), r"lr nan is not a finite number"),
+    (dict(lambda_kld=float("inf")), r"lambda_kld inf is not a finite number"),
+    (dict(lambda_vgg=10**400), r"is not a finite number"),
+    (dict(beta2=1), r"beta2 1.0 is out of range: expected >= 0 and < 1"),
+    (dict(use_vae=1), r"use_vae 1 is not true or false"),
+    (dict(dataroot=3), r"dataroot 3 is not text"),
+    (dict(max_steps=0), r"max_steps 0 is out of range: expected >= 1"),
+    (dict(max_steps="all"), r"max_steps 'all' is not a whole number or null"),
+    (dict(seed=2**32), r"seed 4294967296 is out of range: expected >= 0 and <= 4294967295"),
+    (dict(gan_mode="hing"), r"gan_mode 'hing' is unknown: expected one of hinge, ls, original, w; .* hinge\?"),
+    (dict(preprocess_mode="resize"), r"preprocess_mode 'resize' is unknown: expected one of resize_and_crop, crop"),
+    (dict(dataset_mode="coco"), r"dataset_mode 'coco' is unknown: .*coco_stuff"),
+    (dict(norm_G="spectralsyncbatch3x3"), r"norm_G .* expected \[spectral\]spade.*mean spectralspadesyncbatch3x3"),
+    (dict(norm_G="spectralspadebatch7x7"), r"norm_G 'spectralspadebatch7x7' is unknown"),
+    (dict(norm_D="spectralinstanse"), r"norm_D 'spectralinstanse' is unknown.*did you mean spectralinstance\?"),
+    (dict(norm_E="layer"), r"norm_E 'layer' is unknown: expected \[spectral\]\{instance,batch,syncbatch,none\}$"),
+    (dict(z_dim=0), r"use_vae needs a style vector, and z_dim is 0"),
+    (dict(D_steps_per_G=0), r"D_steps_per_G 0 is out of range"),
+    (dict(reuse_fake=True, D_steps_per_G=2), r"reuse_fake and D_steps_per_G 2 exclude each other"),
+    (dict(output_nc=1), r"output_nc 1: .*--no_vgg_loss"),
+    (dict(device="tpu"), r"device 'tpu' is unknown: expected auto, cpu, gpu or gpu:N"),
+    (dict(dataset_mode="custom"), r"dataset_mode custom needs label_dir"),
+    (dict(dataset_mode="custom", label_dir="l"), r"needs instance_dir, .* or no_instance"),
+])
+def test_wrong_values(changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        OPT(**changes)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_unused_is_not_refused():
+    OPT(use_vae=False, z_dim=0)
+    OPT(no_vgg_loss=True, lambda_vgg=0)
+    OPT(output_nc=1, use_vae=False, no_vgg_loss=True)
+    OPT(dataset_mode="custom", label_dir="l", no_instance=True)
+
+
+def test_values_take_their_fields_type():
+    np = pytest.importorskip("numpy")
+    opt = OPT(lambda_feat=10, ngf=np.int64(8), lr=np.float32(0.5), dataroot=Path("a") / "b")
+    assert [type(v) for v in (opt.lambda_feat, opt.ngf, opt.lr, opt.dataroot)] == [float, int, float, str]
+
+
+@pytest.mark.parametrize("text, parts", [
+    ("spectralspadesyncbatch3x3", (True, "syncbatch", 3)), ("spadebatch5x5", (False, "batch", 5)),
+    ("spectralspadeinstance5x5", (True, "instance", 5)),
+])
+def test_parse_norm_g(text, parts):
+    assert parse_norm_g(text) == parts
+
+
+@pytest.mark.parametrize("given, kept, parts", [
+    ("spectralinstance", "spectralinstance", (True, "instance")), ("none", "none", (False, "none")),
+    ("", "none", (False, "none")), ("spectral", "spectralnone", (True, "none")),
+    ("spectralsync_batch", "spectralsyncbatch", (True, "syncbatch")),
+])
+def test_norm_d_spellings_of_the_released_code(given, kept, parts):
+    opt = OPT(norm_D=given, norm_E=given)
+    assert opt.norm_D == opt.norm_E == kept
+    assert parse_norm(kept) == parts
+
+
+# Derived values
+
+
+@pytest.mark.parametrize("layers, crop, ratio, start", [
+    ("normal", 256, 1.0, (8, 8)), ("more", 512, 2.0, (4, 8)), ("most", 256, 2.0, (1, 2)),
+    ("normal", 256, 1.3333, (6, 8)), ("normal", 256, 0.5, (16, 8)),
+])
+def test_sizes(layers, crop, ratio, start):
+    opt = OPT(num_upsampling_layers=layers, crop_size=crop, aspect_ratio=ratio)
+    assert opt.start_size == start
+    assert opt.generator_size == opt.image_size
+    opt.check_geometry()
+
+
+@pytest.mark.parametrize("mode, size", [("crop", (256, 256)), ("resize_and_crop", (256, 256)), ("fixed", (128, 256)),
+                                        ("none", None), ("scale_width", None), ("scale_shortside", None)])
+def test_loader_size(mode, size):
+    assert OPT(preprocess_mode=mode, aspect_ratio=2.0).loader_size == size
+
+
+@pytest.mark.parametrize("dontcare, no_instance, channels", [(False, True, 6), (True, True, 7), (False, False, 7),
+                                                             (True, False, 8)])
+def test_semantic_nc(dontcare, no_instance, channels):
+    assert OPT(label_nc=6, contain_dontcare_label=dontcare, no_instance=no_instance).semantic_nc == channels
+
+
+@pytest.mark.parametrize("changes, rates", [
+    (dict(lr=4e-4), (2e-4, 8e-4)), (dict(lr=4e-4, no_TTUR=True), (4e-4, 4e-4)), (dict(G_lr=1.0), (1.0, 4e-4)),
+    (dict(D_lr=1.0, no_TTUR=True), (2e-4, 1.0)),
+])
+def test_learning_rates(changes, rates):
+    assert OPT(**changes).learning_rates == pytest.approx(rates)
+
+
+def test_decay():
+    opt = OPT(niter=3, niter_decay=4)
+    assert [opt.decay(e) for e in range(1, 9)] == [1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
+    assert opt.decay(100) == 0
+    assert opt.total_epochs == 7
+    assert OPT(niter=3, niter_decay=0).decay(9) == 1
+
+
+# Geometry and training
+
+
+def test_geometry_names_aspect_ratios_that_fit():
+    opt = OPT(aspect_ratio=1.5)
+    with pytest.raises(UserError, match=r"256x171 .* 256x160 differ: .* 1.5 does not fit, .*1.6 \(256x160\)") as error:
+        opt.check_geometry()
+    for word in str(error.value).split("values that do are ")[1].split(", "):
+        OPT(aspect_ratio=float(word.split(" ")[0])).check_geometry()
+
+
+def test_geometry_of_real_pictures():
+    OPT().check_geometry((256, 256))
+    with pytest.raises(UserError, match=r"256x224 .* 256x256 differ: aspect_ratio 1 .*1.14286 \(256x224\)"):
+        OPT().check_geometry((224, 256))
+    with pytest.raises(UserError, match=r"300x300 .*crop_size must be the pictures' width and a multiple of 32"):
+        OPT().check_geometry((300, 300))
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(aspect_ratio=2.0), r"resize_and_crop cuts squares, and aspect_ratio is 2: give aspect_ratio 1"),
+    (dict(crop_size=512), r"load_size 286 is smaller than crop_size 512, .* \(usual: 572\)"),
+    (dict(preprocess_mode="scale_width"), r"286 wide \(load_size\), and the generator's are 256 wide"),
+    (dict(preprocess_mode="fixed", aspect_ratio=1.5), r"aspect_ratio 1.5 does not fit"),
+    (dict(niter=0), r"nothing to train"),
+    (dict(dataset_mode="custom", label_dir="l", no_instance=True), r"needs image_dir"),
+])
+def test_options_that_cannot_be_trained(changes, message):
+    with pytest.raises(UserError, match=message):
+        OPT(**changes).check_training()
+
+
+def test_square_crops_ignore_load_size_where_nothing_is_scaled():
+    OPT(preprocess_mode="crop", load_size=10).check_training()
+    OPT(preprocess_mode="fixed", load_size=10).check_training()
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_can_be_trained_and_saved(name, tmp_path):
+    opt = preset(name)
+    assert opt.preset == opt.dataset_mode == name
+    opt.check_training()
+    opt.save(tmp_path / "opt.yaml")
+    assert OPT.load(tmp_path / "opt.yaml") == opt
+
+
+def test_presets_hold_changes_only():
+    defaults = dataclasses.asdict(OPT())
+    for name, values in PRESETS.items():
+        assert set(values) <= set(defaults)
+        assert not {"ndf", "num_D", "lr", "beta1", "seed"} & set(values) or name == "sample"
+    assert PRESETS["coco_stuff"] == {}
+    assert {f.metadata["choices"] for f in dataclasses.fields(OPT) if f.name == "preset"} == {tuple(PRESETS)}
+
+
+@pytest.mark.parametrize("name, channels, start", [("coco_stuff", 184, (8, 8)), ("ade20k", 151, (8, 8)),
+                                                   ("cityscapes", 36, (4, 8)), ("facades", 13, (8, 8))])
+def test_preset_channels(name, channels, start):
+    opt = preset(name)
+    assert (opt.semantic_nc, opt.start_size) == (channels, start)
+
+
+def test_from_preset():
+    opt = OPT.from_preset("cityscapes", batchSize=4)
+    assert (opt.crop_size, opt.batchSize) == (512, 4)
+    with pytest.raises(UserError, match=r"preset 'cityscape' is unknown: .*did you mean cityscapes\?"):
+        OPT.from_preset("cityscape")
+    with pytest.raises(UserError, match=r"unknown option batchsize; did you mean batchSize\?"):
+        OPT.from_preset("sample", batchsize=4)
+
+
+def test_edited_defaults_reach_presets_and_command_line(tmp_path):
+    source = (ROOT / "model" / "options.py").read_text(encoding="utf-8")
+    edited = source.replace("ndf: int = _opt(64,", "ndf: int = _opt(48,").replace(
+        'preset: str = _opt("coco_stuff",', 'preset: str = _opt("facades",')
+    assert edited.count("_opt(48,") == 1 and edited != source
+    (tmp_path / "edited_options.py").write_text(edited, encoding="utf-8")
+    code = ("import edited_options as e\n"
+            "o = e.parse_train([])\n"
+            "print(o.ndf, o.label_nc, e.OPT.from_preset('ade20k').ndf)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    assert done.stdout.split() == ["48", "13", "48"], done.stderr
+
+
+# Yaml
+
+
+def test_save_is_readable_and_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "opt.yaml"
+    OPT(name="größe: 1e5", lr=3e-5).save(path)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# Options") and "# networks: " in text
+    assert set(yaml.safe_load(text)) == {f.name for f in dataclasses.fields(OPT)}
+    assert OPT.load(path) == OPT(name="größe: 1e5", lr=3e-5)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(options.os, "fsync", fail)
+    with pytest.raises(OSError):
+        OPT(ngf=1).save(path)
+    assert path.read_text(encoding="utf-8") == text
+    assert [p.name for p in path.parent.iterdir()] == ["opt.yaml"]
+
+
+@pytest.mark.parametrize("name", ["", "1e5", "2e-4", "null", "true", "2024", "a: b", "# c", "- d", "{e", "中文", "x\ny",
+                                  "..."])
+def test_text_survives(name, tmp_path):
+    OPT(name=name).save(tmp_path / "opt.yaml")
+    assert OPT.load(tmp_path / "opt.yaml").name == name
+
+
+def test_handwritten_yaml(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("# mine\nngf: 8\nlr: 2e-5\nuse_vae: no\nG_lr: null\n")
+    opt = OPT.load(path)
+    assert (opt.ngf, opt.lr, opt.use_vae, opt.G_lr, opt.ndf) == (8, 2e-5, False, None, 64)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "found nothing"),
+    ("- 1\n- 2\n", "found list"),
+    ("just words", "found str"),
+    ("ngf: [8\n", "not a yaml file of options"),
+    ("ngf: 8\nngf: 9\n", "line 2: .*ngf is given twice"),
+    ("{[1]: 2}\n", "not a yaml file of options"),
+    ("seed: 2001-99-99\n", "not a yaml file of options"),
+    ("a: " + "[" * 5000, "not a yaml file of options"),
+    ("crop_sise: 256\n", r"unknown option crop_sise; did you mean crop_size\?"),
+    ("7: 256\n", "unknown option 7"),
+    ("ngf: eight\n", "ngf 'eight' is not a whole number"),
+    ("ngf: 8\nlr: fast\n", "lr 'fast' is not a finite number"),
+    ("lr: 1e999\n", "lr inf is not a finite number"),
+    ("lr: .nan\n", "lr nan is not a finite number"),
+    ("preset: [sample]\n", r"preset \['sample'\] is not text"),
+    ("name: 2024\n", "name 2024 is not text .in a yaml file, put it in quotes."),
+    ("crop_size: 250\n", "crop_size 250 is not divisible by 32"),
+    ("z_dim: !!python/object/apply:os.system ['touch hacked']\n", "not a yaml file of options"),
+    ("!!python/object/new:model.options.OPT {}\n", "not a yaml file of options"),
+])
+@pytest.mark.parametrize("reader", ["load", "--config"])
+def test_damaged_or_hostile_yaml(text, message, reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "opt.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        OPT.load(path) if reader == "load" else parse_train(["--config", str(path)])
+    assert "\n" not in str(error.value)
+    assert "250" in message or str(error.value).startswith(str(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["opt.yaml"]
+
+
+def test_binary_yaml(tmp_path):
+    (tmp_path / "opt.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match="opt.yaml: not a yaml file of options"):
+        OPT.load(tmp_path / "opt.yaml")
+
+
+def test_missing_yaml(tmp_path):
+    with pytest.raises(UserError, match="gone.yaml: No such file or directory"):
+        OPT.load(tmp_path / "gone.yaml")
+    with pytest.raises(UserError, match="Is a directory"):
+        OPT.load(tmp_path)
+
+
+def test_yaml_cut_off_anywhere(tmp_path):
+    path = tmp_path / "opt.yaml"
+    OPT().save(path)
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole) - 4, 97), len(whole) - 4]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="opt.yaml"):
+            OPT.load(path)
+
+
+# Comparison
+
+
+def test_differences():
+    assert OPT().differences(OPT()) == {}
+    assert OPT().differences(OPT(ngf=8, seed=1)) == {"ngf": (64, 8), "seed": (0, 1)}
+
+
+@pytest.mark.parametrize("mine, theirs, names", [
+    ({}, dict(lr=1.0, gan_mode="ls", seed=3), set()),
+    ({}, dict(ngf=8, label_nc=3), {"ngf", "label_nc"}),
+    ({}, dict(norm_G="spectralspadebatch3x3"), set()),
+    ({}, dict(norm_G="spectralspadebatch5x5"), {"norm_G"}),
+    ({}, dict(norm_G="spadesyncbatch3x3", norm_D="instance"), {"norm_G", "norm_D"}),
+    ({}, dict(crop_size=512), {"crop_size"}),
+    (dict(use_vae=False), dict(use_vae=False, crop_size=512, z_dim=3, norm_E="batch"), set()),
+    ({}, dict(use_vae=False), {"use_vae"}),
+    ({}, dict(z_dim=3, norm_E="batch"), {"z_dim", "norm_E"}),
+])
+def test_incompatible(mine, theirs, names):
+    assert set(OPT(**mine).incompatible(OPT(**theirs))) == names
+
+
+# Command lines
+
+
+def test_no_flags_give_the_defaults():
+    assert parse_train([]) == OPT()
+
+
+def test_precedence(tmp_path):
+    config = tmp_path / "my.yaml"
+    config.write_text("preset: sample\nngf: 8\nbatchSize: 7\n")
+    for argv in (["--batchSize", "5", "--config", str(config)], ["--config", str(config), "--batchSize", "5"]):
+        opt = parse_train(argv)
+        assert (opt.batchSize, opt.ngf, opt.crop_size, opt.num_D, opt.preset) == (5, 8, 128, 2, "sample")
+    opt = parse_train(["--config", str(config), "--preset", "facades"])
+    assert (opt.preset, opt.dataset_mode, opt.label_nc, opt.ngf) == ("facades", "facades", 13, 8)
+    assert parse_train(["--preset", "sample", "--batchSize", "4"]) == OPT.from_preset("sample", batchSize=4)
+
+
+def test_flag_may_repeat_a_default_over_the_config(tmp_path):
+    (tmp_path / "my.yaml").write_text("ngf: 8\n")
+    assert parse_train(["--config", str(tmp_path / "my.yaml"), "--ngf", "64"]).ngf == 64
+    assert parse_train(["--preset", "sample", "--no_vgg_loss", "false"]).no_vgg_loss is False
+
+
+def test_saved_options_are_a_config(tmp_path):
+    opt = preset("cityscapes", ngf=8)
+    opt.save(tmp_path / "opt.yaml")
+    assert parse_train(["--config", str(tmp_path / "opt.yaml")]) == opt
+
+
+@pytest.mark.parametrize("argv, name, value", [
+    (["--no_vgg_loss"], "no_vgg_loss", True), (["--no_vgg_loss", "true"], "no_vgg_loss", True),
+    (["--no_vgg_loss", "false"], "no_vgg_loss", False), (["--no_vgg_loss=False"], "no_vgg_loss", False),
+    (["--use_vae"], "use_vae", True), (["--use_vae", "false"], "use_vae", False),
+    (["--use_vae", "--ngf", "8"], "ngf", 8), (["--batchSize=3"], "batchSize", 3), (["--lr", "2e-5"], "lr", 2e-5),
+    (["--lr", "1"], "lr", 1.0), (["--max_steps", "null"], "max_steps", None), (["--max_steps", "9"], "max_steps", 9),
+    (["--G_lr", "1e-4"], "G_lr", 1e-4), (["--name", "2024"], "name", "2024"),
+    (["--name", "a=b: {c"], "name", "a=b: {c"),
+    (["--name", ""], "name", ""), (["--ngf", "8", "--ngf", "9"], "ngf", 9), (["--dataroot", "a b"], "dataroot", "a b"),
+])
+def test_flags(argv, name, value):
+    assert getattr(parse_train(argv), name) == value
+
+
+def test_every_field_is_a_flag():
+    saved = dataclasses.asdict(preset("custom", G_lr=1.0, D_lr=2.0, max_steps=3, max_dataset_size=4, name="n"))
+    argv = [word for k, v in saved.items() for word in (f"--{k}", str(v).lower() if isinstance(v, bool) else str(v))]
+    assert dataclasses.asdict(parse_train(argv)) == saved
+
+
+def test_dataset_mode_alone_brings_its_recipe():
+    assert parse_train(["--dataset_mode", "ade20k"]) == OPT.from_preset("ade20k")
+    opt = parse_train(["--preset", "sample", "--dataset_mode", "coco_stuff", "--dataroot", "d"])
+    assert (opt.preset, opt.dataset_mode, opt.crop_size) == ("sample", "coco_stuff", 128)
+
+
+def test_betas_without_ttur_are_the_released_command_lines():
+    assert parse_train(["--no_TTUR"]).betas == (0.5, 0.999)
+    assert parse_train(["--no_TTUR", "--beta1", "0"]).betas == (0.0, 0.999)
+    assert OPT.from_preset("ade20k", no_TTUR=True, beta2=0.9).betas == (0.5, 0.9)
+    assert OPT(no_TTUR=True).betas == (0.0, 0.9)
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--ngff", "3"], r"^unknown option --ngff; did you mean --ngf\?$"),
+    (["--batchsize", "3"], r"did you mean --batchSize\?"),
+    (["--crop-size=3"], r"unknown option --crop-size; did you mean --crop_size\?"),
+    (["--batch", "3"], r"unknown option --batch"),
+    (["--zzz"], r"^unknown option --zzz; see --help$"),
+    (["--"], r"unknown option --"),
+    (["--no_use_vae"], r"unknown option --no_use_vae: to switch it off, give --use_vae false"),
+    (["--gpu_ids", "0"], r"unknown option --gpu_ids: here it is --device"),
+    (["stray"], r"unrecognized arguments: stray"),
+    (["--ngf"], r"expected one argument"),
+    (["--ngf", "--ndf", "3"], r"ngf.*expected one argument"),
+    (["--ngf", "x"], r"^--ngf x is not a whole number$"),
+    (["--lr", "fast"], r"^--lr fast is not a finite number$"),
+    (["--max_steps", "x"], r"^--max_steps x is not a whole number or null$"),
+    (["--use_vae", "maybe"], r"^--use_vae maybe is not true or false$"),
+    (["--preset", "sampel"], r"did you mean sample\?"),
+    (["--preset", "custom"], r"dataset_mode custom needs label_dir"),
+    (["--crop_size", "512"], r"load_size 286 is smaller than crop_size 512"),
+    (["--config", "nowhere.yaml"], r"nowhere.yaml: No such file"),
+    (["--init_type", "xaver"], r"did you mean xavier\?"),
+])
+def test_command_line_errors_are_one_line(argv, message):
+    with pytest.raises(UserError, match=message) as error:
+        parse_train(argv)
+    assert "\n" not in str(error.value)
+    assert "class" not in str(error.value)
+
+
+def test_val_defaults_and_flags(tmp_path):
+    opt = parse_val([])
+    assert opt == ValOPT()
+    assert (opt.checkpoint, opt.results_dir, opt.phase, opt.which_epoch, opt.style) == (
+        "output/model", "output_val", "val", "latest", "auto")
+    opt = parse_val(["--panels", "--metrics", "seg, fid,seg", "--how_many", "3", "--use_ema", "false"])
+    assert (opt.panels, opt.metric_names, opt.how_many, opt.use_ema) == (True, ("seg", "fid"), 3, False)
+    (tmp_path / "val.yaml").write_text("how_many: 5\nseed: 2\n")
+    opt = parse_val(["--seed", "1", "--config", str(tmp_path / "val.yaml")])
+    assert (opt.how_many, opt.seed) == (5, 1)
+    parse_val(["--style_image", "a.jpg", "--style_image2", "b.jpg", "--style_steps", "5"])
+    parse_val(["--style_steps", "5", "--style", "random"])
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--metrics", "fid,ssim"], r"metrics 'ssim' is unknown"),
+    (["--which_epoch", "newest"], r"which_epoch 'newest' is unknown"),
+    (["--phase", "test"], r"phase 'test' is unknown: expected one of val, train"),
+    (["--style", "image"], r"needs style_image"),
+    (["--style", "random", "--style_image", "a"], r"exclude each other"),
+    (["--style_image2", "a"], r"give style_image and style_steps too"),
+    (["--style_steps", "1"], r"style_steps 1"),
+    (["--style_steps", "4", "--style_image", "a"], r"give style_image2 too"),
+    (["--style_steps", "4", "--style", "mean"], r"exclude each other"),
+    (["--panel"], r"did you mean --panels\?"),
+])
+def test_val_errors(argv, message):
+    with pytest.raises(UserError, match=message):
+        parse_val(argv)
+
+
+# As programs
+
+
+@pytest.mark.parametrize("function, words", [
+    ("parse_train", ["data:", "networks:", "losses:", "optimisation:", "training:", "output:", "presets:", "--preset",
+                     "--crop_size", "(default: 256)", "cityscapes: ", "--config FILE"]),
+    ("parse_val", ["--checkpoint", "(default: output/model)", "style:"]),
+])
+def test_help(function, words):
+    done = run(function, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    for word in words:
+        assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_program_prints_one_error_line():
+    done = run("parse_train", "--batchSise", "3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown option --batchSise; did you mean --batchSize?\n"
+
+
+def test_parsing_does_not_import_paddle():
+    done = run("parse_train", "--preset", "sample", "--ngf", "8")
+    assert done.returncode == 0, done.stderr
+    assert "ngf=8" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
