@@ -33,7 +33,7 @@ class _Damaged(Exception):
     pass
 
 
-# ---- the file ---------------------------------------------------------------------------------------------------------
+# ---- the file ----
 
 
 def read_mindspore(path: Path) -> dict[str, np.ndarray]:
@@ -164,7 +164,7 @@ def _bytes(field: int, data: bytes) -> bytes:
     return _number(field << 3 | 2) + _number(len(data)) + data
 
 
-# ---- names of MindSpore's SPADE (its model repository, research/cv/SPADE) ---------------------------------------------
+# ---- names of MindSpore's SPADE (its model repository, research/cv/SPADE) ----
 #
 # Differences from the official names: spectral norm's weight keeps its name beside weight_u [n,1] and weight_v [n,1];
 # running statistics are moving_mean and moving_variance; every norm has gamma and beta, frozen at 1 and 0; the

@@ -85,7 +85,8 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         path: a file of `torch.save`, zip or legacy format.
 
     Returns:
-        {name: array in C order}; half and bfloat16 as float32, other types as stored.
+        {name: array in C order}; half and bfloat16 as float32, other types as stored. The arrays may be
+        read-only and share memory.
 
     Raises:
         UserError: the file is damaged, unreasonable, or holds anything but plain data and tensors.
@@ -109,7 +110,7 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: cannot read these PyTorch weights: the file is truncated or damaged") from error
 
 
-# ---- containers -------------------------------------------------------------------------------------------------------
+# ---- containers ----
 
 
 def _read_zip(file: BinaryIO):
@@ -190,7 +191,7 @@ class _Bounded:
         return self.file.tell()
 
 
-# ---- tensors ----------------------------------------------------------------------------------------------------------
+# ---- tensors ----
 
 
 def _flatten(tree) -> dict[str, _Tensor]:
@@ -249,12 +250,12 @@ def _materialise(tensors: Mapping[str, _Tensor], storages, limit: int) -> dict[s
         elif storage.kind == "HalfStorage":
             array = view.astype(np.float32)
         else:
-            array = view.astype(dtype.newbyteorder("="))
+            array = view.astype(dtype.newbyteorder("="), copy=False)
         arrays[name] = np.ascontiguousarray(array).reshape(tensor.shape)
     return arrays
 
 
-# ---- the pickle machine -----------------------------------------------------------------------------------------------
+# ---- the pickle machine ----
 
 _MARK = object()
 
@@ -456,7 +457,7 @@ _BUILDERS = {
 }
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------------
+# ---- writing ----
 
 
 def write_torch(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,24 +1,35 @@
-"""Other systems' weights in and out: official names, strict loading and export.
+"""Other systems' weights in and out: official names, strict loading and export, file formats, finding.
 
 A network's state-dict keys are the official (PyTorch) names; only the weights of `paddle.nn.Linear` differ in layout:
-Paddle keeps them [in, out], torch [out, in].
+Paddle keeps them [in, out], torch [out, in]. Inside this module weights are {official name: array in torch's layout}.
 """
 
-from collections.abc import Iterable, Mapping
+import io
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import paddle
+import safetensors
+import safetensors.numpy
 
+from model.checkpoint import read_pdparams, write_state
 from model.errors import UserError
+from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
+from model.torch_format import LEGACY_START, read_torch, write_torch
+from model.weight_kinds import VGG_NAMES, VGG_UNUSED, Found, recognise
 
-# The convolutions up to relu5_1 of torchvision's vgg19, all that the perceptual loss uses.
-VGG_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
-VGG_NAMES = frozenset(f"features.{i}.{kind}" for i in VGG_CONVOLUTIONS for kind in ("weight", "bias"))
-VGG_UNUSED = frozenset(
-    f"{layer}.{kind}"
-    for layer in ("features.30", "features.32", "features.34", "classifier.0", "classifier.3", "classifier.6")
-    for kind in ("weight", "bias")
-)
+SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+                     "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?"}  # fmt: skip
+
+
+# ---- networks ----
 
 
 def official_names(net: paddle.nn.Layer) -> dict[str, str]:
@@ -96,3 +107,285 @@ def _linear_weights(net: paddle.nn.Layer) -> set[str]:
 def _listed(items: Iterable[str], most: int = 20) -> str:
     items = list(items)
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+# ---- files ----
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a weight file turned out to be.
+
+    Args:
+        format: for people, such as "PyTorch (zip)".
+        layout: whose names and axes it uses: "torch", "paddle" or "mindspore".
+    """
+
+    format: str
+    layout: str
+
+
+def read_weights(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], FileInfo]:
+    """Read a weight file of any known format, recognised by its content. Nothing in the file is ever run.
+
+    Args:
+        path: PyTorch (zip or legacy), safetensors, Paddle, MindSpore or NumPy (.npz).
+
+    Returns:
+        {name: array}, floating types as float32, names and axes as the file has them; and what the file is.
+
+    Raises:
+        UserError: unreadable, damaged, unreasonable or of an unknown format; one line that names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a weight file")
+    reader, info = _format(path)
+    arrays = reader(path)
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and array.dtype != np.float32:
+            arrays[name] = array.astype(np.float32)
+        elif array.dtype.kind not in "fiub":
+            raise UserError(f"{path}: {name} is of type {array.dtype}, expected numbers")
+    return arrays, info
+
+
+def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileInfo]:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if not start:
+        raise UserError(f"{path} is empty: the download or the disk failed; get the file again")
+    if start.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+            raise UserError(f"{path} is a damaged or truncated zip archive ({error}); get the file again") from error
+        if names and all(name.endswith(".npy") for name in names):
+            return _read_npz, FileInfo("NumPy", "torch")
+        return read_torch, FileInfo("PyTorch (zip)", "torch")
+    if start.startswith(LEGACY_START):
+        return read_torch, FileInfo("PyTorch (legacy)", "torch")
+    if start[:1] == b"\x80":
+        return read_pdparams, FileInfo("Paddle", "paddle")
+    if len(start) > 9 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= size - 8:
+        return _read_safetensors, FileInfo("safetensors", "torch")
+    if start[:1] == b"\n":
+        return read_mindspore, FileInfo("MindSpore", "mindspore")
+    hint = ""
+    if start.lstrip()[:1] == b"<":
+        hint = ": it is a web page, so the download went wrong"
+    elif start.startswith(b"version https://git-lfs"):
+        hint = ": it is a Git LFS pointer, the file itself was not fetched"
+    elif start[257:262] == b"ustar":
+        hint = ": it is a tar archive; unpack it first (PyTorch before 0.1.10 is not supported)"
+    raise UserError(
+        f"{path} is not a weight file known here{hint}; expected PyTorch, safetensors, Paddle, MindSpore or NumPy .npz"
+    )
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            claimed, held = sum(info.file_size for info in infos), path.stat().st_size
+            if claimed > 50 * held + (1 << 20):
+                raise UserError(f"{path}: {held} bytes claim to hold {claimed}, which weights never do (a zip bomb?)")
+            for info in infos:
+                stream = io.BytesIO(archive.read(info))
+                version = np.lib.format.read_magic(stream)
+                header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, fortran, dtype = header[version](stream)
+                if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
+                    raise ValueError(f"array {info.filename!r} is not what its header says")
+                array = np.frombuffer(stream.read(), dtype)
+                arrays[info.filename[: -len(".npy")]] = array.reshape(shape, order="F" if fortran else "C")
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot read these NumPy arrays: {error}") from error
+    return arrays
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        entries = safetensors.deserialize(path.read_bytes())
+    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot read these safetensors: {error}") from error
+    arrays = {}
+    for name, entry in entries:
+        if entry["dtype"] not in SAFETENSORS_TYPES:
+            raise UserError(f"{path}: {name} is of type {entry['dtype']}, which weights here never have")
+        array = np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]])
+        if entry["dtype"] == "BF16":
+            array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        arrays[name] = array.reshape(entry["shape"])
+    return arrays
+
+
+def write_weights(path: str | os.PathLike, found: Found) -> str:
+    """Write recognised weights in the format of the file's ending, all or nothing.
+
+    Args:
+        path: .pdparams, .pth/.pt, .safetensors, .npz or .ckpt (MindSpore; SPADE's generator and discriminator).
+        found: weights with official names, see `read_network`.
+
+    Returns:
+        The format's name.
+
+    Raises:
+        UserError: an unknown ending, or a network that MindSpore's SPADE does not have.
+    """
+    path = Path(path)
+    arrays = found.weights
+    if path.suffix == ".pdparams":
+        transposed = {name: np.ascontiguousarray(a.T) if a.ndim == 2 else a for name, a in arrays.items()}
+        _atomically(path, lambda file: write_state(file.name, transposed))
+        return "Paddle"
+    if path.suffix in (".pth", ".pt"):
+        _atomically(path, lambda file: write_torch(file, arrays))
+        return "PyTorch (zip)"
+    if path.suffix == ".safetensors":
+        data = safetensors.numpy.save({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()})
+        _atomically(path, lambda file: file.write(data))
+        return "safetensors"
+    if path.suffix == ".npz":
+        _atomically(path, lambda file: np.savez(file, **arrays))
+        return "NumPy"
+    if path.suffix == ".ckpt":
+        _check_mindspore(path, found)
+        named = to_mindspore(arrays)
+        _atomically(path, lambda file: write_mindspore(file, named))
+        return "MindSpore"
+    raise UserError(
+        f"{path}: cannot write a {path.suffix or 'file without ending'}: use .pdparams .pth .safetensors .npz or .ckpt"
+    )
+
+
+def _check_mindspore(path: Path, found: Found) -> None:
+    options = found.options
+    if found.kind == "generator":
+        fits = not options["use_vae"] and options["num_upsampling_layers"] != "most"
+        fits = fits and options["norm_G"].startswith("spectralspadesyncbatch")
+        wanted = "no VAE, num_upsampling_layers not most, norm_G spectralspadesyncbatch"
+    elif found.kind == "discriminator":
+        fits = (options["num_D"], options["n_layers_D"], options["norm_D"]) == (2, 4, "spectralinstance")
+        wanted = "num_D 2, n_layers_D 4, norm_D spectralinstance"
+    else:
+        raise UserError(f"{path}: MindSpore's SPADE has no {found.kind} that reads weights; use .safetensors or .pth")
+    if not fits:
+        raise UserError(f"{path}: MindSpore's SPADE has only the {found.kind} with {wanted}; this one differs")
+
+
+def _atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write beside the target and rename: a reader sees the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_network(path: str | os.PathLike) -> tuple[Found, FileInfo]:
+    """Read a weight file and recognise whose weights they are. See `read_weights` and `recognise`."""
+    arrays, info = read_weights(path)
+    return recognise(arrays, info.layout, str(path)), info
+
+
+def build(found: Found) -> paddle.nn.Layer:
+    """The network that recognised weights belong to, filled strictly."""
+    net = found.construct()
+    load_official(net, found.weights, found.source)
+    return net
+
+
+# ---- finding ----
+
+
+@dataclass(frozen=True)
+class _Published:
+    name: str
+    where: str
+    folder: str
+    patterns: tuple[str, ...]
+    hint: str = ""
+
+
+PUBLISHED = {
+    "vgg19": _Published(
+        "vgg19-dcbb9e9d.pth",
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth (its sha256 begins with dcbb9e9d)",
+        "vgg",
+        ("vgg19pretrain.pdparams", "vgg19*.pdparams", "vgg19*.pth", "vgg19*.safetensors"),
+        ", or train without the perceptual loss: --no_vgg_loss",
+    ),
+    "inception": _Published(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "inception",
+        ("*inception*.pdparams", "pt_inception*.pth", "*inception*.safetensors"),
+    ),
+    "deeplab": _Published(
+        "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
+        "https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/"
+        "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
+        "deeplab",
+        ("deeplab*.pdparams", "deeplab*cocostuff164k*.pth", "deeplab*.safetensors"),
+    ),
+}
+
+
+def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
+    """The file with the weights of an auxiliary network.
+
+    Args:
+        kind: vgg19, inception or deeplab.
+        path: a file, or a folder to look in; by default the folder `vgg`, `inception` or `deeplab`. Where a named file
+            is missing, its folder is searched for the network under its other usual names.
+
+    Raises:
+        UserError: nothing found; says the official name, where it is published and where to put it.
+    """
+    published = PUBLISHED[kind]
+    path = Path(path or published.folder)
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() or not path.suffix else path.parent
+    for pattern in published.patterns:
+        for candidate in sorted(folder.glob(pattern)):
+            if candidate.is_file():
+                return candidate
+    raise UserError(
+        f"{path}: no {kind} weights there; download {published.name} from {published.where} "
+        f"and put it in {folder}{os.sep}{published.hint}"
+    )
+
+
+def _find(kind: str, path: str | os.PathLike | None) -> paddle.nn.Layer:
+    file = find_weights(kind, path)
+    found, _ = read_network(file)
+    if found.kind != kind:
+        raise UserError(f"{file} holds the weights of a {found.kind}, expected {kind}")
+    return build(found)
+
+
+def find_vgg(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """`VGG19` with its weights, from `vgg/vgg19pretrain.pdparams` or a torchvision file. See `find_weights`."""
+    return _find("vgg19", path)
+
+
+def find_inception(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """`FIDInception` with its weights, from the folder `inception`. See `find_weights`."""
+    return _find("inception", path)
+
+
+def find_deeplab(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """`DeepLabV2` with its weights, from the folder `deeplab`. See `find_weights`."""
+    return _find("deeplab", path)

@@ -1,0 +1,81 @@
+"""Convert weights between this project, PyTorch, safetensors, MindSpore and NumPy.
+
+It recognises the network and the format from the file's content, says what it found, checks every name and shape, and
+writes the format of TARGET's ending. No other framework is needed, and nothing in SOURCE is ever run.
+
+Networks: SPADE's generator, discriminator and encoder (the released latest_net_{G,D,E}.pth, old and new torch formats,
+MindSpore's SPADE, this project's n_{g,d,e}.pdparams); torchvision's VGG19; the FID Inception; DeepLabV2 of COCO-Stuff.
+
+examples:
+  python tools/convert_weights.py latest_net_G.pth output/model/n_g.pdparams
+  python tools/convert_weights.py output/model/n_g.pdparams latest_net_G.pth
+  python tools/convert_weights.py netG_epoch_200.ckpt n_g.safetensors
+  python tools/convert_weights.py vgg19-dcbb9e9d.pth vgg/
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np  # noqa: E402
+
+from model.errors import UserError, run_cli  # noqa: E402
+from model.weights import build, export_official, read_network, write_weights  # noqa: E402
+
+NAMES = {
+    "generator": "n_g.pdparams",
+    "discriminator": "n_d.pdparams",
+    "encoder": "n_e.pdparams",
+    "vgg19": "vgg19pretrain.pdparams",
+    "inception": "pt_inception-2015-12-05-6726825d.pdparams",
+    "deeplab": "deeplabv2_resnet101_msc-cocostuff164k-100000.pdparams",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="weights of any known format")
+    target_help = (
+        "a file ending in .pdparams .pth .safetensors .npz or .ckpt (MindSpore, G and D), or a folder, which gets a "
+        ".pdparams of the usual name"
+    )
+    parser.add_argument("target", metavar="TARGET", help=target_help)
+    parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
+    options = parser.parse_args(arguments)
+
+    found, info = read_network(options.source)
+    target = Path(options.target)
+    if target.is_dir() or options.target.endswith(("/", os.sep)):
+        target = target / NAMES[found.kind]
+    if target.exists() and (target.samefile(options.source) or not options.force):
+        raise UserError(f"{target} exists; choose another name" + ("" if options.force else " or pass --force"))
+
+    print(f"{options.source}: {info.format}, {found.kind}, {found.parameters():,} parameters")
+    if found.options:
+        print("  options: " + " ".join(f"{name}={value}" for name, value in found.options.items()))
+    for note in found.notes:
+        print(f"  note: {note}")
+    broken = [name for name, array in found.weights.items() if not np.isfinite(array).all()]
+    if broken:
+        print(f"  warning: not all numbers are finite in {_some(broken)}")
+
+    # The network itself is the judge of names and shapes; it also adds the counters that files before torch 0.4.1 lack.
+    complete = export_official(build(found))
+    added = [name for name in complete if name not in found.weights]
+    print(f"  {len(found.weights)} keys used" + (f", {len(added)} counters added" if added else ""))
+    print(f"  {len(found.ignored)} keys ignored" + (f": {_some(found.ignored)}" if found.ignored else ""))
+    form = write_weights(target, replace(found, weights=complete))
+    print(f"{target}: {form}, {target.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+if __name__ == "__main__":
+    run_cli(main)
