@@ -1,0 +1,259 @@
+"""Frechet Inception distance: features of picture sets, their statistics, the distance between two."""
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from model.errors import UserError
+from model.metrics.images import files_digest, progress_bar, read_batches
+
+# Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
+FEATURES_VERSION = 1
+
+
+class FeatureStatistics:
+    """Mean and covariance of feature vectors, in float64, from any number of batches in any order.
+
+    Batches are joined by the pairwise update of Chan, Golub and LeVeque (1979), which does not lose digits as the
+    difference of two large sums does. As long as there are no more vectors than features, they are kept as well: a
+    covariance of few pictures has low rank, and its root follows from them without decomposing a large matrix.
+    """
+
+    def __init__(self, features: int):
+        self.count = 0
+        self.mean = np.zeros(features)
+        self.scatter = np.zeros((features, features))  # sum of (x - mean)(x - mean)^T
+        self.vectors: np.ndarray | None = np.zeros((0, features))  # [count, features], None when there are too many
+
+    def add(self, features: np.ndarray) -> None:
+        """Take in feature vectors, [n, features] of any floating type."""
+        features = np.asarray(features, np.float64)
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise ValueError(f"features of shape {features.shape}, expected [n, {len(self.mean)}]")
+        if not len(features):
+            return
+        mean = features.mean(axis=0)
+        centred = features - mean
+        self._join(len(features), mean, centred.T @ centred, features)
+
+    def merge(self, other: "FeatureStatistics") -> None:
+        """Take in all that another one has seen."""
+        if other.count:
+            self._join(other.count, other.mean, other.scatter, other.vectors)
+
+    def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray, vectors: np.ndarray | None) -> None:
+        total = self.count + count
+        step = mean - self.mean
+        self.scatter += scatter + np.outer(step, step) * (self.count * count / total)
+        self.mean = self.mean + step * (count / total)
+        self.count = total
+        kept = self.vectors is not None and vectors is not None and total <= len(self.mean)
+        self.vectors = np.concatenate([self.vectors, vectors]) if kept else None
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Unbiased (n - 1) covariance, [features, features]."""
+        if self.count < 2:
+            raise UserError(f"a covariance needs at least 2 pictures, and there are {self.count}")
+        return self.scatter / (self.count - 1)
+
+    @property
+    def root(self) -> np.ndarray:
+        """R [features, m] with R R^T = covariance."""
+        if self.vectors is None or self.count < 2:
+            return _root(self.covariance)
+        return (self.vectors - self.mean).T / np.sqrt(self.count - 1)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an .npz, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self.vectors is None:
+            arrays = {"mean": self.mean, "scatter": self.scatter}
+        else:
+            arrays = {"vectors": self.vectors}
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, count=self.count, **arrays)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, features: int) -> "FeatureStatistics | None":
+        """Read what `save` wrote; None when the file is missing, damaged or of another kind."""
+        statistics = cls(features)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                count = int(file["count"])
+                if "vectors" in file:
+                    statistics.add(file["vectors"])
+                else:
+                    statistics._join(count, file["mean"], file["scatter"], None)
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+            return None
+        finite = np.isfinite(statistics.mean).all() and np.isfinite(statistics.scatter).all()
+        return statistics if finite and statistics.count == count else None
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """R [features, rank] with R R^T = covariance: its Cholesky factor, or by eigenvalues where it is singular."""
+    try:
+        return np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        kept = values > max(values.max(), 0.0) * len(values) * np.finfo(np.float64).eps  # the rest is rounding
+        return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def _distance(mean_1, root_1, mean_2, root_2) -> float:
+    if not all(np.isfinite(a).all() for a in (mean_1, root_1, mean_2, root_2)):
+        raise UserError("the features hold values that are not finite: the pictures or the network's weights are broken")
+    cross = np.linalg.svd(root_1.T @ root_2, compute_uv=False).sum()
+    step = mean_1 - mean_2
+    return max(float(step @ step + np.square(root_1).sum() + np.square(root_2).sum() - 2 * cross), 0.0)
+
+
+def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, cov_2: np.ndarray) -> float:
+    """Squared Frechet distance of two Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
+
+    Heusel et al. 2017 (arXiv 1706.08500), eq. 6. With C1 = R1 R1^T and C2 = R2 R2^T the last trace is the sum of the
+    singular values of R1^T R2. That holds for singular covariances too, which fewer pictures than features always give,
+    and where a general matrix square root is inexact or complex.
+
+    Args:
+        mean_1, mean_2: [features].
+        cov_1, cov_2: [features, features], symmetric positive semi-definite of any rank.
+
+    Raises:
+        UserError: the shapes differ, or a number is not finite.
+    """
+    mean_1, mean_2, cov_1, cov_2 = (np.asarray(a, np.float64) for a in (mean_1, mean_2, cov_1, cov_2))
+    if mean_1.shape != mean_2.shape or cov_1.shape != cov_2.shape or cov_1.shape != mean_1.shape * 2:
+        raise UserError(
+            f"the statistics do not belong together: means {mean_1.shape} and {mean_2.shape}, "
+            f"covariances {cov_1.shape} and {cov_2.shape}"
+        )
+    if not (np.isfinite(cov_1).all() and np.isfinite(cov_2).all()):
+        raise UserError("a covariance holds values that are not finite: the pictures or the weights are broken")
+    return _distance(mean_1, _root(cov_1), mean_2, _root(cov_2))
+
+
+def fid(first: FeatureStatistics, second: FeatureStatistics) -> float:
+    """Frechet distance of two picture sets.
+
+    Raises:
+        UserError: a set has fewer than 2 pictures, the sets' features differ in length or are not finite.
+    """
+    for statistics in (first, second):
+        if statistics.count < 2:
+            raise UserError(f"FID needs at least 2 pictures in each set, and one has {statistics.count}")
+    if len(first.mean) != len(second.mean):
+        raise UserError(f"features of {len(first.mean)} and of {len(second.mean)} numbers cannot be compared")
+    return _distance(first.mean, first.root, second.mean, second.root)
+
+
+class FeatureExtractor:
+    """Pictures -> pooled Inception features.
+
+    Args:
+        net: `FIDInception` with weights, or any layer from [N, 3, H, W] in [0, 1] to [N, features].
+        weights_sha256: tells caches and reports which weights these are.
+        features: length of a feature vector.
+    """
+
+    def __init__(self, net: Callable[[paddle.Tensor], paddle.Tensor], weights_sha256: str, features: int = 2048):
+        self.net = net
+        self.weights_sha256 = weights_sha256
+        self.features = features
+
+    @paddle.no_grad()
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """uint8 RGB [n, H, W, 3] -> float32 [n, features]."""
+        pictures = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+        return self.net(paddle.to_tensor(pictures)).numpy()
+
+
+def as_pictures(images: np.ndarray) -> np.ndarray:
+    """A generator's float [N, 3, H, W] in [-1, 1] as the uint8 [N, H, W, 3] that would be saved; uint8 passes."""
+    images = np.asarray(images)
+    if images.dtype == np.uint8:
+        return images
+    return np.clip(np.rint((images.transpose(0, 2, 3, 1) + 1) * 127.5), 0, 255).astype(np.uint8)
+
+
+def image_statistics(batches: Iterable[np.ndarray], extractor: FeatureExtractor) -> FeatureStatistics:
+    """Statistics of images in memory: batches of float [N, 3, H, W] in [-1, 1] or uint8 [N, H, W, 3]."""
+    statistics = FeatureStatistics(extractor.features)
+    for images in batches:
+        statistics.add(extractor(as_pictures(images)))
+    return statistics
+
+
+def file_statistics(
+    paths: Sequence[Path],
+    extractor: FeatureExtractor,
+    *,
+    size: tuple[int, int] | None = None,
+    batch_size: int = 16,
+    cache_dir: str | os.PathLike | None = None,
+    title: str = "FID",
+    progress: bool = True,
+) -> FeatureStatistics:
+    """Statistics of picture files, from the cache when these very files were seen before.
+
+    Args:
+        paths: picture files, any number.
+        extractor: the network.
+        size: (height, width) to resize to first (bicubic); None takes each picture as it is.
+        batch_size: pictures per pass of the network.
+        cache_dir: folder of the cache; None computes anew. The key is made of the files' names, sizes and modification
+            times, the weights' sha256 and `size`; a damaged file is computed again and replaced.
+        title: what the progress bar calls the set.
+        progress: whether there is one.
+    """
+    key = {
+        "files": files_digest(paths),
+        "count": len(paths),
+        "weights": extractor.weights_sha256,
+        "size": size,
+        "version": FEATURES_VERSION,
+    }
+    cache = None
+    if cache_dir is not None:
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        cache = Path(cache_dir, f"fid_{name}.npz")
+        statistics = FeatureStatistics.load(cache, extractor.features)
+        if statistics is not None and statistics.count == len(paths):
+            return statistics
+    statistics = FeatureStatistics(extractor.features)
+    with progress_bar(len(paths), f"{title}: Inception features", progress) as bar:
+        for positions, pictures in read_batches(paths, batch_size, size):
+            statistics.add(extractor(pictures))
+            bar.update(len(positions))
+    if cache is not None:
+        statistics.save(cache)
+    return statistics
+
+
+def cheap_fid(images: Iterable[np.ndarray], reference: FeatureStatistics, extractor: FeatureExtractor) -> float:
+    """FID of images in memory against a fixed reference, for validation during training.
+
+    With few pictures the value is biased upwards, so compare it only with values of the same pictures and reference.
+
+    Args:
+        images: batches of float [N, 3, H, W] in [-1, 1] or uint8 [N, H, W, 3], at least 2 images in all.
+        reference: `file_statistics` or `image_statistics` of the photos, at the images' size.
+        extractor: the network.
+    """
+    return fid(image_statistics(images, extractor), reference)

@@ -1,0 +1,142 @@
+"""Picture folders for the metrics: listing, pairing by name, reading in batches."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from model.data import MAP_SUFFIXES, PHOTO_SUFFIXES, read_ids, read_photo
+from model.errors import UserError
+
+# What data sets append to a picture's own name: Cityscapes' photos and label maps.
+_ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
+READERS = 2
+
+
+def pairing_key(path: str | os.PathLike) -> str:
+    """The name by which a photo, its label map and its generated picture are told to belong together."""
+    return _ENDINGS.sub("", Path(path).stem)
+
+
+def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFIXES) -> list[Path]:
+    """Picture files of a folder and the folders in it, sorted by path, hidden ones left out.
+
+    Raises:
+        UserError: the folder is missing or holds no pictures.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder that holds the pictures")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not found:
+        raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))})")
+    return found
+
+
+def list_maps(folder: str | os.PathLike) -> list[Path]:
+    """Label map files of a folder and the folders in it; of Cityscapes' annotations the `_labelIds` ones only."""
+    found = list_pictures(folder, MAP_SUFFIXES)
+    return [path for path in found if path.stem.endswith("_labelIds")] or found
+
+
+def partners(pictures: Sequence[Path], others: Sequence[Path], what: str) -> list[Path]:
+    """The file of `others` that belongs to each of `pictures`.
+
+    Raises:
+        UserError: a picture without partner, or two candidates for a name.
+    """
+    by_key: dict[str, Path] = {}
+    for path in others:
+        if by_key.setdefault(pairing_key(path), path) != path:
+            raise UserError(f"{path} and {by_key[pairing_key(path)]} have the same name: keep one of them")
+    missing = [path.name for path in pictures if pairing_key(path) not in by_key]
+    if missing:
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise UserError(
+            f"{pictures[0].parent}: {len(missing)} of {len(pictures)} pictures ({names}) have no {what} of the same "
+            f"name in {others[0].parent}; files are paired by name"
+        )
+    return [by_key[pairing_key(path)] for path in pictures]
+
+
+def picture_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of a picture file."""
+    picture = read_photo(path)
+    return picture.height, picture.width
+
+
+def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """uint8 [H, W, 3]; resized to `size` (height, width) by Pillow's bicubic filter where it differs."""
+    picture = read_photo(path)
+    if size is not None and picture.size != size[::-1]:
+        picture = picture.resize(size[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def read_labels(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Integer [H, W] ids; resized to `size` (height, width) by nearest neighbour where it differs."""
+    labels = read_ids(path)
+    if size is not None and labels.size != size[::-1]:
+        labels = labels.resize(size[::-1], Image.Resampling.NEAREST)
+    return np.asarray(labels)
+
+
+def read_batches(
+    paths: Sequence[Path], batch_size: int, size: tuple[int, int] | None = None
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Pictures in order as (positions in `paths`, uint8 [n, H, W, 3]), at most `batch_size` of one size at a time.
+
+    The next batch is decoded in threads while the caller works on the present one; memory does not grow with the set.
+    """
+    starts = range(0, len(paths), batch_size)
+    with ThreadPoolExecutor(READERS) as pool:
+
+        def submit(start: int):
+            return [pool.submit(read_rgb, path, size) for path in paths[start : start + batch_size]]
+
+        coming = submit(0) if paths else []
+        for start in starts:
+            current, coming = coming, submit(start + batch_size)
+            by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
+            for i, future in enumerate(current, start=start):
+                picture = future.result()
+                positions, pictures = by_shape.setdefault(picture.shape, ([], []))
+                positions.append(i)
+                pictures.append(picture)
+            for positions, pictures in by_shape.values():
+                yield positions, np.stack(pictures)
+
+
+def progress_bar(total: int, title: str, shown: bool) -> tqdm:
+    """A bar on stderr that counts pictures; silent when not `shown` or when stderr is not a terminal."""
+    return tqdm(total=total, desc=title, unit="picture", disable=None if shown else True)
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """sha256 of a file's bytes; of a folder's or a model's several files, see `files_digest`."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """A digest of which files these are and whether they changed: names, sizes and modification times."""
+    digest = hashlib.sha256()
+    for path in paths:
+        status = path.stat()
+        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
