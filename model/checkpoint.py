@@ -23,6 +23,7 @@ import os
 import pickle
 import random
 import shutil
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,7 +172,8 @@ class _Reader(pickle._Unpickler):
     dispatch = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> object:
-        found = _GLOBALS.get(("builtins" if module == "__builtin__" else module, name))
+        module = "builtins" if module == "__builtin__" else module  # protocol 2 keeps Python 2's names
+        found = _GLOBALS.get((module, name))
         if found is None:
             raise _ForbiddenError(f"{module}.{name}")
         return found
@@ -595,10 +597,9 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _paddle_version() -> str:
-    import paddle  # reading parameters must not need Paddle
-
-    return paddle.__version__
+def _paddle_version() -> str | None:
+    paddle = sys.modules.get("paddle")  # neither reading nor writing arrays must need Paddle
+    return getattr(paddle, "__version__", None)
 
 
 def _digest(path: Path) -> dict:

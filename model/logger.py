@@ -347,7 +347,7 @@ class Logger:
             for name, value in means.items():
                 self._records.scalar(f"loss/{name}", value, self.step)
             for name, value in lrs.items():
-                self._records.scalar(f"learning_rate/{name}", value, self.step)
+                self._records.scalar(f"lr/{name}", value, self.step)
             self._records.scalar("speed/images_per_second", speed, self.step)
             self._records.scalar("speed/data_seconds", waited, self.step)
             self._records.flush()

@@ -96,7 +96,8 @@ def legend(label: np.ndarray, names: Sequence[str], colours: np.ndarray, height:
         number, y = int(ids[index]), line * _LINE
         name = names[number] if 0 <= number < len(names) else f"class {number}"
         colour = tuple(int(c) for c in colorize(np.array([[number]]), colours)[0, 0])
-        share = f"{100 * counts[index] / counts.sum():.0f}%"
+        percent = 100 * counts[index] / counts.sum()
+        share = f"{percent:.0f}%" if percent >= 1 else "<1%"
         draw.rectangle((2, y + 2, 2 + _SWATCH, y + 2 + _SWATCH), fill=colour, outline=_TEXT)
         draw.text((_SWATCH + 8, y), _shortened(draw, name, width - _SWATCH - 40), _TEXT, _font())
         draw.text((width - 2, y), share, _TEXT, _font(), anchor="ra")

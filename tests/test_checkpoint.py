@@ -1,0 +1,558 @@
+"""Checkpoints: complete after kill -9, strict, and deaf to code in files."""
+
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import checkpoint
+from model.checkpoint import DamagedError, load, prepare, read_pdparams, read_state, save, write_state
+from model.errors import UserError
+from model.options import OPT
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def opt():
+    return OPT.from_preset("sample")
+
+
+def nets_of(step, size=50):
+    return {name: {"w": np.full(size, step, np.float32), "b": np.full((), step, np.float32)} for name in ("n_g", "n_d")}
+
+
+def save_step(root, opt, step, **options):
+    options = {"epoch": step // 10, **options}
+    return save(root, nets_of(step), {"at": step}, opt, step=step, **options)
+
+
+# --- writing and finding
+
+
+def test_round_trip(tmp_path, opt):
+    state = {"a": [1, 2.5, None, True, "x"], "b": (np.arange(3), {"c": b"\0\xff"}), 7: np.float64(0.1), "empty": {}}
+    nets = {"n_g": {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "k": np.zeros((0, 4), np.int64)}}
+    folder = save(tmp_path, nets, state, opt, step=5, epoch=1, info={"fid": 3.5})
+    found = load(tmp_path, opt, verify=True)
+    assert (found.step, found.epoch, found.path, found.meta["fid"]) == (5, 1, folder, 3.5)
+    np.testing.assert_array_equal(found.nets["n_g"]["w"], nets["n_g"]["w"])
+    assert found.nets["n_g"]["k"].shape == (0, 4)
+    assert found.state["a"] == state["a"] and found.state["b"][1] == {"c": b"\0\xff"} and found.state[7] == 0.1
+    assert OPT.load(found.opt_file) == opt
+    assert found.meta["values"] == {"n_g": 6}
+
+
+def test_paths_that_users_give(tmp_path, opt):
+    root = tmp_path / "output" / "model"
+    first, second = save_step(root, opt, 1, best=True), save_step(root, opt, 2)
+    for path in (tmp_path / "output", root, second, root / "latest", root / "n_g.pdparams", second / "n_d.pdparams"):
+        assert load(path, opt).step == 2
+    for path in (first, root / "best", first / "n_g.pdparams"):
+        assert load(path, opt).step == 1
+    assert checkpoint.exists(tmp_path / "output") and not checkpoint.exists(tmp_path / "other")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        load(tmp_path / "other", opt)
+    with pytest.raises(UserError, match="has no n_e; it holds n_g, n_d"):
+        load(root, opt, nets=["n_g", "n_e"])
+    assert list(load(root, opt, nets=["n_g"], with_state=False).nets) == ["n_g"]
+
+
+def test_links_lead_to_the_latest_and_only_to_its_networks(tmp_path, opt):
+    nets = {**nets_of(1), "n_e": {"w": np.ones(2, np.float32)}}
+    save(tmp_path, nets, {}, opt, step=1, epoch=0)
+    assert os.readlink(tmp_path / "n_e.pdparams") == "latest/n_e.pdparams"
+    save_step(tmp_path, opt, 2)
+    assert not (tmp_path / "n_e.pdparams").is_symlink()
+    assert read_pdparams(tmp_path / "n_g.pdparams")["b"] == 2
+
+
+def test_file_of_the_user_in_the_place_of_a_link_is_kept(tmp_path, opt, capsys):
+    (tmp_path / "n_g.pdparams").write_bytes(b"precious")
+    save_step(tmp_path, opt, 1)
+    assert (tmp_path / "n_g.pdparams.before").read_bytes() == b"precious"
+    assert "n_g.pdparams.before" in capsys.readouterr().out
+
+
+def test_retention(tmp_path, opt):
+    for step in range(1, 13):
+        save_step(tmp_path, opt, step, is_epoch_end=step % 3 == 0, best=step == 4, keep_epochs=2)
+    kept = sorted(path.name for path in tmp_path.glob("step_*"))
+    assert kept == [f"step_{step:08d}" for step in (4, 9, 11, 12)]  # best, epoch ends, the one before, latest
+    assert not list(tmp_path.glob("tmp_*")) and not list(tmp_path.glob("trash_*"))
+
+
+def test_same_step_twice(tmp_path, opt):
+    save_step(tmp_path, opt, 3)
+    save(tmp_path, nets_of(33), {"at": 33}, opt, step=3, epoch=0)
+    assert load(tmp_path, opt).state["at"] == 33
+
+
+def test_restart_from_an_older_step_is_the_latest(tmp_path, opt):
+    save_step(tmp_path, opt, 500)
+    save_step(tmp_path, opt, 10)
+    save_step(tmp_path, opt, 20)
+    assert load(tmp_path, opt).step == 20
+    assert not (tmp_path / "step_00000500").exists()
+
+
+def test_without_links(tmp_path, opt, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    for step in (1, 2, 3):
+        save_step(tmp_path, opt, step, best=step == 1)
+    assert (tmp_path / "latest").read_text() == "step_00000003"
+    assert not (tmp_path / "n_g.pdparams").is_symlink()
+    assert read_pdparams(tmp_path / "n_g.pdparams")["b"] == 3
+    assert [load(tmp_path / name, opt).step for name in (".", "latest", "best")] == [3, 3, 1]
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("name", ["n_d.pdparams", "state.pdopt", "opt.yaml", "meta.json"])
+@pytest.mark.parametrize("how", ["cut", "removed"])
+def test_damaged_latest_falls_back(tmp_path, opt, capsys, name, how):
+    save_step(tmp_path, opt, 1)
+    file = save_step(tmp_path, opt, 2) / name
+    if how == "cut":
+        os.truncate(file, file.stat().st_size // 2)
+    else:
+        file.unlink()
+    assert load(tmp_path, opt).step == 1
+    assert name in (said := capsys.readouterr().out) and "step 1" in said
+    with pytest.raises(UserError, match=name):
+        load(tmp_path / "step_00000002", opt)
+    assert save_step(tmp_path, opt, 2).name == "step_00000002.1"  # the next save heals the folder
+    assert load(tmp_path, opt).path.name == "step_00000002.1"
+
+
+def test_altered_byte_is_found_when_asked(tmp_path, opt):
+    file = save_step(tmp_path, opt, 1) / "n_g.pdparams"
+    data = bytearray(file.read_bytes())
+    data[-60] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="n_g.pdparams was altered"):
+        load(tmp_path, opt, verify=True)
+
+
+def test_pointer_lost_or_dangling(tmp_path, opt):
+    save_step(tmp_path, opt, 1)
+    save_step(tmp_path, opt, 2)
+    (tmp_path / "latest").unlink()
+    assert load(tmp_path, opt).step == 2
+    (tmp_path / "latest").symlink_to("step_00000099")
+    assert load(tmp_path, opt).step == 2
+
+
+def test_newer_format_is_refused(tmp_path, opt):
+    meta = save_step(tmp_path, opt, 1) / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        load(tmp_path, opt)
+
+
+def test_meta_cannot_lead_out_of_the_folder(tmp_path, opt):
+    meta = save_step(tmp_path / "model", opt, 1) / "meta.json"
+    (tmp_path / "x").write_bytes(b"12")
+    content = json.loads(meta.read_text())
+    content["files"]["../../x"] = {"size": 2, "sha256": ""}
+    meta.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="missing"):
+        load(tmp_path / "model", opt)
+
+
+def test_other_architecture_names_each_field(tmp_path, opt):
+    save_step(tmp_path, opt, 1)
+    import dataclasses
+
+    other = dataclasses.replace(opt, ngf=opt.ngf * 2, num_D=3)
+    with pytest.raises(UserError, match=rf"ngf is {opt.ngf} there and {opt.ngf * 2} now; num_D is {opt.num_D} there"):
+        load(tmp_path, other)
+
+
+# --- no space, no permission, two runs
+
+
+def test_no_space_is_seen_before_writing(tmp_path, opt, monkeypatch):
+    save_step(tmp_path, opt, 1)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"no space .* needs 1.0 MB, 1.0 KB are free .* untouched"):
+        save_step(tmp_path, opt, 2)
+    assert load(tmp_path, opt).step == 1
+
+
+def test_no_space_while_writing_leaves_the_last_one(tmp_path, opt):
+    save_step(tmp_path, opt, 1)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+    try:
+        with pytest.raises(UserError, match="no space to write"):
+            save(tmp_path, nets_of(2, size=100_000), {}, opt, step=2, epoch=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert load(tmp_path, opt, verify=True).step == 1
+    assert not list(tmp_path.glob("tmp_*"))
+
+
+def test_folder_that_cannot_be_made(tmp_path, opt):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write in .*/file/model"):
+        save_step(tmp_path / "file" / "model", opt, 1)
+    with pytest.raises(UserError, match="cannot write in"):
+        prepare(tmp_path / "file" / "model")
+
+
+def test_prepare_clears_leftovers_only(tmp_path, opt):
+    save_step(tmp_path, opt, 1)
+    for name in ("tmp_1_00000002", "trash_step_00000000"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "n_g.pdparams").write_bytes(b"x")
+    (tmp_path / "tmp_9_latest").symlink_to("nowhere")
+    prepare(tmp_path).close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock", "latest", "n_d.pdparams", "n_g.pdparams", "step_00000001",
+    ]  # fmt: skip
+
+
+def test_second_run_in_the_same_folder_is_refused(tmp_path):
+    code = f"from model.checkpoint import prepare; c = prepare({str(tmp_path)!r}); print('ready', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(UserError, match=f"in use by another training run .process {other.pid}."):
+            prepare(tmp_path)
+        other.kill()
+    prepare(tmp_path).close()  # the claim died with its process
+
+
+# --- kill -9
+
+SAVER = """
+import sys
+import numpy as np
+from model.checkpoint import exists, load, prepare, save
+from model.logger import LossLog
+from model.options import OPT
+root, opt = sys.argv[1] + "/model", OPT.from_preset("sample")
+claim = prepare(root)
+step = load(root, opt).step if exists(root) else 0
+log = LossLog(sys.argv[1] + "/log.npy", step=step)
+print(step, flush=True)
+while True:
+    step += 1
+    log.append([step] * 7)
+    log.sync()
+    nets = {n: {str(i): np.full(5000, step, np.float32) for i in range(20)} for n in ("n_g", "n_d")}
+    save(root, nets, {"at": step}, opt, step=step, epoch=step, is_epoch_end=step % 2 == 0, keep_epochs=2,
+         best=step % 5 == 0)
+"""
+
+
+def test_kill_at_any_moment(tmp_path, opt):
+    rng, last = random.Random(0), 0
+    for _ in range(10):
+        with subprocess.Popen([sys.executable, "-c", SAVER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as saver:
+            first = int(saver.stdout.readline())
+            assert first == last
+            time.sleep(rng.uniform(0.02, 0.25))
+            saver.send_signal(signal.SIGKILL)
+        if not checkpoint.exists(tmp_path):
+            continue
+        found = load(tmp_path, opt, verify=True)
+        last = found.step
+        assert last >= first and found.state["at"] == last
+        for arrays in found.nets.values():
+            assert len(arrays) == 20 and all((array == last).all() for array in arrays.values())
+        for name in ("n_g", "n_d"):  # the links agree with the checkpoint
+            assert read_pdparams(tmp_path / "model" / f"{name}.pdparams")["0"][0] == last
+        log = np.load(tmp_path / "log.npy")
+        assert len(log) >= last
+        np.testing.assert_array_equal(log[:, 3], np.arange(1, len(log) + 1))
+    assert last > 10
+    prepare(tmp_path / "model").close()
+    assert not list((tmp_path / "model").glob("t*_*"))
+
+
+# --- reading what strangers wrote
+
+
+class Reduce:
+    def __init__(self, *how):
+        self.how = how
+
+    def __reduce__(self):
+        return self.how
+
+
+def written(path, content, protocol=4):
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ((os.system, ("touch {mark}",)), "posix.system"),
+        ((eval, ("open({mark!r}, 'w')",)), "builtins.eval"),
+        ((exec, ("open({mark!r}, 'w')",)), "builtins.exec"),
+        ((open, ("{mark}", "w")), "open"),
+        ((getattr, ("x", "upper")), "builtins.getattr"),
+        ((np.load, ("{mark}", None, True)), "numpy.*load"),
+        ((np.fromfile, ("{mark}",)), "numpy"),
+        ((subprocess.call, (["touch", "{mark}"],)), "(subprocess|commands).call"),
+        ((pickle.loads, (b"cos\nsystem\n",)), "pickle.*loads"),
+    ],
+)
+def test_code_is_not_run(tmp_path, how, named, protocol):
+    mark = str(tmp_path / "mark")
+    function, args = how
+    args = tuple(a.format(mark=mark) if isinstance(a, str) else a for a in args)
+    args = tuple([x.format(mark=mark) for x in a] if isinstance(a, list) else a for a in args)
+    path = written(tmp_path / "n_g.pdparams", {"w": Reduce(function, args)}, protocol)
+    with pytest.raises(UserError, match=rf"n_g\.pdparams asks for .*{named}.*nothing of it was run"):
+        read_pdparams(path)
+    assert not os.path.exists(mark)
+
+
+P = b"\x80\x04"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        P + b"(S'id'\nios\nsystem\n.",  # INST
+        P + b"(cos\nsystem\nS'id'\no.",  # OBJ
+        P + b"cnumpy\nndarray\n)\x81.",  # NEWOBJ
+        P + b"cnumpy\nndarray\n}S'__class__'\nNsb.",  # BUILD on a class
+        P + b"cnumpy\nndarray\n.",  # a bare class
+        P + b"Pos.system\n.",  # PERSID
+        P + b"\x82\x01.",  # EXT1
+        P + b"]N\x85R.",  # a call of a list
+        P + b"cnumpy\nctypeslib.ctypes\n.",
+        P + b"cmodel.checkpoint\nwrite_state\n.",
+    ],
+)
+def test_opcodes_that_make_objects_are_refused(tmp_path, content):
+    with pytest.raises(UserError, match="asks for"):
+        read_state(written(tmp_path / "a.pdparams", content))
+
+
+def array_pickle(shape, dtype=b"f4", raw=b"\0" * 8):
+    return (
+        P + b"}\x8c\x01wcnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01"
+        + b"(" + b"".join(b"\x8a\x08" + struct.pack("<q", n) for n in shape) + b"t"
+        + b"cnumpy\ndtype\n\x8c" + bytes([len(dtype)]) + dtype + b"\x89\x88\x87R(K\x03\x8c\x01<NNNJ\xff\xff\xff\xff"
+        + b"J\xff\xff\xff\xffK\x00tb\x89B" + struct.pack("<I", len(raw)) + raw + b"tbs."
+    )  # fmt: skip
+
+
+def test_handmade_array_is_read(tmp_path):
+    path = written(tmp_path / "a.pdparams", array_pickle([2], raw=struct.pack("<2f", 1, 2)))
+    np.testing.assert_array_equal(read_pdparams(path)["w"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        array_pickle([2**40]),
+        array_pickle([2**31, 2**31, 2**31]),
+        array_pickle([-2]),
+        array_pickle([1], b"O"),
+        array_pickle([8], b"S1"),
+        array_pickle([2], b"f4,f4"),
+        array_pickle([1] * 40),
+        P + b"r\xff\xff\xff\xff.",  # memo index 2**32 - 1
+        P + b"]r\xff\xff\xff\xffh\x00.",
+        P + b"\x8e" + struct.pack("<Q", 2**60) + b"x.",  # 2**60 bytes
+        P + b"\x8b\xff\xff\xff\x7f.",  # a number of 2**31 bytes
+        P + b"\x95" + struct.pack("<Q", 2**50) + b"].",  # a frame
+        P + b"]" * 100 + b"a" * 99 + b".",  # too deep
+        P + b"]\x94h\x00a.",  # a list in itself
+        P + b"a.",
+        P,
+        b"",
+        b"\x93NUMPY",
+        b"hello",
+        b"PK\x03\x04rest of an archive",
+    ],
+)
+def test_nonsense_is_one_clear_error(tmp_path, content):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"a\.pdparams"):
+        read_pdparams(written(tmp_path / "a.pdparams", content))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KB
+
+
+def test_many_references_to_one_list_cost_nothing(tmp_path):
+    nested = []
+    for _ in range(30):
+        nested = [nested] * 10
+    start = time.perf_counter()
+    read_state(written(tmp_path / "a.pdparams", {"x": nested}))
+    assert time.perf_counter() - start < 1
+
+
+def test_every_truncation_is_damage(tmp_path):
+    path = tmp_path / "a.pdparams"
+    write_state(path, {"w": np.arange(20, dtype=np.float32), "s": [1, "x"]})
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DamagedError, match=r"a\.pdparams"):
+            read_state(path)
+
+
+def test_altered_bytes_never_break_out(tmp_path):
+    path, rng = tmp_path / "a.pdparams", random.Random(0)
+    write_state(path, {"w": np.arange(6, dtype=np.float32), "t": {"s": (1, 2.5, "x", None), "i": np.arange(3)}})
+    whole = path.read_bytes()
+    for _ in range(1500):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(2, len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            read_state(path)
+        except UserError:
+            continue
+
+
+def test_wrong_content_is_named(tmp_path):
+    with pytest.raises(UserError, match="entry 'model' is a dict"):
+        read_pdparams(written(tmp_path / "a.pdparams", {"model": {"w": np.ones(2)}}))
+    with pytest.raises(UserError, match="holds a list"):
+        read_pdparams(written(tmp_path / "a.pdparams", [1]))
+    with pytest.raises(UserError, match="zip archive"):
+        read_pdparams(written(tmp_path / "a.pdparams", b"PK\x03\x04"))
+    with pytest.raises(DamagedError, match="does not exist"):
+        read_pdparams(tmp_path / "none.pdparams")
+
+
+def test_refuses_to_write_what_it_would_not_read(tmp_path):
+    for value in (object(), np.array(["x"]), np.array([None])):
+        with pytest.raises(TypeError, match="cannot save"):
+            write_state(tmp_path / "a.pdopt", {"x": value})
+
+
+# --- Paddle
+
+paddle = pytest.importorskip("paddle")
+
+
+def test_reads_every_form_of_paddle_save(tmp_path):
+    layer = paddle.nn.Linear(3, 4)
+    expected = {key: value.numpy() for key, value in layer.state_dict().items()}
+    for protocol in (2, 3, 4):
+        for content in (layer.state_dict(), dict(expected), {"weight": layer.weight, "bias": layer.bias}):
+            path = str(tmp_path / "a.pdparams")
+            paddle.save(content, path, protocol=protocol)
+            found = read_pdparams(path)
+            assert list(found) == ["weight", "bias"]
+            for key, value in expected.items():
+                np.testing.assert_array_equal(found[key], value)
+
+
+def test_reads_arrays_that_paddle_cut(tmp_path):
+    parts = {"w@@.0": np.arange(4, dtype=np.float32), "w@@.1": np.arange(4, 6, dtype=np.float32)}
+    info = {"UnpackBigParamInfor@@": {"w": {"OriginShape": (2, 3), "slices": list(parts)}}}
+    path = written(tmp_path / "a.pdparams", {**parts, **info}, protocol=2)
+    np.testing.assert_array_equal(read_pdparams(path)["w"], np.arange(6).reshape(2, 3))
+
+
+def test_plain_paddle_load_takes_the_files(tmp_path, opt):
+    layer = paddle.nn.Linear(3, 4)
+    save(tmp_path, {"n_g": layer.state_dict()}, {}, opt, step=1, epoch=0)
+    state = paddle.load(str(tmp_path / "n_g.pdparams"))
+    other = paddle.nn.Linear(3, 4)
+    missing, unexpected = other.set_state_dict(state)
+    assert not missing and not unexpected
+    np.testing.assert_array_equal(other.weight.numpy(), layer.weight.numpy())
+
+
+def test_load_net_is_strict_and_all_or_nothing():
+    net = paddle.nn.Linear(2, 3)
+    before = net.weight.numpy().copy()
+    good = {"weight": np.ones((2, 3)), "bias": np.zeros(3, np.float32)}
+    cases = [
+        ({"weight": good["weight"]}, r"x does not fit Linear: 1 keys missing \(bias\)"),
+        ({**good, "extra": np.zeros(1)}, r"1 keys not expected \(extra\)"),
+        ({**good, "bias": np.zeros(4, np.float32)}, r"bias \[4\], expected \[3\]"),
+        ({**good, "bias": np.zeros(3, np.int64)}, "bias int64, expected float32"),
+    ]
+    for arrays, message in cases:
+        with pytest.raises(UserError, match=message):
+            checkpoint.load_net(net, arrays, "x")
+        np.testing.assert_array_equal(net.weight.numpy(), before)
+    checkpoint.load_net(net, good, "x")
+    assert (net.weight.numpy() == 1).all() and net.weight.dtype == paddle.float32
+
+
+def test_random_states_go_on_exactly():
+    random.seed(1), np.random.seed(2), paddle.seed(3)
+    random.gauss(0, 1), np.random.randn(3), paddle.randn([1000])
+
+    def draw():
+        numbers = paddle.randn([400]).tolist(), paddle.randint(0, 9, [5]).tolist()
+        return random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), numbers
+
+    saved = checkpoint.rng_state()
+    expected = draw()
+    paddle.seed(99)
+    assert checkpoint.set_rng_state(saved) == []
+    assert draw() == expected
+
+
+def test_paddle_generator_out_of_reach_is_told(monkeypatch):
+    saved = checkpoint.rng_state()
+    saved["paddle"]["gpu"] = [{"device": 0, "seed": 1, "offset": 0, "words": np.zeros(0, np.uint64)}]
+    if not paddle.is_compiled_with_cuda():
+        assert "1 saved, 0 present" in checkpoint.set_rng_state(saved)[0]
+
+
+def test_training_goes_on_exactly_whatever_the_parameter_names(tmp_path, opt):
+    def build():
+        paddle.nn.Linear(2, 2)  # shifts Paddle's name counter
+        net = paddle.nn.Sequential(*[paddle.nn.Linear(4, 4) for _ in range(12)])
+        schedule = paddle.optimizer.lr.LambdaDecay(0.1, lambda epoch: 0.5**epoch)
+        return net, paddle.optimizer.Adam(schedule, parameters=net.parameters())
+
+    def train(net, adam, steps):
+        for step in range(steps):
+            loss = (net(paddle.full([1, 4], 0.5 + step)) ** 2).sum()
+            loss.backward()
+            adam.step()
+            adam.clear_grad()
+        adam._learning_rate.step()
+        return float(loss)
+
+    net, adam = build()
+    train(net, adam, 3)
+    state = {"adam": checkpoint.optimizer_state(adam, {"g": net})}
+    assert "g.10.weight:moment1_0" in state["adam"]
+    save(tmp_path, {"n_g": net.state_dict()}, state, opt, step=3, epoch=0)
+    found = load(tmp_path, opt)
+    other, other_adam = build()
+    checkpoint.load_net(other, found.nets["n_g"], found.path)
+    checkpoint.load_optimizer(other_adam, {"g": other}, found.state["adam"], found.path)
+    assert train(other, other_adam, 4) == train(net, adam, 4)
+    assert other_adam.get_lr() == adam.get_lr()
+    with pytest.raises(UserError, match="unknown parameters .g.11.*"):
+        checkpoint.load_optimizer(adam, {"g": paddle.nn.Sequential(*net[:11])}, found.state["adam"], "x")
