@@ -366,7 +366,7 @@ class OPT(_Checked):
 
     @property
     def betas(self) -> tuple[float, float]:
-        """Adam's (beta1, beta2), of G and D alike."""
+        """Adam's (beta1, beta2), of G and D alike, with TTUR as without (released code)."""
         return self.beta1, self.beta2
 
     @property
