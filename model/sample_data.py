@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +60,7 @@ def _tile() -> np.ndarray:
 
 def _noise(rng: np.random.Generator, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Fractal noise at the given places (in tile pixels), moved by a random offset; the two arrays are broadcast."""
-    i, j = rng.integers(0, _TILE, 2)
+    i, j = rng.integers(0, _TILE, 2).tolist()  # Python's integers: they leave float32 arrays float32
     return _tile()[(rows + i).astype(np.int64) & (_TILE - 1), (columns + j).astype(np.int64) & (_TILE - 1)]
 
 
@@ -133,22 +134,25 @@ class _Canvas:
         self.horizon, self.centre = horizon * height, width / 2
         self.v = np.arange(height, dtype=np.float32)[:, None] + 0.5
         self.u = np.arange(width, dtype=np.float32)[None] + 0.5
-        self.below = self.v > self.horizon
-        self.z = self.focal * eye / np.maximum(self.v - self.horizon, 0.25)  # [H, 1] distance of the ground
-        self.x = (self.u - self.centre) * self.z / self.focal  # [H, W] metres right of the camera
+        self.air, self.land = np.s_[: int(self.horizon) + 3], np.s_[int(self.horizon) :]  # rows; they overlap
+        self.high, self.low = self.v[self.air], self.v[self.land]
+        self.below = self.low > self.horizon
+        self.z = self.focal * eye / np.maximum(self.low - self.horizon, 0.25)  # [land, 1] distance of the ground
+        self.x = (self.u - self.centre) * self.z / self.focal  # [land, W] metres right of the camera
         self.nearest = float(self.z[-1, 0])
 
     def project(self, x: float, y: float, z: float) -> tuple[float, float]:
         """Pixel (u, v) of a point x right of, y above the ground, z before the camera."""
         return self.centre + self.focal * x / z, self.horizon + self.focal * (self.eye - y) / z
 
-    def surface(self, where: np.ndarray, colour: np.ndarray, name: str, depth: np.ndarray | float) -> None:
-        """Paint a part of the ground or the backdrop; `where` is its coverage 0..1 or a mask, [H, W]."""
-        cover = np.broadcast_to(np.clip(where.astype(np.float32), 0, 1), self.label.shape)
-        self.photo += (colour - self.photo) * cover[..., None]
+    def surface(self, rows: slice, where: np.ndarray, colour: np.ndarray, name: str, depth: np.ndarray | float) -> None:
+        """Paint the backdrop (rows `air`) or the ground (rows `land`); `where` is the coverage 0..1 or a mask."""
+        photo, label = self.photo[rows], self.label[rows]
+        cover = np.broadcast_to(np.clip(where.astype(np.float32), 0, 1), label.shape)
+        photo += (colour - photo) * cover[..., None]
         solid = cover >= 0.5
-        self.label[solid] = _ID[name]
-        self.depth = np.where(solid, depth, self.depth).astype(np.float32)
+        label[solid] = _ID[name]
+        np.copyto(self.depth[rows], depth, where=solid)
 
     def cast(self, x: float, z: float, width: float, length: float, height: float) -> None:
         """The shadow on the ground of something that stands around (x, z): a band from its foot, away from the sun."""
@@ -165,8 +169,8 @@ class _Canvas:
 
     def finish_ground(self) -> None:
         """Lay the collected shadows on the ground, before anything stands on it."""
-        mask = np.asarray(self.shadow.filter(ImageFilter.GaussianBlur(1)), np.float32) / 255
-        self.photo *= 1 - (self.light.shadow * mask * self.below)[..., None]
+        mask = np.asarray(self.shadow.filter(ImageFilter.GaussianBlur(1)), np.float32)[self.land] / 255
+        self.photo[self.land] *= 1 - (self.light.shadow * mask)[..., None]
 
     def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Light and haze over the whole, slivers without a label, things numbered from 0 in the order of drawing."""
@@ -243,28 +247,28 @@ class _Sketch:
 
 def _paint_sky(c: _Canvas) -> None:
     rng, light = c.rng, c.light
-    t = np.clip(c.v / c.horizon, 0, 1)[..., None] ** 1.4
-    sky = np.broadcast_to(_mix(light.zenith, light.horizon, t), c.photo.shape)
+    t = np.clip(c.high / c.horizon, 0, 1)[..., None] ** 1.4
+    sky = _mix(light.zenith, light.horizon, t)
     sun_u = c.centre + light.side * rng.uniform(0.25, 0.6) * c.width
     sun_v = c.horizon * (0.85 - 0.25 * min(light.length, 2) ** -1)
-    glow = np.exp(-((c.u - sun_u) ** 2 + 1.5 * (c.v - sun_v) ** 2) / (0.35 * c.width) ** 2)[..., None]
+    glow = np.exp(-((c.u - sun_u) ** 2 + 1.5 * (c.high - sun_v) ** 2) / (0.35 * c.width) ** 2)[..., None]
     sky = _mix(sky, np.minimum(light.horizon * 1.12, 255), 0.6 * glow)
-    c.surface(np.ones(c.label.shape), sky / light.tint, "sky-other", 0.0)
-    cover = np.zeros(c.label.shape, np.float32)
-    shade = np.zeros(c.label.shape, np.float32)
+    c.surface(c.air, np.ones((len(c.high), 1)), sky / light.tint, "sky-other", 0.0)
+    cover = np.zeros((len(c.high), c.width), np.float32)
+    shade = np.zeros_like(cover)
     for _ in range(rng.integers(0, 6)):
         ru = rng.uniform(0.10, 0.32) * c.width
         rv = ru * rng.uniform(0.30, 0.5)
-        u, v = rng.uniform(0, c.width), rng.uniform(0.05, 0.75) * c.horizon
-        up = (c.v - v) / rv
-        body = 1 - ((c.u - u) / ru) ** 2 - np.where(up > 0, 3.5, 1) * up**2
-        body = body + 0.55 * _noise(rng, c.v * 3, c.u * 2)
+        at_u, at_v = rng.uniform(0, c.width), rng.uniform(0.05, 0.75) * c.horizon
+        up = (c.high - at_v) / rv
+        body = 1 - ((c.u - at_u) / ru) ** 2 - np.where(up > 0, 3.5, 1) * up**2
+        body = body + 0.55 * _noise(rng, c.high * 3, c.u * 2)
         one = np.clip((body - 0.1) / 0.45, 0, 1)
         shade = np.where(one > cover, np.clip(0.5 + 0.5 * up, 0, 1), shade)
         cover = np.maximum(cover, one)
-    cover *= np.clip((c.horizon - c.v) / 6, 0, 1)
+    cover *= np.clip((c.horizon - c.high) / 6, 0, 1)
     lit = _mix(light.cloud, _mix(light.horizon, light.zenith, 0.45), 0.55 * shade[..., None])
-    c.surface(0.95 * cover, lit / light.tint, "clouds", 0.0)
+    c.surface(c.air, 0.95 * cover, lit / light.tint, "clouds", 0.0)
 
 
 def _profile(c: _Canvas, scale: float) -> np.ndarray:
@@ -282,33 +286,42 @@ def _ridge(c: _Canvas, height: float, scale: float) -> np.ndarray:
 def _paint_mountains(c: _Canvas, height: float) -> None:
     for distance, part in ((2600.0, 1.0), (1600.0, 0.6))[: c.rng.integers(1, 3)]:
         top = c.horizon - _ridge(c, part * height, c.rng.uniform(0.25, 0.5))
-        deep = (c.v - top) / height
-        i, j = c.rng.integers(0, _TILE, 2)
-
-        def relief(shift: float) -> np.ndarray:
-            rows, columns = 0.7 * (c.v - top) + i, 1.1 * (c.u + shift) + 0.6 * (c.v - top) + j  # noqa: B023
-            return _tile()[rows.astype(np.int64) & (_TILE - 1), columns.astype(np.int64) & (_TILE - 1)]
-
-        light = 0.88 + 0.16 * np.tanh(1.6 * (relief(4.0) - relief(-4.0)) * c.light.side)
+        down = c.high - top
+        deep = down / height
+        at_i, at_j = c.rng.integers(0, _TILE, 2).tolist()
+        i = (0.7 * down + at_i).astype(np.int64)
+        j = (1.1 * c.u + 0.6 * down + at_j).astype(np.int64)  # slanted, as gullies run
+        relief, left, right = (_tile()[i & (_TILE - 1), (j + shift) & (_TILE - 1)] for shift in (0, -4, 4))
+        light = 0.88 + 0.16 * np.tanh(1.6 * (right - left) * c.light.side)
         rock = _mix(_rgb(116, 106, 100), _rgb(84, 98, 78), np.clip(deep * 1.6 - 0.3, 0, 1)[..., None])
-        snow = np.clip((0.26 - deep + 0.10 * relief(0.0)) * 9, 0, 1) * (part == 1)
+        snow = np.clip((0.26 - deep + 0.10 * relief) * 9, 0, 1) * (part == 1)
         colour = _mix(rock, _rgb(240, 243, 250), snow[..., None]) * light[..., None]
-        c.surface(np.clip(c.v - top + 0.5, 0, 1) * (c.v < c.horizon + 1), colour, "mountain", distance)
+        c.surface(c.air, np.clip(down + 0.5, 0, 1) * (c.high < c.horizon + 1), colour, "mountain", distance)
 
 
 def _paint_hills(c: _Canvas, height: float) -> None:
     top = c.horizon - _ridge(c, height, 0.15)
     light = 0.95 - 0.3 * np.tanh(1.5 * np.gradient(top, axis=1) * c.light.side)
-    tufts = 1 + 0.10 * _noise(c.rng, c.v * 5, c.u * 3)
-    green = _mix(_rgb(112, 140, 74), _rgb(80, 116, 62), np.clip((c.v - top) / height, 0, 1)[..., None])
-    c.surface(np.clip(c.v - top + 0.5, 0, 1) * (c.v < c.horizon + 1), green * (light * tufts)[..., None], "hill", 900.0)
+    tufts = 1 + 0.10 * _noise(c.rng, c.high * 5, c.u * 3)
+    green = _mix(_rgb(112, 140, 74), _rgb(80, 116, 62), np.clip((c.high - top) / height, 0, 1)[..., None])
+    c.surface(
+        c.air,
+        np.clip(c.high - top + 0.5, 0, 1) * (c.high < c.horizon + 1),
+        green * (light * tufts)[..., None],
+        "hill",
+        900.0,
+    )
 
 
 def _paint_woods(c: _Canvas, height: float) -> None:
     top = c.horizon - height * np.clip(0.8 + 0.3 * _profile(c, 5.0), 0.1, 2)
-    leaves = 1 + 0.22 * _noise(c.rng, c.v * 9, c.u * 9) - 0.25 * np.clip((c.v - top) / height, 0, 1)
+    leaves = 1 + 0.22 * _noise(c.rng, c.high * 9, c.u * 9) - 0.25 * np.clip((c.high - top) / height, 0, 1)
     c.surface(
-        np.clip(c.v - top + 0.5, 0, 1) * (c.v < c.horizon + 2), _rgb(70, 102, 50) * leaves[..., None], "tree", 260.0
+        c.air,
+        np.clip(c.high - top + 0.5, 0, 1) * (c.high < c.horizon + 2),
+        _rgb(70, 102, 50) * leaves[..., None],
+        "tree",
+        260.0,
     )
 
 
@@ -317,34 +330,35 @@ def _paint_woods(c: _Canvas, height: float) -> None:
 
 def _paint_grass(c: _Canvas) -> None:
     fields = _noise(c.rng, np.log(c.z) * 60, c.x * 60 / c.z**0.7)
-    blades = _noise(c.rng, c.v * 3, c.u * 9)
-    near = np.clip((c.v - c.horizon) / (c.height - c.horizon), 0, 1)
+    blades = _noise(c.rng, c.low * 3, c.u * 9)
+    near = np.clip((c.low - c.horizon) / (c.height - c.horizon), 0, 1)
     light = 1 + 0.07 * fields + 0.05 * blades + 0.10 * blades * near
     green = _mix(_rgb(132, 164, 74), _rgb(92, 142, 52), near[..., None])
-    c.surface(c.below, green * light[..., None], "grass", c.z)
+    c.surface(c.land, c.below, green * light[..., None], "grass", c.z)
 
 
 def _paint_sea(c: _Canvas) -> None:
-    far = np.clip(1 - (c.v - c.horizon) / (0.55 * (c.height - c.horizon)), 0, 1)[..., None]
+    far = np.clip(1 - (c.low - c.horizon) / (0.55 * (c.height - c.horizon)), 0, 1)[..., None]
     water = _mix(_rgb(44, 118, 142), _rgb(36, 84, 128), far)
     water = _mix(water, c.light.horizon / c.light.tint, 0.18 + 0.22 * far**3)
     waves = _noise(c.rng, np.log(c.z) * 150, c.u * 0.8)
     crest = np.clip(_noise(c.rng, np.log(c.z) * 220, c.u * 0.9) - 1.7, 0, 1) * np.clip(12 / np.sqrt(c.z), 0, 1)
-    c.surface(c.below, water * (1 + 0.09 * waves)[..., None] + 120 * crest[..., None], "sea", c.z)
+    c.surface(c.land, c.below, water * (1 + 0.09 * waves)[..., None] + 120 * crest[..., None], "sea", c.z)
 
 
 def _paint_sand(c: _Canvas, shore: float, slant: float) -> None:
     """A beach before the sea: from `shore` metres on at the middle, nearer or farther by `slant` a metre sideways."""
     line = shore + slant * c.x + 0.06 * shore * _noise(c.rng, np.zeros((1, 1)), c.x * 40 / shore)
     line_v = c.horizon + c.focal * c.eye / np.maximum(line, 1.0)
-    inland = c.v - line_v  # pixels from the water's edge
+    inland = c.low - line_v  # pixels from the water's edge
     scale = max(2.0, 0.018 * c.height)
-    ripples = 1 + 0.05 * _noise(c.rng, np.log(c.z) * 90, c.u * 2) + 0.03 * _noise(c.rng, c.v * 8, c.u * 8)
+    ripples = 1 + 0.05 * _noise(c.rng, np.log(c.z) * 90, c.u * 2) + 0.03 * _noise(c.rng, c.low * 8, c.u * 8)
     wet = np.clip(1 - inland / (3.5 * scale), 0, 1)[..., None]
     sand = _mix(_rgb(222, 198, 150), _rgb(160, 138, 104), wet) * ripples[..., None]
     foam = np.exp(-((inland / scale + 0.8) ** 2))
-    c.photo += ((245 - c.photo) * (0.85 * foam * c.below)[..., None]).astype(np.float32)
-    c.surface(np.clip(inland + 0.5, 0, 1) * c.below, sand, "sand", c.z)
+    photo = c.photo[c.land]
+    photo += (245 - photo) * (0.85 * foam * c.below)[..., None]
+    c.surface(c.land, np.clip(inland + 0.5, 0, 1) * c.below, sand, "sand", c.z)
 
 
 def _paint_road(c: _Canvas, half: float, bend: float, pavement: float) -> None:
@@ -356,13 +370,14 @@ def _paint_road(c: _Canvas, half: float, bend: float, pavement: float) -> None:
         return np.clip((width / 2 - np.abs(off - middle)) / pixel + 0.5, 0, 1) * c.below
 
     if pavement:
-        joints = 1 - 0.12 * ((np.abs(off) % 0.9 < 0.07) | (c.z % 1.2 < 0.08)) * (c.z < 14)
-        stone = _rgb(176, 170, 164) * (joints * (1 + 0.04 * _noise(c.rng, c.v * 5, c.u * 5)))[..., None]
-        c.surface(stripe(0, 2 * (half + pavement)), stone, "pavement", c.z)
-    tar = 1 + 0.05 * _noise(c.rng, np.log(c.z) * 90, off * 20 / c.z**0.5) + 0.03 * _noise(c.rng, c.v * 7, c.u * 7)
-    c.surface(stripe(0, 2 * half), _rgb(98, 98, 104) * tar[..., None], "road", c.z)
+        joints = np.where(((np.abs(off) % 0.9 < 0.07) | (c.z % 1.2 < 0.08)) & (c.z < 14), _rgb(0.88), _rgb(1))
+        stone = _rgb(176, 170, 164) * (joints * (1 + 0.04 * _noise(c.rng, c.low * 5, c.u * 5)))[..., None]
+        c.surface(c.land, stripe(0, 2 * (half + pavement)), stone, "pavement", c.z)
+    tar = 1 + 0.05 * _noise(c.rng, np.log(c.z) * 90, off * 20 / c.z**0.5) + 0.03 * _noise(c.rng, c.low * 7, c.u * 7)
+    c.surface(c.land, stripe(0, 2 * half), _rgb(98, 98, 104) * tar[..., None], "road", c.z)
     white = stripe(0, 0.16) * (c.z % 7 < 3.5) + stripe(0.92 * half, 0.12) + stripe(-0.92 * half, 0.12)
-    c.photo += (225 - c.photo) * np.clip(white, 0, 1)[..., None] * 0.85
+    photo = c.photo[c.land]
+    photo += (225 - photo) * np.clip(white, 0, 1)[..., None] * 0.85
 
 
 # -------------------------------------------------------------------------------------------------------------- objects
@@ -743,7 +758,7 @@ def _backdrop(c: _Canvas, mountains: float, hills: float, woods: float) -> None:
 
 def _meadow(c: _Canvas) -> None:
     rng = c.rng
-    _backdrop(c, 0.5, 0.6, 0.7)
+    _backdrop(c, 0.6, 0.6, 0.7)
     _paint_grass(c)
     stage, conifers = _Stage(c), rng.choice((0.0, 0.2, 1.0))
     for _ in range(rng.integers(0, 3)):
@@ -763,7 +778,7 @@ def _meadow(c: _Canvas) -> None:
 
 def _coast(c: _Canvas) -> None:
     rng = c.rng
-    _backdrop(c, 0.35, 0.25, 0.0)
+    _backdrop(c, 0.5, 0.25, 0.0)
     _paint_sea(c)
     shore = c.nearest * rng.uniform(1.3, 2.6)
     _paint_sand(c, shore, rng.uniform(-0.5, 0.5))
@@ -779,7 +794,7 @@ def _coast(c: _Canvas) -> None:
 
 def _country_road(c: _Canvas) -> None:
     rng = c.rng
-    _backdrop(c, 0.55, 0.6, 0.7)
+    _backdrop(c, 0.7, 0.5, 0.7)
     _paint_grass(c)
     half = rng.uniform(2.8, 3.6)
     bend = rng.uniform(-0.004, 0.004)
@@ -908,7 +923,11 @@ def _write_set(root: Path, wanted: dict[str, int]) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{root.name}-unfinished-"
     for leftover in root.parent.glob(prefix + "*"):
-        if time.time() - max(path.stat().st_mtime for path in (leftover, *leftover.glob("*"))) > _STALE:
+        try:
+            written = max(path.stat().st_mtime for path in (leftover, *leftover.glob("*"), *leftover.glob("*/*")))
+        except FileNotFoundError:  # its own process has just removed it
+            continue
+        if time.time() - written > _STALE:
             shutil.rmtree(leftover, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
     try:
@@ -917,28 +936,35 @@ def _write_set(root: Path, wanted: dict[str, int]) -> None:
             (new / folder).mkdir(parents=True)
         _write_pictures(root, new, wanted)
         (new / _MARKER).write_text(json.dumps(wanted), encoding="utf-8")
-        try:
+        if not _is_whole(root, wanted):  # else another process wrote the same set meanwhile
             if root.exists():
                 os.rename(root, old)
             os.rename(new, root)
-        except OSError:
-            if not _is_whole(root, wanted):  # another process that wrote the same set may have been faster
-                raise
+    except OSError:
+        if not _is_whole(root, wanted):
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _write_pictures(root: Path, folder: Path, wanted: dict[str, int]) -> None:
-    total, done, shown = wanted["train"] + wanted["val"], 0, sys.stderr.isatty()
+    total, shown = wanted["train"] + wanted["val"], sys.stderr.isatty()
     print(f"writing the sample data set ({total} pictures) to {root}", file=sys.stderr, flush=True)
-    for split_number, split in enumerate(("train", "val")):
-        for i in range(wanted[split]):
-            rng = np.random.default_rng((wanted["seed"], split_number, i))
-            photo, label, instance = make_scene(rng, _SIZES[i % len(_SIZES)])
-            name = f"{split}_{i:05d}"
-            Image.fromarray(photo).save(folder / f"{split}_img" / f"{name}.jpg", quality=92)
-            Image.fromarray(label).save(folder / f"{split}_label" / f"{name}.png")
-            Image.fromarray(instance).save(folder / f"{split}_inst" / f"{name}.png")
-            done += 1
+
+    def write(split: str, i: int) -> None:
+        rng = np.random.default_rng((wanted["seed"], ("train", "val").index(split), i))
+        photo, label, instance = make_scene(rng, _SIZES[i % len(_SIZES)])
+        name = f"{split}_{i:05d}"
+        Image.fromarray(photo).save(folder / f"{split}_img" / f"{name}.jpg", quality=92)
+        Image.fromarray(label).save(folder / f"{split}_label" / f"{name}.png")
+        Image.fromarray(instance).save(folder / f"{split}_inst" / f"{name}.png")
+
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        jobs = [pool.submit(write, split, i) for split in ("train", "val") for i in range(wanted[split])]
+        for done, job in enumerate(jobs, 1):
+            job.result()
             if shown:
                 print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -132,11 +132,25 @@ def test_an_interrupted_write_leaves_no_half_set(tmp_path, small, monkeypatch):
     assert len(_files(tmp_path / "s")) == 16
 
 
+def test_two_processes_at_once_end_with_one_whole_set(tmp_path, small, monkeypatch):
+    real = sample_data._write_pictures
+
+    def overtaken(root, folder, wanted):
+        real(root, folder, wanted)
+        monkeypatch.setattr(sample_data, "_write_pictures", real)
+        ensure_sample(root, train=2, val=1)
+
+    monkeypatch.setattr(sample_data, "_write_pictures", overtaken)
+    root = ensure_sample(tmp_path / "s", train=2, val=1)
+    assert len(_files(root)) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
 def test_what_a_killed_process_left_is_cleared_once_it_is_old(tmp_path, small):
     fresh, stale = tmp_path / ".s-unfinished-1", tmp_path / ".s-unfinished-2"
     for folder in (fresh, stale):
         (folder / "new" / "train_img").mkdir(parents=True)
-    for path in (stale / "new", stale):
+    for path in (stale / "new" / "train_img", stale / "new", stale):
         os.utime(path, (time.time() - 3600,) * 2)
     ensure_sample(tmp_path / "s", train=1, val=1)
     assert fresh.exists() and not stale.exists()
