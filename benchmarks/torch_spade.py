@@ -2,8 +2,8 @@
 
 Written from the paper (SPADE, CVPR 2019, arXiv 1903.07291) the way such code is usually run: NCHW, a one-hot label map
 resized in every SPADE layer, `nn.Conv2d` for every convolution, the training step in the released code's order. It
-takes no short cuts, and none of its layers is slower than what PyTorch offers for it. Parameter names are the official
-ones, so the same weights go into both implementations. `opt` is anything with the fields of `model.OPT`.
+takes no short cuts. Parameter names are the official ones, so the same weights go into both implementations. `opt` is
+anything with the fields of `model.OPT`.
 """
 
 import re
@@ -395,4 +395,4 @@ class TorchTrainer:
         seg = one_hot_semantics(batch["label"], batch.get("instance"), self.opt)
         image = torch.as_tensor(batch["image"])
         losses = {**self.generator_step(seg, image), **self.discriminator_step(seg, image)}
-        return {name: float(losses.get(name, 0.0)) for name in LOSS_NAMES}
+        return {name: losses[name].item() if name in losses else 0.0 for name in LOSS_NAMES}

@@ -1,0 +1,1 @@
+"""Speed and memory measurements; each script prints a table and can write its rows as JSON."""

@@ -1,0 +1,397 @@
+"""What the benchmark scripts share: flags, label maps, fair timing, peak memory, tables and JSON rows.
+
+Nothing here imports Paddle or PyTorch: `set_threads` must come before both.
+"""
+
+import argparse
+import gc
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.errors import UserError
+from model.sample_data import ensure_sample
+
+ROOT = Path(__file__).resolve().parent.parent
+UNKNOWN = 255  # the unknown class in label files
+
+
+# Command line
+
+
+def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentParser:
+    """Add the flags that every benchmark has; `defaults` replaces their defaults by name. Returns `parser`."""
+    parser.add_argument("--repeats", type=_positive, default=7, help="timed rounds; each round runs every variant")
+    parser.add_argument("--warmup", type=int, default=1, help="untimed rounds before")
+    parser.add_argument("--threads", type=_positive, default=cores(), help="threads of every framework")
+    parser.add_argument("--size", type=_positive, default=256, help="height and width in pixels")
+    parser.add_argument("--batch", type=_positive, default=1, help="images in a batch")
+    parser.add_argument("--ngf", type=_positive, default=64, help="width of the networks (ngf and ndf)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, images and noise")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
+    parser.add_argument("--maps", type=Path, metavar="DIR", help="folder with train_label/ and train_inst/")
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def set_threads(threads: int) -> None:
+    """Give Paddle and PyTorch (imported afterwards, here and in child processes) the same number of threads.
+
+    Raises:
+        RuntimeError: one of them is loaded already: Paddle reads the number once, when it is imported.
+    """
+    loaded = [name for name in ("paddle", "torch") if name in sys.modules]
+    if loaded:
+        raise RuntimeError(f"set_threads must come before the import of {' and '.join(loaded)}")
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+# The machine
+
+
+def cores() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(threads: int) -> dict[str, str | int]:
+    """The processor, cores, threads, system and versions that a result belongs to."""
+    versions = {}
+    for name in ("paddlepaddle", "paddlepaddle-gpu", "torch", "numpy"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": _cpu_model(),
+        "cores": cores(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def describe(info: Mapping[str, object]) -> str:
+    """`machine`'s answer as one line."""
+    return ", ".join(f"{key} {value}" for key, value in info.items())
+
+
+# Time
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of the repeated runs of one variant, in the order they were run."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """The 25th and the 75th percentile; the interquartile range is their difference."""
+        low, high = np.percentile(self.seconds, [25, 75])
+        return float(low), float(high)
+
+    @property
+    def iqr(self) -> float:
+        low, high = self.quartiles
+        return high - low
+
+    def ratio_to(self, ours: "Timing") -> float:
+        """How many times longer this takes than `ours`: medians of runs that were made in the same rounds."""
+        return self.median / ours.median
+
+
+def alternate(
+    variants: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1, pause: float = 0.25
+) -> dict[str, Timing]:
+    """Time callables in rounds, so that a slow spell of the machine meets all of them.
+
+    Args:
+        variants: what to run, by name. A callable returns when its work is done.
+        repeats: timed rounds; every round runs each variant once and starts with the next one.
+        warmup: untimed rounds before.
+        pause: seconds of rest before each run. OpenMP's threads spin for 0.2 s after a parallel region, which would
+            take a core from the other framework's run.
+
+    Returns:
+        The timings, by name, in the order of `variants`.
+    """
+    if not variants or repeats < 1:
+        raise ValueError(f"{len(variants)} variants and {repeats} repeats; expected 1 or more of each")
+    names = list(variants)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(-warmup, repeats):
+        start = turn % len(names)
+        gc.collect()
+        for name in names[start:] + names[:start]:
+            time.sleep(pause)
+            begin = time.perf_counter()
+            variants[name]()
+            elapsed = time.perf_counter() - begin
+            if turn >= 0:
+                seconds[name].append(elapsed)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def speed_row(name: str, timings: Mapping[str, Timing], ours: str = "pattern", **extra) -> dict[str, object]:
+    """One result row: seconds and quartiles of every variant, and the ratio of each other variant to `ours`.
+
+    A variant `torch` gives `torch_s`, `torch_quartiles_s` and `ratio_vs_torch`; `extra` is added as it is.
+    """
+    row: dict[str, object] = {"name": name, **extra}
+    for variant, timing in timings.items():
+        row[f"{variant}_s"] = timing.median
+        row[f"{variant}_quartiles_s"] = list(timing.quartiles)
+    for variant, timing in timings.items():
+        if variant != ours:
+            row[f"ratio_vs_{variant}"] = timing.ratio_to(timings[ours])
+    return row
+
+
+# Memory
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of a fresh process, in bytes."""
+
+    imported: int  # after the imports, before anything is built
+    built: int  # after the factory and the warm-up runs
+    peak: int  # the highest in the measured runs
+
+    @property
+    def used(self) -> int:
+        """What the work took at its peak, the frameworks' own code excluded: weights, optimiser, activations."""
+        return self.peak - self.imported
+
+
+def peak_memory(target: str, arguments: Mapping[str, object] | None = None, runs: int = 2, warmup: int = 1) -> Memory:
+    """Peak memory of a callable, measured in a process that runs nothing else.
+
+    Args:
+        target: "module:function". The function is called with `arguments` and returns the callable to measure. The
+            module is importable from the project's root; its imports are not counted.
+        arguments: keyword arguments, as JSON can hold them.
+        runs: measured runs.
+        warmup: runs before, after which optimiser states and caches exist.
+
+    Raises:
+        RuntimeError: the child process failed; the message ends with what it printed.
+    """
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "memory.json"
+        task = {"target": target, "arguments": dict(arguments or {}), "runs": runs, "warmup": warmup}
+        child = subprocess.run(
+            [sys.executable, "-m", "benchmarks.harness", json.dumps(task), str(answer)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        if child.returncode != 0 or not answer.exists():
+            raise RuntimeError(f"measuring {target} failed with status {child.returncode}: {child.stderr[-2000:]}")
+        return Memory(**json.loads(answer.read_text()))
+
+
+def _measure_memory(task: Mapping[str, object], answer: Path) -> None:
+    module, _, function = str(task["target"]).partition(":")
+    factory = getattr(importlib.import_module(module), function)
+    gc.collect()
+    imported = _status("VmRSS")
+    run = factory(**task["arguments"])
+    for _ in range(task["warmup"]):
+        run()
+    gc.collect()
+    built = _status("VmRSS")
+    _reset_peak()
+    for _ in range(task["runs"]):
+        run()
+    answer.write_text(json.dumps({"imported": imported, "built": built, "peak": _status("VmHWM")}))
+
+
+def _status(field: str) -> int:
+    """VmRSS or VmHWM of this process in bytes.
+
+    Not getrusage's ru_maxrss: after fork and exec it starts at the parent's value.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status holds no {field}; memory is measured on Linux only")
+
+
+def _reset_peak() -> None:
+    """Start VmHWM again from the present size; where the system forbids it, the peak includes building and warm-up."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        print("the peak cannot be reset here: it includes building the networks", file=sys.stderr)
+
+
+# Label maps and images
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Label and instance maps of one size.
+
+    Attributes:
+        names: file names without suffix.
+        label: int32 [n, size, size], the unknown class as `label_nc`.
+        instance: int32 [n, size, size].
+        source: where they come from.
+    """
+
+    names: tuple[str, ...]
+    label: np.ndarray
+    instance: np.ndarray
+    source: str
+
+    def batch(self, size: int, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Label and instance maps [size, H, W] from number `start` on, from the first again after the last."""
+        index = np.arange(start, start + size) % len(self.names)
+        return self.label[index], self.instance[index]
+
+
+def load_maps(folder: str | Path | None, size: int, label_nc: int = 182, limit: int = 16) -> Maps:
+    """The first maps of a folder, resized to a square as the nearest pixel.
+
+    Args:
+        folder: holds train_label/ and train_inst/ with PNG files of equal names; None for the built-in sample.
+        size: height and width in pixels.
+        label_nc: number of classes; 255 in a file is the unknown class.
+        limit: at most so many maps.
+
+    Raises:
+        UserError: a folder or an instance map is missing, or a label is out of range.
+    """
+    source = "built-in sample" if folder is None else str(folder)
+    folder = ensure_sample(ROOT / "dataset" / "sample") if folder is None else Path(folder)
+    files = sorted((folder / "train_label").glob("*.png"))[:limit]
+    if not files:
+        raise UserError(f"{folder / 'train_label'}: no PNG label maps; --maps takes a folder with train_label/ in it")
+    labels, instances = [], []
+    for file in files:
+        label = _read_map(file, size)
+        label[label == UNKNOWN] = label_nc
+        if label.max() > label_nc:
+            raise UserError(f"{file}: label {label.max()} is outside 0..{label_nc - 1} and {UNKNOWN} (unknown)")
+        labels.append(label)
+        instances.append(_read_map(folder / "train_inst" / file.name, size))
+    return Maps(tuple(file.stem for file in files), np.stack(labels), np.stack(instances), source)
+
+
+def _read_map(file: Path, size: int) -> np.ndarray:
+    """A map as int32 [size, size]; nothing here may blend ids."""
+    try:
+        with Image.open(file) as image:
+            return np.array(image.resize((size, size), Image.Resampling.NEAREST)).astype(np.int32)
+    except FileNotFoundError:
+        raise UserError(f"{file}: not found; every label map needs an instance map of the same name") from None
+
+
+def random_images(batch: int, size: int, seed: int) -> np.ndarray:
+    """Blurred noise in the place of photos: float32 [batch, 3, size, size] in [-1, 1]."""
+    coarse = np.random.default_rng(seed).uniform(-1, 1, (batch, 3, -(-size // 8), -(-size // 8))).astype(np.float32)
+    return np.tanh(coarse.repeat(8, 2).repeat(8, 3)[:, :, :size, :size])
+
+
+# Results
+
+
+def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None, markdown: bool = False) -> str:
+    """Rows as text with aligned columns, or as a Markdown table.
+
+    Args:
+        rows: results; a value that is missing or None leaves its cell empty.
+        columns: keys to show; by default every key, in the order of first appearance, whose values are no lists.
+        markdown: with bars, for docs.
+    """
+    if columns is None:
+        keys = dict.fromkeys(key for row in rows for key in row)
+        columns = [key for key in keys if not any(isinstance(row.get(key), list | tuple) for row in rows)]
+    cells = [list(columns)] + [[_cell(row.get(key)) for key in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    right = [any(isinstance(row.get(key), int | float) for row in rows) for key in columns]
+    lines = []
+    for line in cells:
+        padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        lines.append("| " + " | ".join(padded) + " |" if markdown else "  ".join(padded).rstrip())
+    rule = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
+    lines.insert(1, "| " + " | ".join(rule) + " |" if markdown else "  ".join("-" * w for w in widths))
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+
+
+def write_json(file: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a list of rows; the file appears whole or not at all.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written.
+    """
+    file = Path(file)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(list(rows), indent=2, allow_nan=False) + "\n")
+        os.replace(part, file)
+    except OSError as error:
+        raise UserError(f"{file}: the results cannot be written ({error.strerror or error})") from error
+    finally:
+        if part.exists():
+            part.unlink()
+
+
+def report(
+    rows: Sequence[Mapping[str, object]], args: argparse.Namespace, columns: Sequence[str] | None = None
+) -> None:
+    """Print the machine and the table; write `--json` with the machine in every row."""
+    info = machine(args.threads)
+    print(describe(info))
+    print(table(rows, columns))
+    if args.json is not None:
+        write_json(args.json, [{**row, "machine": info} for row in rows])
+
+
+if __name__ == "__main__":
+    _measure_memory(json.loads(sys.argv[1]), Path(sys.argv[2]))
