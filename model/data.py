@@ -5,11 +5,15 @@ nor the number of processes changes what the network sees.
 """
 
 import dataclasses
+import functools
+import multiprocessing.util
 import os
 import re
 import shutil
 import signal
 import struct
+import threading
+import time
 import traceback
 import warnings
 import weakref
@@ -43,7 +47,7 @@ def unknown_id(label_nc: int) -> int:
 
 
 def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
-    """(width, height) of a picture of `size` (width, height) after the scaling of `opt.preprocess_mode`, before its crop."""
+    """(width, height) that a picture of `size` has after the scaling of `opt.preprocess_mode`, before its crop."""
     w, h = size
     mode = opt.preprocess_mode
     if mode == "resize_and_crop":
@@ -70,8 +74,8 @@ def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
 def _geometry(picture: Image.Image, opt, crop_pos: tuple[int, int], flip: bool, resample) -> Image.Image:
     size = scaled_size(picture.size, opt)
     if min(size) < 1:
-        raise UserError(f"a picture of {picture.width}x{picture.height} becomes {size[0]}x{size[1]} with preprocess_mode "
-                        f"{opt.preprocess_mode}: use larger pictures or preprocess_mode fixed")
+        raise UserError(f"a picture of {picture.width}x{picture.height} becomes {size[0]}x{size[1]} with "
+                        f"preprocess_mode {opt.preprocess_mode}: use larger pictures or preprocess_mode fixed")
     if size != picture.size:
         picture = picture.resize(size, resample)
     if "crop" in opt.preprocess_mode:
@@ -286,7 +290,7 @@ def _joined(first: Listing, *others: Listing) -> Listing:
 
 
 def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
-    """{train,val}_{label,img,inst} folders; with COCO the `_portrait` folders beside them belong to the training set."""
+    """{train,val}_{label,img,inst} folders; for COCO the `_portrait` folders beside them too, for training."""
     listings = {}
     for kind, folder, suffixes in (("label", "label", MAP_SUFFIXES), ("image", "img", PHOTO_SUFFIXES),
                                    ("instance", "inst", MAP_SUFFIXES)):
@@ -371,7 +375,8 @@ def list_items(opt, phase: str) -> list[Item]:
     partners: dict[str, dict[str, str]] = {}
     for kind, what in (("image", "photo"), ("instance", "instance map")):
         found = listings.get(kind)
-        if (kind == "instance" and opt.no_instance) or (kind == "image" and phase == "val" and not (found and found.files)):
+        labels_alone = kind == "image" and phase == "val" and not (found and found.files)
+        if labels_alone or (kind == "instance" and opt.no_instance):
             continue
         if found is None:
             option = "--image_dir FOLDER" if kind == "image" else "--instance_dir FOLDER or --no_instance True"
@@ -394,8 +399,9 @@ def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
     if lone := others.files.keys() - labels.files.keys():
         problems.append(told(lone, f"of {len(others.files)} {what}s", "label map"))
     if problems:
-        hint = "; --no_instance True trains without instance maps" if what == "instance map" and not others.files else ""
-        raise UserError(f"{labels.folder} and {others.folder}: {' and '.join(problems)}: files are paired by name{hint}")
+        hint = "; --no_instance True does without instance maps" if what == "instance map" and not others.files else ""
+        raise UserError(f"{labels.folder} and {others.folder}: {' and '.join(problems)}: "
+                        f"files are paired by name{hint}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -405,10 +411,11 @@ def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
 class PhotoMaps:
     """Photos with label and instance maps of any supported layout, preprocessed for one phase.
 
-    `dataset[index]` or `dataset[epoch, index]` gives a dict: image float32 [3, H, W] in [-1, 1] (absent without photos),
-    label int64 [H, W] with unlabelled as `opt.label_nc`, instance int32 [H, W] (absent with `no_instance`), name str,
-    index int. In phase "train" crop and flip are drawn from (opt.seed, epoch, index). In phase "val" nothing is flipped,
-    crops are central, and the modes that scale and crop scale to crop_size, as the released code's test options do.
+    `dataset[index]` or `dataset[epoch, index]` gives a dict: image float32 [3, H, W] in [-1, 1] (absent without
+    photos), label int64 [H, W] with unlabelled as `opt.label_nc`, instance int32 [H, W] (absent with `no_instance`),
+    name str, index int. In phase "train" crop and flip are drawn from (opt.seed, epoch, index). In phase "val" nothing
+    is flipped, crops are central, and the modes that scale and crop scale to crop_size, as the released code's test
+    options do.
     """
 
     def __init__(self, opt, phase: str = "train"):
@@ -470,13 +477,13 @@ class CocoStuff(PhotoMaps):
 
 
 class BatchSampler:
-    """Index batches of one process, as a function of (seed, epoch): the same examples whatever the number of processes.
+    """Index batches of one process, as a function of (seed, epoch), whatever the number of processes.
 
-    Global batch k of an epoch is permutation[k P B : (k + 1) P B] for P processes with batch size B; the process of rank
-    r takes its r-th slice of B. So P processes with batch B see together what one process with batch P B sees.
-    For training the incomplete last global batch is left out, and iteration goes on with the next epoch without end, so
-    that workers are kept and prefetch across epochs. For validation it is one pass in order in which every index comes
-    exactly once over all ranks; the last batches may be smaller, and ranks may have different numbers of batches.
+    Global batch k of an epoch is permutation[k P B : (k + 1) P B] for P processes with batch size B; the process of
+    rank r takes its r-th slice of B. So P processes with batch B see together what one process with batch P B sees.
+    For training the incomplete last global batch is left out, and iteration goes on with the next epoch without end,
+    so that workers are kept and prefetch across epochs. For validation it is one pass in order in which every index
+    comes exactly once over all ranks; the last batches may be smaller, and ranks may have different numbers of them.
 
     Args:
         size: number of examples.
@@ -535,8 +542,8 @@ def collate(examples: list[dict], opt) -> dict[str, np.ndarray]:
     sizes = Counter(e["label"].shape for e in examples)
     if len(sizes) > 1:
         shown = ", ".join(f"{e['name']} {e['label'].shape[1]}x{e['label'].shape[0]}" for e in examples[:4])
-        raise UserError(f"pictures of one batch have different sizes with preprocess_mode {opt.preprocess_mode} ({shown}): "
-                        "use batchSize 1 or a mode that gives one size, such as resize_and_crop or fixed")
+        raise UserError(f"pictures of one batch have different sizes with preprocess_mode {opt.preprocess_mode} "
+                        f"({shown}): use batchSize 1 or a mode that gives one size, such as resize_and_crop or fixed")
     label = np.stack([e["label"] for e in examples]).astype(np.uint8 if opt.label_nc <= 255 else np.int32)
     batch = {"label": label, "index": np.array([e["index"] for e in examples], np.int64)}
     for key in ("image", "instance"):
@@ -574,10 +581,28 @@ class _BatchReader:
             return {"defect": np.frombuffer(traceback.format_exc().encode(), np.uint8)}
 
 
-def _quiet_worker(worker_id: int) -> None:
-    """Let a stop signal to the whole process group reach the main process only, which finishes its step first."""
+def _begin_worker(parent: int, worker_id: int) -> None:
+    """Set up a worker: a stop signal to the process group is the main process's business, and no worker outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    multiprocessing.util.Finalize(None, _drop_orphans, args=(parent,), exitpriority=0)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this worker once its parent is gone. Paddle's worker waits for work without a time limit and would stay."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(3)  # a worker that is not waiting but reading ends by itself after its batch
+    _drop_orphans(parent)
+    os._exit(1)
+
+
+def _drop_orphans(parent: int) -> None:
+    """Remove this worker's batches from shared memory if nobody is left to take them: they would fill it for good."""
+    if os.getppid() != parent:
+        for batch in Path("/dev/shm").glob(f"paddle_{os.getpid()}_*"):
+            batch.unlink(missing_ok=True)
 
 
 def _stop(stream) -> None:
@@ -587,10 +612,10 @@ def _stop(stream) -> None:
 class Loader:
     """Batches of one phase, read by worker processes; each `for` loop is one epoch.
 
-    For training the first loop goes from (`epoch`, `start`) to the end of that epoch, and each further loop is the next
-    epoch; a loop left early is taken up where it was left. For validation each loop is one whole pass.
-    `len(loader)` is the number of batches of a whole epoch; `loader.epoch`, `loader.position` say what comes next and are
-    what a checkpoint needs. `close()` (or `with`) stops the workers; it also happens when the loader is collected.
+    For training the first loop goes from (`epoch`, `start`) to the end of that epoch, and each further loop is the
+    next epoch; a loop left early is taken up where it was left. For validation each loop is one whole pass.
+    `len(loader)` is the number of batches of a whole epoch; `loader.epoch` and `loader.position` say which batch comes
+    next and are what a checkpoint needs. `close()` (or `with`) stops the workers; so does the loader's collection.
     """
 
     def __init__(self, dataset: PhotoMaps, opt, epoch: int = 1, start: int = 0, rank: int = 0, world: int = 1):
@@ -598,13 +623,17 @@ class Loader:
         self.train = dataset.phase == "train"
         self.epoch, self.position = epoch, start
         self.workers = opt.nThreads
-        self._batches = lambda: BatchSampler(len(dataset), opt, self.train, self.epoch, self.position, rank, world)
-        self._length = len(self._batches())
+        self._opt, self._rank, self._world = opt, rank, world
+        self._length = len(self._sampler())
         self._stream = None
         self._finalizer = None
 
     def __len__(self) -> int:
         return self._length
+
+    def _sampler(self) -> BatchSampler:
+        return BatchSampler(len(self.dataset), self._opt, self.train, self.epoch, self.position,
+                            self._rank, self._world)
 
     def names(self, batch) -> list[str]:
         """File names without suffix of a batch."""
@@ -646,8 +675,9 @@ class Loader:
 
         reader = _BatchReader(self.dataset)
         loader = paddle.io.DataLoader(
-            reader, batch_sampler=self._batches(), collate_fn=reader, num_workers=self.workers, return_list=True,
-            use_shared_memory=self.workers > 0 and _shared_memory_suffices(), worker_init_fn=_quiet_worker,
+            reader, batch_sampler=self._sampler(), collate_fn=reader, num_workers=self.workers, return_list=True,
+            use_shared_memory=self.workers > 0 and _shared_memory_suffices(),
+            worker_init_fn=functools.partial(_begin_worker, os.getpid()),
             use_buffer_reader=not paddle.device.get_device().startswith("cpu"))
         state = np.random.get_state()  # the DataLoader draws from it, and a resumed run would draw at another time
         self._stream = iter(loader)
@@ -668,12 +698,12 @@ class Loader:
 
 
 def _shared_memory_suffices(needed: int = 512 * 2**20) -> bool:
-    """Whether /dev/shm has room for the batches under way; containers often give it 64 MB, and a full one kills workers."""
+    """Whether /dev/shm has room for the batches under way: containers often give it 64 MB, and a full one kills."""
     return os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free >= needed
 
 
 def make_loader(opt, phase: str, *, epoch: int = 1, start: int = 0, rank: int = 0, world: int = 1) -> Loader:
-    """The batches of `phase` ("train" or "val") under `opt`, from `start` batches into `epoch`, for one process of `world`.
+    """The batches of `phase` ("train" or "val"), from `start` batches into `epoch`, for process `rank` of `world`.
 
     Batches are dicts of Paddle tensors on the current device, as `collate` describes them.
 
