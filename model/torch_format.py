@@ -45,6 +45,7 @@ MAX_PICKLE = 16 << 20
 MAX_OPERATIONS = 2_000_000
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 20
+MAX_VISITS = 200_000
 
 
 class Damaged(Exception):
@@ -205,11 +206,13 @@ def _flatten(tree) -> dict[str, _Tensor]:
     def walk(node, name, depth):
         nonlocal visited
         visited += 1  # few objects that hold each other many times make a tree without end
-        if depth > MAX_DEPTH or visited > MAX_OPERATIONS:
+        if depth > MAX_DEPTH or visited > MAX_VISITS:
             raise Damaged("it is nested too deeply")
         if isinstance(node, _Tensor):
             if name in found:
                 raise Damaged(f"the name {name} occurs twice")
+            if not name.isprintable():
+                raise Damaged(f"the name {name[:40]!r} is not plain text")
             found[name] = node
         elif isinstance(node, dict):
             for key, value in node.items():
@@ -384,6 +387,11 @@ class _Machine:
             raise Damaged(f"it asks to call {name[:100]!r}; only tensors are read")
         self.stack.append(_BUILDERS[function.name](*arguments))
 
+    def op_NEWOBJ(self, _):
+        kind = self.stack[-2]
+        name = kind.name[:100] if isinstance(kind, _Global) else "something"
+        raise Damaged(f"it holds an object of {name!r}, perhaps a whole module; save the module's state_dict() instead")
+
     def op_BUILD(self, _):
         # torch hangs a state dict's version numbers on it as an attribute: not needed, and nothing else may have state.
         self.stack.pop()
@@ -400,6 +408,8 @@ _LITERALS = frozenset(
 
 def _storage(reference) -> _Storage:
     """A persistent id: ("storage", type, key, device, length[, view of a larger storage])."""
+    if isinstance(reference, tuple) and reference[:1] == ("module",):
+        raise Damaged("it is a whole module with its code; save the module's state_dict() instead")
     if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
         raise Damaged("it refers to something that is not a storage")
     _, kind, key, _, numel, *view = reference
@@ -425,7 +435,7 @@ def _tensor(storage, offset, shape, stride, *_) -> _Tensor:
     if not isinstance(storage, _Storage) or not _whole((offset,)) or not _whole(shape) or not _whole(stride):
         raise Damaged("a tensor has an impossible shape, stride or offset")
     if len(shape) != len(stride) or len(shape) > 16:
-        raise Damaged("a tensor has as many strides as it should not have")
+        raise Damaged(f"a tensor has {len(shape)} sizes and {len(stride)} strides")
     return _Tensor(storage, offset, shape, stride)
 
 

@@ -143,6 +143,8 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], FileIn
     reader, info = _format(path)
     arrays = reader(path)
     for name, array in arrays.items():
+        if not name.isprintable():  # it would be printed
+            raise UserError(f"{path}: the name {name[:40]!r} is not plain text")
         if array.dtype.kind == "f" and array.dtype != np.float32:
             arrays[name] = array.astype(np.float32)
         elif array.dtype.kind not in "fiub":
@@ -213,7 +215,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         entries = safetensors.deserialize(path.read_bytes())
     except (safetensors.SafetensorError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read these safetensors: {error}") from error
+        raise UserError(f"{path}: cannot read these safetensors: {' '.join(str(error).split())}") from error
     arrays = {}
     for name, entry in entries:
         if entry["dtype"] not in SAFETENSORS_TYPES:

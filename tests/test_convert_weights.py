@@ -1,0 +1,310 @@
+"""tools/convert_weights.py, end to end: what torch wrote computes the same here, and goes back to torch strictly."""
+
+import pickle
+import re
+
+import numpy as np
+import paddle
+import pytest
+
+from model import OPT, Semantics, define_D, define_E, define_G
+from model.errors import UserError, run_cli
+from model.metrics.deeplab import DeepLabV2
+from model.metrics.inception import FIDInception
+from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
+from model.vgg import VGG19
+from model.weights import export_official, find_deeplab, load_official, read_network
+from tools import convert_weights
+
+try:
+    import torch
+
+    from benchmarks import torch_spade
+except ImportError:
+    torch = None
+
+needs_torch = pytest.mark.skipif(torch is None, reason="torch writes the files that are converted")
+
+SMALL = {"crop_size": 64, "load_size": 64, "ngf": 2, "ndf": 2, "label_nc": 5, "z_dim": 4, "no_vgg_loss": True}
+VAE = OPT(**SMALL)
+PLAIN = OPT(**SMALL, use_vae=False)
+
+
+def maps(opt, seed=0):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, opt.label_nc + 1, (2, 8, 8)).repeat(8, 1).repeat(8, 2)
+    instance = rng.integers(0, 4, (2, 4, 4)).repeat(16, 1).repeat(16, 2)
+    image = np.tanh(rng.normal(size=(2, 3, 64, 64))).astype(np.float32)
+    return label, instance, image
+
+
+def trained(net):
+    """A torch network whose every number differs from a fresh one's."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if tensor.is_floating_point() and not name.endswith(("weight_u", "weight_v", "running_var")):
+                tensor += 0.02 * torch.randn(tensor.shape, generator=generator)
+            elif name.endswith("num_batches_tracked"):
+                tensor += 7
+    return net.eval()
+
+
+def convert(*arguments):
+    return convert_weights.main([str(a) for a in arguments])
+
+
+def generator_outputs(opt, theirs, ours):
+    label, instance, _ = maps(opt)
+    z = np.random.default_rng(1).normal(size=(2, opt.z_dim)).astype(np.float32) if opt.use_vae else None
+    seg = torch_spade.one_hot_semantics(label, instance, opt)
+    want = theirs(seg, None if z is None else torch.from_numpy(z))
+    got = ours(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z))
+    return [want], [got]
+
+
+def discriminator_outputs(opt, theirs, ours):
+    label, instance, image = maps(opt)
+    seg = torch_spade.one_hot_semantics(label, instance, opt)
+    want = theirs(torch.cat([seg, torch.from_numpy(image)], 1))
+    got = ours(Semantics(label, instance, opt), paddle.to_tensor(image))
+    return [t for scale in want for t in scale], [t for scale in got for t in scale]
+
+
+def encoder_outputs(opt, theirs, ours):
+    _, _, image = maps(opt)
+    return theirs(torch.from_numpy(image)), ours(paddle.to_tensor(image))
+
+
+NETWORKS = {
+    "G with VAE": (VAE, "SPADEGenerator", define_G, generator_outputs),
+    "G": (PLAIN, "SPADEGenerator", define_G, generator_outputs),
+    "D": (PLAIN, "MultiscaleDiscriminator", define_D, discriminator_outputs),
+    "E": (VAE, "ConvEncoder", define_E, encoder_outputs),
+}
+
+
+@needs_torch
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_torch_weights_compute_the_same_and_go_back_strictly(tmp_path, name, zipped, capsys):
+    opt, theirs, define, outputs = NETWORKS[name]
+    theirs = trained(getattr(torch_spade, theirs)(opt))
+    source, target, back = tmp_path / "latest_net.pth", tmp_path / "n.pdparams", tmp_path / "back.pth"
+    torch.save(theirs.state_dict(), source, _use_new_zipfile_serialization=zipped)
+
+    convert(source, target)
+    said = capsys.readouterr().out
+    assert f"({'zip' if zipped else 'legacy'})" in said
+    assert f"{sum(p.numel() for p in theirs.parameters()):,} parameters" in said
+    assert f"{len(theirs.state_dict())} keys used" in said and "0 keys ignored" in said
+
+    ours = define(opt)
+    missing, unexpected = ours.set_state_dict(paddle.load(str(target)))
+    assert not missing and not unexpected
+    ours.eval()
+    with torch.no_grad(), paddle.no_grad():
+        want, got = outputs(opt, theirs, ours)
+    assert len(want) == len(got)
+    for w, g in zip(want, got, strict=True):
+        np.testing.assert_allclose(g.numpy(), w.numpy(), rtol=1e-3, atol=1e-4)
+
+    convert(target, back)
+    loaded = torch.load(back, weights_only=True)
+    type(theirs)(opt).load_state_dict(loaded, strict=True)
+    for key, tensor in theirs.state_dict().items():
+        np.testing.assert_array_equal(loaded[key].numpy(), tensor.numpy())
+
+
+@pytest.mark.parametrize("ending", ["pdparams", "pth", "safetensors", "npz", "ckpt"])
+@pytest.mark.parametrize("name", ["G", "D"])
+def test_every_format_round_trips(tmp_path, name, ending):
+    opt, _, define, _ = NETWORKS[name]
+    arrays = export_official(define(opt))
+    load_official(net := define(opt), {k: v + 1 if v.dtype == np.int64 else v * 1.5 for k, v in arrays.items()})
+    paddle.save(net.state_dict(), str(tmp_path / "n.pdparams"))
+    convert(tmp_path / "n.pdparams", tmp_path / f"other.{ending}")
+    convert(tmp_path / f"other.{ending}", tmp_path / "again.pdparams")
+    again = paddle.load(str(tmp_path / "again.pdparams"))
+    assert list(again) == list(net.state_dict())
+    for key, tensor in net.state_dict().items():
+        if ending == "ckpt" and key.endswith("num_batches_tracked"):
+            continue  # MindSpore does not count batches
+        np.testing.assert_array_equal(again[key].numpy(), tensor.numpy())
+
+
+def test_options_are_inferred(tmp_path):
+    opt = OPT(crop_size=256, aspect_ratio=2.0, ngf=2, label_nc=35, contain_dontcare_label=False,
+              norm_G="spadeinstance5x5", num_upsampling_layers="most", z_dim=3, no_vgg_loss=True, ndf=4, num_D=3,
+              n_layers_D=3, norm_D="batch", norm_E="spectralnone")  # fmt: skip
+    expected = {
+        define_G: ("generator", ("label_nc", "contain_dontcare_label", "no_instance", "ngf", "norm_G", "z_dim",
+                                 "use_vae", "num_upsampling_layers", "output_nc", "semantic_nc", "start_size")),
+        define_D: ("discriminator", ("ndf", "num_D", "n_layers_D", "norm_D", "semantic_nc")),
+        define_E: ("encoder", ("ngf", "z_dim", "norm_E")),
+    }  # fmt: skip
+    for define, (kind, fields) in expected.items():
+        paddle.save(define(opt).state_dict(), str(tmp_path / "n.pdparams"))
+        found, _ = read_network(tmp_path / "n.pdparams")
+        assert found.kind == kind
+        for field in fields:
+            assert found.options[field] == getattr(opt, field), field
+
+
+@needs_torch
+def test_module_prefix_and_missing_counters(tmp_path, capsys):
+    theirs = trained(torch_spade.SPADEGenerator(PLAIN))
+    state = {f"module.{k}": v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pth")
+    convert(tmp_path / "old.pth", tmp_path / "new.pth")
+    said = capsys.readouterr().out
+    assert "prefix 'module.' removed" in said and "counters added" in said
+    theirs.load_state_dict(torch.load(tmp_path / "new.pth", weights_only=True), strict=True)
+
+
+def test_mindspore_names(tmp_path, capsys):
+    arrays = export_official(define_D(PLAIN))
+    named = to_mindspore(arrays)
+    assert named["discriminator_1.model2_conv.weight_u"].shape == (8, 1)
+    assert named["discriminator_0.model1_bn.gamma"].shape == (1, 4, 1, 1)
+    assert {"discriminator_0.model0.0.weight", "discriminator_0.model4.0.bias"} <= set(named)
+    with open(tmp_path / "netD_epoch_200.ckpt", "wb") as file:
+        write_mindspore(file, {f"D.netD.{k}": v for k, v in named.items()})  # the names that training wraps leave
+    convert(tmp_path / "netD_epoch_200.ckpt", tmp_path / "n_d.pdparams")
+    assert "12 keys ignored: " in capsys.readouterr().out
+    generator = to_mindspore(export_official(define_G(PLAIN)))
+    assert {"head_0.conv_0.weight", "head_0.conv_0.weight_u", "up_0.conv_s.weight_v"} <= set(generator)
+    norm = "up_3.norm_1.param_free_norm."
+    assert {norm + leaf for leaf in ("gamma", "beta", "moving_mean", "moving_variance")} <= set(generator)
+    assert not any("running" in name or "tracked" in name or "orig" in name for name in generator)
+
+
+def test_mindspore_has_no_vae(tmp_path):
+    paddle.save(define_G(VAE).state_dict(), str(tmp_path / "n.pdparams"))
+    with pytest.raises(UserError, match="only the generator with no VAE"):
+        convert(tmp_path / "n.pdparams", tmp_path / "n.ckpt")
+    paddle.save(define_E(VAE).state_dict(), str(tmp_path / "n.pdparams"))
+    with pytest.raises(UserError, match="no encoder"):
+        convert(tmp_path / "n.pdparams", tmp_path / "n.ckpt")
+    assert not (tmp_path / "n.ckpt").exists()
+
+
+@needs_torch
+def test_vgg_features_agree_with_torch(tmp_path, capsys):
+    theirs = trained(torch_spade.VGG19())
+    state = {k if k.startswith("features.") else f"features.{k}": v for k, v in theirs.state_dict().items()}
+    torch.save(state | {"classifier.6.bias": torch.zeros(1000)}, tmp_path / "vgg19-dcbb9e9d.pth")
+    convert(tmp_path / "vgg19-dcbb9e9d.pth", f"{tmp_path}/vgg/")
+    assert "1 keys ignored: classifier.6.bias" in capsys.readouterr().out
+    ours = VGG19()
+    ours.set_state_dict(paddle.load(str(tmp_path / "vgg/vgg19pretrain.pdparams")))
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 32, 32)).astype(np.float32)
+    with torch.no_grad(), paddle.no_grad():
+        for want, got in zip(theirs(torch.from_numpy(image)), ours(paddle.to_tensor(image)), strict=True):
+            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-3, atol=1e-4 * float(want.abs().max()))
+
+
+@needs_torch
+@pytest.mark.slow
+def test_inception_round_trip(tmp_path):
+    arrays = export_official(FIDInception())
+    torch.save({k: torch.from_numpy(v) for k, v in arrays.items()}, tmp_path / "pt_inception-2015-12-05-6726825d.pth")
+    convert(tmp_path / "pt_inception-2015-12-05-6726825d.pth", tmp_path / "i.pdparams")
+    net = FIDInception()
+    missing, unexpected = net.set_state_dict(paddle.load(str(tmp_path / "i.pdparams")))
+    assert not missing and not unexpected
+    np.testing.assert_array_equal(export_official(net)["fc.weight"], arrays["fc.weight"])
+
+
+@needs_torch
+@pytest.mark.slow
+def test_deeplab_with_an_older_prefix(tmp_path):
+    arrays = export_official(DeepLabV2())
+    old = {
+        k.replace("base.", "scale.").replace("aspp.", "aspp.stages."): torch.from_numpy(v) for k, v in arrays.items()
+    }
+    torch.save(old, tmp_path / "deeplabv2_resnet101_msc-cocostuff164k-100000.pth", _use_new_zipfile_serialization=False)
+    net = find_deeplab(tmp_path)
+    np.testing.assert_array_equal(export_official(net)["base.aspp.c3.weight"], arrays["base.aspp.c3.weight"])
+
+
+# ---- refusals: exit status 2, one line, nothing written ----
+
+
+class Attack:
+    def __init__(self, touched):
+        self.touched = touched
+
+    def __reduce__(self):
+        return open, (str(self.touched), "w")
+
+
+def earlier(path):
+    paddle.save({"head_0.spade_0.mlp_gamma.weight": paddle.zeros([1])}, str(path))
+
+
+def incomplete(path):
+    state = define_D(PLAIN).state_dict()
+    del state["discriminator_1.model4.0.bias"]
+    paddle.save(state, str(path))
+
+
+REFUSED = {
+    "a pickle with a call": (lambda p: p.write_bytes(pickle.dumps(Attack(p.parent / "touched"))), "nothing of it"),
+    "a torch file with an object": (lambda p: torch.save({"w": Attack(p.parent / "touched")}, p), "io.open"),
+    "a whole torch module": (lambda p: torch.save(torch.nn.Linear(2, 2), p), "state_dict"),
+    "the earlier reproduction": (earlier, "earlier Paddle reproduction.*SimAM"),
+    "an unknown network": (lambda p: torch.save({"blocks.0.weight": torch.zeros(2)}, p), "no network known"),
+    "a missing key": (incomplete, "1 missing: discriminator_1.model4.0.bias"),
+    "an empty file": (lambda p: p.write_bytes(b""), "is empty"),
+}
+
+
+@needs_torch
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(tmp_path, capsys, monkeypatch, name):
+    make, reason = REFUSED[name]
+    make(tmp_path / "source")
+    monkeypatch.setattr("sys.argv", ["convert_weights.py", str(tmp_path / "source"), str(tmp_path / "target.pdparams")])
+    with pytest.raises(SystemExit) as caught:
+        run_cli(convert_weights.main)
+    error = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert error.startswith("error: ") and error.count("\n") == 1 and "source" in error
+    assert re.search(reason, error)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@needs_torch
+def test_an_existing_target_is_kept(tmp_path):
+    torch.save(trained(torch_spade.ConvEncoder(VAE)).state_dict(), tmp_path / "e.pth")
+    (tmp_path / "n_e.pdparams").write_bytes(b"precious")
+    with pytest.raises(UserError, match="--force"):
+        convert(tmp_path / "e.pth", tmp_path)
+    assert (tmp_path / "n_e.pdparams").read_bytes() == b"precious"
+    convert(tmp_path / "e.pth", tmp_path, "--force")
+    assert "fc_mu.weight" in paddle.load(str(tmp_path / "n_e.pdparams"))
+    with pytest.raises(UserError, match="cannot write a .onnx"):
+        convert(tmp_path / "e.pth", tmp_path / "e.onnx")
+
+
+@needs_torch
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    torch.save(trained(torch_spade.ConvEncoder(VAE)).state_dict(), tmp_path / "e.pth")
+    (tmp_path / "e.npz").write_bytes(b"precious")
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.weights.np.savez", full)
+    with pytest.raises(OSError, match="No space"):
+        convert(tmp_path / "e.pth", tmp_path / "e.npz", "--force")
+    assert (tmp_path / "e.npz").read_bytes() == b"precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.npz", "e.pth"]
+
+
+def test_written_mindspore_files_hold_only_float32(tmp_path):
+    paddle.save(define_G(PLAIN).state_dict(), str(tmp_path / "n.pdparams"))
+    convert(tmp_path / "n.pdparams", tmp_path / "n.ckpt")
+    assert {array.dtype for array in read_mindspore(tmp_path / "n.ckpt").values()} == {np.dtype(np.float32)}
