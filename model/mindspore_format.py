@@ -169,8 +169,8 @@ def _bytes(field: int, data: bytes) -> bytes:
 # Differences from the official names: spectral norm's weight keeps its name beside weight_u [n,1] and weight_v [n,1];
 # running statistics are moving_mean and moving_variance; every norm has gamma and beta, frozen at 1 and 0; the
 # discriminator's middle layers are flat (model1_conv, model1_bn); training wraps put prefixes such as "G.netG." before;
-# batches are not counted. Its discriminator pads the pooling before the second scale at the end only, so that scale sees
-# pictures half a pixel away from where the released code puts them; the generator computes the same.
+# batches are not counted. Its discriminator pads the pooling before the second scale at the end only, so that scale's
+# windows lie one pixel further than the released code's; the generator has the same arithmetic.
 
 
 def from_mindspore(arrays: Mapping[str, np.ndarray], source: str) -> tuple[dict[str, np.ndarray], list[str]]:
