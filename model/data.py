@@ -189,8 +189,8 @@ def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
         elif coded:
             ids = channels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
         else:
-            raise UserError(f"colours (mode {picture.mode}) where class ids are expected: write each pixel's id in one "
-                            f"channel, or use dataset_mode custom with --palette FILE")
+            raise UserError(f"colours (mode {picture.mode}) where class ids are expected: turn each palette colour into "
+                            "its class id and save one channel (8-bit grey or palette PNG)")
     elif picture.mode not in ("P", "1", "I") and not picture.mode.startswith("I;16"):
         raise UserError(f"a map of mode {picture.mode}: save the ids as 8-bit grey, palette or 16-bit PNG")
     if ids.dtype == np.uint8 or ids.dtype == bool:
@@ -585,7 +585,8 @@ def _begin_worker(parent: int, worker_id: int) -> None:
     """Set up a worker: a stop signal to the process group is the main process's business, and no worker outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    multiprocessing.util.Finalize(None, _drop_orphans, args=(parent,), exitpriority=0)
+    # -10: after the queue has written its last batch, which multiprocessing does at -5
+    multiprocessing.util.Finalize(None, _drop_orphans, args=(parent,), exitpriority=-10)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

@@ -1,0 +1,28 @@
+"""SPADE / GauGAN in PaddlePaddle: the public names.
+
+Names load on first use, so that `model.options` (and `--help`) never waits for Paddle.
+"""
+
+import importlib
+import os
+import zlib  # noqa: F401  before Paddle: 2.6.2 brings its own copy, which breaks Python's if that loads later
+
+# Paddle sets OMP_NUM_THREADS to 1 when it is imported, unless the user chose a value: half the speed on two cores.
+if "PADDLE_TRAINER_ID" not in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+
+_HOME = {
+    "OPT": "options",
+    "Semantics": "semantics",
+    "Trainer": "trainer",
+    "define_D": "discriminator",
+    "define_E": "encoder",
+    "define_G": "generator",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

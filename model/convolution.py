@@ -1,0 +1,63 @@
+"""The convolution layer of every network, with or without spectral normalisation."""
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+
+def _unit(v):
+    """v / |v|, guarded as torch.nn.utils.spectral_norm guards it."""
+    return v / v.norm().clip(min=1e-12)
+
+
+class Conv2D(nn.Layer):
+    """A convolution, with spectral normalisation of its weight if asked (Miyato et al. 2018, algorithm 1).
+
+    Parameters and buffers carry the official names: `weight`, `bias`, or with spectral norm `weight_orig`,
+    `weight_u` [out], `weight_v` [in*k*k]. One power iteration runs in each forward pass of training mode, none in
+    evaluation mode; the gradient flows through sigma = u^T W v with u and v held constant.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding: as usual.
+        bias: whether a bias is added.
+        spectral: whether the weight is divided by its largest singular value.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=True, spectral=False):
+        super().__init__()
+        self.stride, self.padding, self.spectral = stride, padding, spectral
+        shape = [out_channels, in_channels, kernel_size, kernel_size]
+        name = "weight_orig" if spectral else "weight"
+        self.add_parameter(name, self.create_parameter(shape))
+        self.bias = self.create_parameter([out_channels], is_bias=True) if bias else None
+        if spectral:
+            for side, size in (("weight_u", out_channels), ("weight_v", in_channels * kernel_size**2)):
+                self.register_buffer(side, _unit(paddle.randn([size])))
+
+    @property
+    def raw_weight(self):
+        """The parameter itself, before spectral normalisation."""
+        return self.weight_orig if self.spectral else self.weight
+
+    def sigma(self):
+        """The weight's spectral norm estimate, a 0-d tensor; 1.0 without spectral normalisation.
+
+        Runs the power iteration of a training pass, so it is called once per pass.
+        """
+        if not self.spectral:
+            return 1.0
+        w = self.weight_orig.flatten(1)
+        if self.training:
+            with paddle.no_grad():
+                v = _unit(paddle.mv(w.t(), self.weight_u))
+                u = _unit(paddle.mv(w, v))
+            self.weight_u.set_value(u)
+            self.weight_v.set_value(v)
+        else:
+            u, v = self.weight_u, self.weight_v
+        return (u * paddle.mv(w, v)).sum()
+
+    def forward(self, x):
+        """x [N,in,H,W] -> [N,out,h,w]."""
+        weight = self.raw_weight / self.sigma() if self.spectral else self.weight
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)

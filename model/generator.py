@@ -1,0 +1,106 @@
+"""The SPADE generator: semantics (and a style vector) -> photo (SPADE, appendix A, fig. 11)."""
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from model.architecture import SPADEResnetBlock, initialize, leaky_relu
+from model.convolution import Conv2D
+
+UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
+
+
+def upsample(x):
+    """Nearest-neighbour upsampling by 2."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class SPADEGenerator(nn.Layer):
+    """Residual SPADE blocks from a small map to the full picture.
+
+    Args:
+        semantic_nc: channels of the semantics.
+        start_size: (height, width) of the first feature map; the picture is 2**UPSAMPLINGS[...] times as large.
+        ngf: channels of the last block but one in `most`, of the last otherwise.
+        norm_G: such as spectralspadesyncbatch3x3.
+        num_upsampling_layers: normal (5 upsamplings), more (6) or most (7, one more block).
+        z_dim: length of the style vector, or None to start from the semantics.
+    """
+
+    def __init__(
+        self,
+        semantic_nc,
+        start_size,
+        ngf=64,
+        norm_G="spectralspadesyncbatch3x3",
+        num_upsampling_layers="normal",
+        z_dim=None,
+        output_nc=3,
+    ):
+        super().__init__()
+        self.start_size, self.z_dim, self.depth = start_size, z_dim, num_upsampling_layers
+        wide = 16 * ngf
+        if z_dim is None:
+            self.fc = Conv2D(semantic_nc, wide, 3, padding=1)
+        else:
+            self.fc = nn.Linear(z_dim, wide * start_size[0] * start_size[1])
+
+        def block(fin, fout):
+            return SPADEResnetBlock(fin, fout, norm_G, semantic_nc)
+
+        self.head_0 = block(wide, wide)
+        self.G_middle_0 = block(wide, wide)
+        self.G_middle_1 = block(wide, wide)
+        self.up_0 = block(wide, 8 * ngf)
+        self.up_1 = block(8 * ngf, 4 * ngf)
+        self.up_2 = block(4 * ngf, 2 * ngf)
+        self.up_3 = block(2 * ngf, ngf)
+        last = ngf
+        if num_upsampling_layers == "most":
+            self.up_4 = block(ngf, ngf // 2)
+            last = ngf // 2
+        self.conv_img = Conv2D(last, output_nc, 3, padding=1)
+
+    def blocks(self):
+        """(block, whether its input is upsampled first), in order."""
+        deeper = self.depth in ("more", "most")
+        order = [(self.head_0, False), (self.G_middle_0, True), (self.G_middle_1, deeper)]
+        order += [(block, True) for block in (self.up_0, self.up_1, self.up_2, self.up_3)]
+        return order + ([(self.up_4, True)] if self.depth == "most" else [])
+
+    def start(self, semantics, z):
+        """The first feature map [N, 16*ngf, *start_size]."""
+        height, width = self.start_size
+        if self.z_dim is None:
+            return self.fc(semantics.one_hot(height, width))
+        if z is None:
+            z = paddle.randn([len(semantics.label), self.z_dim])
+        return self.fc(z).reshape([z.shape[0], -1, height, width])
+
+    def forward(self, semantics, z=None):
+        """
+        Args:
+            semantics: `Semantics` of N maps.
+            z: style vectors [N, z_dim]; None draws them. Ignored by a generator without VAE.
+
+        Returns:
+            [N, output_nc, H, W] in [-1,1].
+        """
+        x = self.start(semantics, z)
+        for block, enlarge in self.blocks():
+            x = block(upsample(x) if enlarge else x, semantics)
+        return paddle.tanh(self.conv_img(leaky_relu(x)))
+
+
+def define_G(opt):
+    """The generator that `opt` asks for, initialised."""
+    net = SPADEGenerator(
+        opt.semantic_nc,
+        opt.start_size,
+        opt.ngf,
+        opt.norm_G,
+        opt.num_upsampling_layers,
+        opt.z_dim if opt.use_vae else None,
+        opt.output_nc,
+    )
+    return initialize(net, opt.init_type, opt.init_variance)

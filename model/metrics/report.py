@@ -1,0 +1,347 @@
+"""The evaluation of picture folders: what is computed, under which protocol, and how it is written down."""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from PIL import Image
+
+from model.errors import UserError
+from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
+from model.metrics.deeplab import DeepLabV2
+from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
+from model.metrics.images import (
+    file_digest,
+    files_digest,
+    list_maps,
+    list_pictures,
+    partners,
+    picture_size,
+    progress_bar,
+    read_batches,
+    read_labels,
+    read_rgb,
+)
+from model.metrics.inception import MADE_UP_GAIN as INCEPTION_GAIN
+from model.metrics.inception import FIDInception
+from model.metrics.layers import made_up_weights
+from model.metrics.segmentation import (
+    DeepLabPredictor,
+    Predictor,
+    Scheme,
+    Scores,
+    class_count,
+    class_maps,
+    confusion_matrix,
+    scheme_for,
+    segmentation_scores,
+)
+from model.palettes import class_names, colorize, palette
+from model.visual import grid, legend, save_image
+from model.weights import find_deeplab, find_inception, find_weights
+
+METRICS = ("fid", "seg")
+MADE_UP = "made-up"
+WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
+COLUMNS = {
+    "pixel_accuracy": "pixel acc.",
+    "mean_accuracy": "mean acc.",
+    "mean_iou": "mIoU",
+    "fw_iou": "FWIoU",
+    "fid": "FID",
+}
+_LEGEND_WIDTH = 170
+_ROWS_PER_SHEET = 4
+
+
+def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False) -> FeatureExtractor:
+    """The FID network with the weights that `model.weights.find_inception` finds, or with made-up ones.
+
+    Raises:
+        UserError: no weights there; says where they are published.
+    """
+    if made_up:
+        net = FIDInception()
+        made_up_weights(net, INCEPTION_GAIN)
+        return FeatureExtractor(net, MADE_UP)
+    return FeatureExtractor(find_inception(path).eval(), file_digest(find_weights("inception", path)))
+
+
+def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
+    """DeepLabV2 with the weights that `model.weights.find_deeplab` finds, or with made-up ones.
+
+    Raises:
+        UserError: no weights there; says where they are published.
+    """
+    if made_up:
+        net, digest = DeepLabV2(), MADE_UP
+        made_up_weights(net, DEEPLAB_GAIN)
+    else:
+        net, digest = find_deeplab(path).eval(), file_digest(find_weights("deeplab", path))
+    net.legacy = legacy
+    return DeepLabPredictor(net, digest)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One set of pictures that gets scores: the generated ones, another implementation's, the photos."""
+
+    name: str
+    title: str
+    pictures: list[Path]
+
+
+def evaluate(
+    generated_dir: str | os.PathLike,
+    real_dir: str | os.PathLike,
+    labels_dir: str | os.PathLike | None = None,
+    opt: Any = None,
+    *,
+    metrics: Sequence[str] = METRICS,
+    dataset_mode: str = "coco_stuff",
+    label_nc: int = 182,
+    name: str = "generated",
+    other_dir: str | os.PathLike | None = None,
+    other_name: str = "other",
+    photos: bool = True,
+    size: tuple[int, int] | None = None,
+    resize_photos: bool = True,
+    at_label_size: bool = False,
+    batch_size: int = 8,
+    max_pictures: int | None = None,
+    extractor: FeatureExtractor | None = None,
+    predictor: Predictor | None = None,
+    inception_weights: str | os.PathLike | None = None,
+    deeplab_weights: str | os.PathLike | None = None,
+    made_up: bool = False,
+    legacy_scales: bool = False,
+    cache_dir: str | os.PathLike | None = None,
+    sheets: int = 0,
+    output_dir: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """FID and segmentation scores of a folder of generated pictures, of another one beside it, and of the photos.
+
+    Args:
+        generated_dir: the pictures to judge.
+        real_dir: the reference photos; FID takes all of them, the segmentation scores those of the generated names.
+        labels_dir: label maps; "seg" needs them. Files are paired by name.
+        opt: OPT, whose `dataset_mode` and `label_nc` go before the arguments of that name.
+        metrics: of "fid" and "seg".
+        dataset_mode, label_nc: the data set whose ids the label maps hold.
+        name, other_name: what the report calls the two folders.
+        other_dir: another checkpoint's or implementation's pictures.
+        photos: whether the photos' own segmentation scores, the ceiling, are computed too.
+        size: (height, width) all pictures are brought to; None is the size of the first generated picture.
+        resize_photos: False leaves photos at their own size for FID.
+        at_label_size: score segmentations at the label maps' own size, not at the pictures'.
+        batch_size: pictures per pass.
+        max_pictures: judge only the first so many pictures of each folder.
+        extractor, predictor: networks that are already there; else they are loaded.
+        inception_weights, deeplab_weights: file or folder of the weights; None looks in `inception/` and `deeplab/`.
+        made_up: use made-up weights where a network has to be loaded. The numbers then mean nothing.
+        legacy_scales: DeepLab's scale sampling of the PyTorch that the released weights were made with.
+        cache_dir: where statistics and confusion matrices of picture sets are kept; None keeps none.
+        sheets: comparison sheets of the first so many pictures, written to `output_dir`.
+        output_dir: where sheets go.
+        progress: whether bars are shown on a terminal.
+
+    Returns:
+        {"rows": {name: {"fid": ..., "pixel_accuracy": ..., ...}}, "classes": [...], "protocol": {...}, "sheets": [...],
+        "warning": only with made-up weights}. Fractions of 1; FID as it is.
+
+    Raises:
+        UserError: folders, files or weights that are missing or do not fit.
+    """
+    if not metrics or any(metric not in METRICS for metric in metrics):
+        raise UserError(f"metrics {','.join(metrics)!r}: expected fid, seg or fid,seg")
+    if "seg" in metrics and labels_dir is None:
+        raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
+    if sheets and output_dir is None:
+        raise UserError("comparison sheets need a folder to be written to")
+    names = [name, "photos"] + ([other_name] if other_dir is not None else [])
+    if len(set(names)) < len(names):
+        raise UserError(f"{name} and {other_name} must be two different names, and neither may be 'photos'")
+    if opt is not None:
+        dataset_mode, label_nc = opt.dataset_mode, opt.label_nc
+
+    real = list_pictures(real_dir)[:max_pictures]
+    sources = [_Source(name, name, list_pictures(generated_dir)[:max_pictures])]
+    if other_dir is not None:
+        sources.append(_Source(other_name, other_name, list_pictures(other_dir)[:max_pictures]))
+    size = size or picture_size(sources[0].pictures[0])
+    rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
+    protocol: dict[str, Any] = {
+        "image_size": f"{size[1]}x{size[0]}",
+        "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
+        "generated": {source.name: _counted(source.pictures) for source in sources},
+        "reference": {**_counted(real), "folder": str(real_dir)},
+    }
+    result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
+
+    # Both networks are found before hours are spent with the first.
+    if "fid" in metrics:
+        extractor = extractor or load_extractor(inception_weights, made_up)
+    if "seg" in metrics:
+        predictor = predictor or load_deeplab(deeplab_weights, made_up, legacy_scales)
+    used = [network for network, metric in ((extractor, "fid"), (predictor, "seg")) if metric in metrics]
+    if any(network.weights_sha256 == MADE_UP for network in used):
+        result["warning"] = WARNING
+
+    if "fid" in metrics:
+        options = {"batch_size": batch_size, "cache_dir": cache_dir, "progress": progress}
+        reference = file_statistics(real, extractor, size=size if resize_photos else None, title="photos", **options)
+        for source in sources:
+            statistics = file_statistics(source.pictures, extractor, size=size, title=source.title, **options)
+            rows[source.name]["fid"] = fid(statistics, reference)
+        protocol["fid"] = {
+            "network": "Inception v3 of pytorch-fid (2015-12-05), 2048 pooled features",
+            "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
+            "photos_resized": resize_photos,
+            "covariance": "unbiased, float64",
+            "weights_sha256": extractor.weights_sha256,
+        }
+        fewest = min(len(source.pictures) for source in sources)
+        if min(fewest, len(real)) < extractor.features:
+            protocol["fid"]["note"] = (
+                f"fewer pictures ({min(fewest, len(real))}) than features ({extractor.features}): the value is biased "
+                "upwards, compare it only with values of the same counts"
+            )
+
+    if "seg" in metrics:
+        maps = list_maps(labels_dir)
+        judged = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress)
+        seg_sources = list(sources)
+        if photos:
+            paired = partners(sources[0].pictures, real, "photo")
+            seg_sources.append(_Source("photos", "photo", paired))
+        by_source: dict[str, Scores] = {}
+        for source in seg_sources:
+            truth = partners(source.pictures, maps, "label map")
+            scores = segmentation_scores(judged.confusion(source, truth))
+            by_source[source.name] = scores
+            rows.setdefault(source.name, {}).update(
+                {key: getattr(scores, key) for key in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")}
+            )
+        result["classes"] = _class_table(by_source, judged.scheme)
+        protocol["segmentation"] = {
+            "network": predictor.name,
+            "network_input": predictor.protocol,
+            "scored_at": "the label maps' own size" if at_label_size else "the pictures' size",
+            "classes": int(judged.scheme.counted.sum()),
+            "ignored_label_ids": judged.scheme.ignored,
+            "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
+            "label_maps": str(labels_dir),
+            "weights_sha256": predictor.weights_sha256,
+        }
+        if sheets:
+            shown = partners(sources[0].pictures[:sheets], real, "photo")
+            result["sheets"] = [str(path) for path in judged.sheets(sources, shown, maps, sheets, Path(output_dir))]
+    protocol["versions"] = _versions()
+    return result
+
+
+def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
+    return {"pictures": len(pictures), "first": pictures[0].name, "last": pictures[-1].name}
+
+
+def _versions() -> dict[str, str]:
+    import PIL
+
+    return {"paddle": paddle.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
+
+
+# --------------------------------------------------------------------------------------------------- segmentation, sheets
+
+
+class _Judge:
+    """Runs one predictor over picture sets."""
+
+    def __init__(self, predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress):
+        self.predictor: Predictor = predictor
+        self.dataset_mode, self.label_nc = dataset_mode, label_nc
+        self.size, self.at_label_size = size, at_label_size
+        self.batch_size, self.cache_dir, self.progress = batch_size, cache_dir, progress
+        self._scheme: Scheme | None = None
+
+    @property
+    def scheme(self) -> Scheme:
+        """How label ids and classes belong together; known after the first picture."""
+        if self._scheme is None:
+            self._run(np.zeros((1, *self.size, 3), np.uint8))
+        return self._scheme
+
+    def _run(self, pictures: np.ndarray) -> np.ndarray:
+        output = self.predictor(pictures)
+        if self._scheme is None:
+            classes = class_count(output)
+            if classes is None:  # ids tell no number of classes: take the data set's usual one
+                classes = getattr(self.predictor, "classes", None) or {"ade20k": 150, "cityscapes": 19}.get(
+                    self.dataset_mode, self.label_nc
+                )
+            self._scheme = scheme_for(self.dataset_mode, self.label_nc, classes)
+        return output
+
+    def confusion(self, source: _Source, truth: Sequence[Path]) -> np.ndarray:
+        """Confusion matrix of a picture set against its label maps, from the cache when it was computed before."""
+        cache = self._cache(source, truth)
+        if cache is not None and (known := _load_matrix(cache)) is not None and len(known) == self.scheme.classes:
+            return known
+        total = 0
+        with progress_bar(len(source.pictures), f"{source.title}: segmentation", self.progress) as bar:
+            for positions, pictures in read_batches(source.pictures, self.batch_size, self.size):
+                output = self._run(pictures)
+                for i, position in enumerate(positions):
+                    labels = read_labels(truth[position], None if self.at_label_size else self.size)
+                    prediction = class_maps(output[i : i + 1], labels.shape)[0]
+                    total = total + confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
+                bar.update(len(positions))
+        if cache is not None:
+            _write_atomically(cache, lambda file: np.save(file, total))
+        return total
+
+    def _cache(self, source: _Source, truth: Sequence[Path]) -> Path | None:
+        # Code behind FILE.py:NAME can change without a trace, so nothing is kept of it.
+        if self.cache_dir is None or self.predictor.weights_sha256 == "unknown":
+            return None
+        key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
+        key += [self.predictor.protocol, self.dataset_mode, self.label_nc, self.size, self.at_label_size]
+        return Path(self.cache_dir, f"seg_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npy")
+
+    def sheets(self, sources, photos, maps, count, folder) -> list[Path]:
+        """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
+        pictures = sources[0].pictures[:count]
+        columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]] + [photos]
+        titles = ["label map", *(source.title for source in sources), "photo", "classes"]
+        truths = partners(pictures, maps, "label map")
+        names = class_names(self.dataset_mode, self.label_nc)
+        colours = palette(self.dataset_mode, len(names))
+        written, rows = [], []
+        for i, picture in enumerate(pictures):
+            images = [read_rgb(column[i], self.size) for column in columns]
+            labels = read_labels(truths[i], self.size).astype(np.int64)
+            labels = np.where(labels < len(names), labels, -1)  # 255 and its like: unlabelled
+            predicted = class_maps(np.concatenate([self._run(image[None]) for image in images]), self.size)
+            predicted = self.scheme.label_ids(predicted)
+            every = np.concatenate([labels[None], predicted])
+            every = np.where(every < 0, len(names), every)
+            rows += [
+                [colorize(labels, colours), *images,
+                 _tall_legend(every, [*names, "unlabelled"] if "unlabeled" not in names else [*names, "unlabeled"],
+                              colours, 2 * self.size[0])],
+                [_caption(picture.stem, self.size), *(colorize(p, colours) for p in predicted)],
+            ]  # fmt: skip
+            if len(rows) == 2 * _ROWS_PER_SHEET or i == len(pictures) - 1:
+                path = folder / f"sheet_{len(written):03d}.png"
+                save_image(grid(rows, titles), path)
+                written.append(path)
+                rows = []
+        return written

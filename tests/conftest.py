@@ -1,0 +1,17 @@
+"""What tests share: threads and import order as the program has them, and a tiny configuration."""
+
+import os
+
+import model  # noqa: F401  sets the threads before Paddle is imported
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import pytest  # noqa: E402
+
+from model.options import OPT  # noqa: E402
+
+
+@pytest.fixture
+def tiny_opt():
+    """Options of a network that runs in a fraction of a second: 64x64, 6 classes + unknown, instances."""
+    return OPT(ngf=4, ndf=4, label_nc=6, crop_size=64, load_size=64, use_vae=False, no_vgg_loss=True, nThreads=0)
