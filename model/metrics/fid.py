@@ -118,7 +118,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 def _distance(mean_1, root_1, mean_2, root_2) -> float:
     if not all(np.isfinite(a).all() for a in (mean_1, root_1, mean_2, root_2)):
-        raise UserError("the features hold values that are not finite: the pictures or the network's weights are broken")
+        raise UserError("the features are not all finite: the pictures or the network's weights are broken")
     cross = np.linalg.svd(root_1.T @ root_2, compute_uv=False).sum()
     step = mean_1 - mean_2
     return max(float(step @ step + np.square(root_1).sum() + np.square(root_2).sum() - 2 * cross), 0.0)

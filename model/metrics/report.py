@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import paddle
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from model.errors import UserError
 from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
-from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
+from model.metrics.fid import FeatureExtractor, fid, file_statistics
 from model.metrics.images import (
     file_digest,
     files_digest,
@@ -59,6 +59,7 @@ COLUMNS = {
     "fid": "FID",
 }
 _LEGEND_WIDTH = 170
+_LEAST_SIDE = 192  # of a picture in a sheet, pixels
 _ROWS_PER_SHEET = 4
 
 
@@ -259,7 +260,7 @@ def _versions() -> dict[str, str]:
     return {"paddle": paddle.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
 
 
-# --------------------------------------------------------------------------------------------------- segmentation, sheets
+# segmentation and sheets
 
 
 class _Judge:
@@ -320,28 +321,208 @@ class _Judge:
         """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
         pictures = sources[0].pictures[:count]
         columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]] + [photos]
-        titles = ["label map", *(source.title for source in sources), "photo", "classes"]
+        titles = [*(source.title for source in sources), "photo"]
         truths = partners(pictures, maps, "label map")
         names = class_names(self.dataset_mode, self.label_nc)
+        unknown = names.index("unlabeled") if "unlabeled" in names else len(names)
+        names = [*names, "unlabeled"][: max(len(names), unknown + 1)]
         colours = palette(self.dataset_mode, len(names))
+        colours[unknown:] = 0
         written, rows = [], []
         for i, picture in enumerate(pictures):
             images = [read_rgb(column[i], self.size) for column in columns]
             labels = read_labels(truths[i], self.size).astype(np.int64)
-            labels = np.where(labels < len(names), labels, -1)  # 255 and its like: unlabelled
-            predicted = class_maps(np.concatenate([self._run(image[None]) for image in images]), self.size)
-            predicted = self.scheme.label_ids(predicted)
-            every = np.concatenate([labels[None], predicted])
-            every = np.where(every < 0, len(names), every)
-            rows += [
-                [colorize(labels, colours), *images,
-                 _tall_legend(every, [*names, "unlabelled"] if "unlabeled" not in names else [*names, "unlabeled"],
-                              colours, 2 * self.size[0])],
-                [_caption(picture.stem, self.size), *(colorize(p, colours) for p in predicted)],
-            ]  # fmt: skip
-            if len(rows) == 2 * _ROWS_PER_SHEET or i == len(pictures) - 1:
+            predicted = [class_maps(self._run(image[None]), self.size)[0] for image in images]
+            right = [_agreement(self.scheme.truth(labels), p) for p in predicted]
+            ids = [np.where(m < unknown, m, unknown) for m in (labels, *(self.scheme.label_ids(p) for p in predicted))]
+            text = [picture.stem, "", "pixels right:"]
+            text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
+            upper = [colorize(ids[0], colours), *images]
+            lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
+            stacks = [_stack(_enlarged(u), _enlarged(w)) for u, w in zip(upper, lower, strict=True)]
+            rows.append([*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)])
+            if len(rows) == _ROWS_PER_SHEET or i == len(pictures) - 1:
                 path = folder / f"sheet_{len(written):03d}.png"
-                save_image(grid(rows, titles), path)
+                heads = ["label map", *(f"{title}, segmented below" for title in titles), "classes, share of all maps"]
+                save_image(grid(rows, heads), path)
                 written.append(path)
                 rows = []
         return written
+
+
+def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
+    counted = truth >= 0
+    return float((truth == prediction)[counted].mean()) if counted.any() else math.nan
+
+
+def _enlarged(image: np.ndarray) -> Image.Image:
+    """Small pictures whole times larger, so that titles have room above them."""
+    picture = Image.fromarray(image)
+    factor = math.ceil(_LEAST_SIDE / min(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def _stack(upper: Image.Image, lower: Image.Image, gap: int = 2) -> Image.Image:
+    both = Image.new("RGB", (upper.width, upper.height + gap + lower.height), "white")
+    both.paste(upper, (0, 0))
+    both.paste(lower, (0, upper.height + gap))
+    return both
+
+
+def _caption(lines: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+    factor = math.ceil(_LEAST_SIDE / min(size))
+    panel = Image.new("RGB", (size[1] * factor, size[0] * factor), "white")
+    ImageDraw.Draw(panel).multiline_text((6, 6), "\n".join(lines), "black", ImageFont.load_default(size=13), spacing=4)
+    return np.asarray(panel)
+
+
+def _class_table(by_source: Mapping[str, Scores], scheme: Scheme) -> list[dict[str, Any]]:
+    """One entry a class that is scored: id, name, and for each picture set IoU, accuracy and pixels of truth."""
+    table = []
+    for index in np.flatnonzero(scheme.counted):
+        entry: dict[str, Any] = {"label_id": int(scheme.labels[index]), "name": scheme.names[index]}
+        for source, scores in by_source.items():
+            entry[source] = {
+                "iou": _number(scores.class_iou[index]),
+                "accuracy": _number(scores.class_accuracy[index]),
+                "pixels": int(scores.class_pixels[index]),
+            }
+        table.append(entry)
+    return table
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no nan."""
+    return None if math.isnan(value) else float(value)
+
+
+# writing it down
+
+
+def _write_atomically(path: Path, write) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.chmod(temporary, 0o644)  # mkstemp gives the owner alone
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _load_matrix(path: Path) -> np.ndarray | None:
+    try:
+        matrix = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    return matrix if square and matrix.dtype == np.int64 else None
+
+
+def write_json(result: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Write a result of `evaluate`, whole or not at all."""
+    text = json.dumps(result, indent=1, allow_nan=False)
+    _write_atomically(Path(path), lambda file: file.write((text + "\n").encode()))
+
+
+def markdown(result: Mapping[str, Any], header: bool = True) -> str:
+    """The rows of a table, one a picture set, as papers have them; the protocol is in the last columns."""
+    keys = [key for key in COLUMNS if any(key in row for row in result["rows"].values())]
+    protocol = result["protocol"]
+    titles = ["pictures of", *(COLUMNS[key] for key in keys), "count", "size", "reference"]
+    lines = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)] if header else []
+    for name, row in result["rows"].items():
+        counts = protocol["generated"].get(name)
+        cells = [name + (" (MADE-UP WEIGHTS)" if "warning" in result else "")]
+        cells += ["" if key not in row else f"{row[key]:.{2 if key == 'fid' else 4}f}" for key in keys]
+        cells += [str(counts["pictures"]) if counts else "", protocol["image_size"]]
+        cells += [f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def class_table(result: Mapping[str, Any], classes: int | None = None) -> str:
+    """The per-class IoU as text, the most frequent classes first, those without a pixel of truth left out."""
+    sources = [name for name in result["rows"] if result["classes"] and name in result["classes"][0]]
+    entries = [e for e in result["classes"] if any(e[name]["pixels"] for name in sources)]
+    entries.sort(key=lambda e: -max(e[name]["pixels"] for name in sources))
+    total = sum(max(e[name]["pixels"] for name in sources) for e in entries)
+    width = max((len(e["name"]) for e in entries), default=5)
+    lines = [f"{'class':<{width}}  share  " + "  ".join(f"IoU {name}" for name in sources)]
+    for e in entries[:classes]:
+        share = max(e[name]["pixels"] for name in sources) / total
+        ious = ("-" if e[name]["iou"] is None else f"{e[name]['iou']:.4f}" for name in sources)
+        cells = (f"{iou:>{len(name) + 4}}" for iou, name in zip(ious, sources, strict=True))
+        lines.append(f"{e['name']:<{width}}  {share:5.1%}  " + "  ".join(cells))
+    if classes is not None and len(entries) > classes:
+        lines.append(f"and {len(entries) - classes} more in metrics.json")
+    return "\n".join(lines)
+
+
+def protocol_text(result: Mapping[str, Any]) -> str:
+    """The protocol as indented lines."""
+
+    def told(entry: Mapping[str, Any], indent: str) -> list[str]:
+        lines = []
+        for key, value in entry.items():
+            if isinstance(value, Mapping):
+                lines += [f"{indent}{key}:", *told(value, indent + "  ")]
+            else:
+                lines.append(f"{indent}{key}: {value}")
+        return lines
+
+    return "\n".join(told(result["protocol"], "  "))
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """All of a result for a terminal: the warning if there is one, the table, the classes, the protocol."""
+    parts = [result["warning"]] if "warning" in result else []
+    parts.append(markdown(result))
+    if result["classes"]:
+        parts.append(class_table(result, classes=15))
+    parts.append("protocol:\n" + protocol_text(result))
+    if "warning" in result:
+        parts.append(result["warning"])
+    return "\n\n".join(parts)
+
+
+def log_visualdl(result: Mapping[str, Any], folder: str | os.PathLike, step: int = 0) -> None:
+    """Scores as VisualDL scalars, and with the protocol as one line of its hyper-parameter page.
+
+    Nothing of made-up weights is logged: a curve carries no warning.
+    """
+    if "warning" in result:
+        return
+    try:
+        from visualdl import LogWriter
+    except ImportError as error:
+        raise UserError(f"VisualDL does not work here ({error}): pip install visualdl") from None
+    protocol = result["protocol"]
+    for name, row in result["rows"].items():
+        parameters = {
+            "pictures": name,
+            "image_size": protocol["image_size"],
+            "reference": f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}",
+        }
+        for metric in ("fid", "segmentation"):
+            if metric in protocol:
+                parameters[f"{metric}_weights"] = protocol[metric]["weights_sha256"][:16]
+        with LogWriter(logdir=str(Path(folder, name))) as writer:
+            tags = {f"metrics/{key}": value for key, value in row.items()}
+            writer.add_hparams(hparams_dict=parameters, metrics_list=list(tags))
+            for tag, value in tags.items():
+                writer.add_scalar(tag=tag, value=value, step=step)
+
+
+def write_results(
+    result: Mapping[str, Any], output_dir: str | os.PathLike, log_dir: str | os.PathLike | None = None, step: int = 0
+) -> None:
+    """Write `metrics.json` and `metrics.md` to a folder, and VisualDL records to another if it is given."""
+    write_json(result, Path(output_dir, "metrics.json"))
+    notes = [result["warning"], ""] if "warning" in result else []
+    lines = [*notes, markdown(result), "", "Protocol:", "", "```", protocol_text(result), "```", ""]
+    _write_atomically(Path(output_dir, "metrics.md"), lambda file: file.write("\n".join(lines).encode()))
+    if log_dir is not None:
+        log_visualdl(result, log_dir, step)

@@ -10,8 +10,9 @@ Any segmentation model serves that fits `Predictor`, three attributes and a call
         def __call__(self, pictures):         # uint8 RGB [n, H, W, 3]
             return scores                     # float [n, classes, h, w], or integer class ids [n, h, w]
 
-Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour. `load_predictor`
-makes such an object of a Paddle inference model, an ONNX file, or a function of a Python file.
+Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour. A predictor
+that puts out ids may have an attribute `classes`, how many there are. `load_predictor` makes such an object of a Paddle
+inference model, an ONNX file, or a function of a Python file.
 """
 
 import importlib.util
@@ -36,7 +37,7 @@ CITYSCAPES_TRAIN = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28
 IGNORED = -1
 
 
-# ---------------------------------------------------------------------------------------------------------- the scores
+# the scores
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -90,7 +91,7 @@ def segmentation_scores(confusion: np.ndarray) -> Scores:
     truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     total = truth.sum()
     if not total:
-        raise UserError("no pixel of the label maps has an id that counts: check the data set mode and the label folder")
+        raise UserError("no pixel of the label maps has an id that counts: check dataset_mode and the label folder")
     with np.errstate(divide="ignore", invalid="ignore"):
         accuracy = right / truth
         iou = right / (truth + predicted - right)
@@ -106,7 +107,7 @@ def segmentation_scores(confusion: np.ndarray) -> Scores:
     )
 
 
-# ----------------------------------------------------------------------------------------- label ids and network classes
+# label ids and network classes
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def scheme_for(dataset_mode: str, label_nc: int, classes: int) -> Scheme:
     return build(range(classes), None, f"all from {classes} up (unlabelled)")
 
 
-# ------------------------------------------------------------------------------------------------------- the predictors
+# the predictors
 
 
 class Predictor(Protocol):
@@ -282,7 +283,7 @@ class OnnxPredictor(FunctionPredictor):
         try:
             import onnxruntime
         except ImportError as error:
-            raise UserError(f"{path} is an ONNX model, and onnxruntime is not installed: pip install onnxruntime") from error
+            raise UserError(f"{path} needs onnxruntime, which is not here: pip install onnxruntime") from error
         try:
             session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
         except Exception as error:  # onnxruntime's errors share no base class
@@ -312,7 +313,7 @@ class PaddlePredictor(FunctionPredictor):
         prefix = path.with_suffix("") if path.suffix in (".pdmodel", ".json", ".pdiparams") else path
         params = prefix.with_name(prefix.name + ".pdiparams")
         if not params.is_file():
-            raise UserError(f"{params} is missing: a Paddle model is a .pdmodel or .json file with a .pdiparams beside it")
+            raise UserError(f"{params} is missing: a Paddle model is a .pdmodel or .json with a .pdiparams beside it")
         try:
             layer = paddle.jit.load(str(prefix))
         except Exception as error:  # a foreign program fails in many ways, in C++ too
@@ -325,8 +326,8 @@ def load_predictor(source: str | Path, input_format: InputFormat | None = None) 
     """A predictor of a model file.
 
     Args:
-        source: an .onnx file; a Paddle inference model (.pdmodel, .json, or the path without ending); or FILE.py:NAME, a
-            function without arguments of a Python file of yours that returns a `Predictor`, a Paddle layer or a
+        source: an .onnx file; a Paddle inference model (.pdmodel, .json, or the path without ending); or FILE.py:NAME,
+            a function without arguments of a Python file of yours that returns a `Predictor`, a Paddle layer or a
             function. The file is run.
         input_format: how pictures become the model's input.
 

@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""FID and segmentation scores of any folder of pictures against photos. See `--help`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from model.errors import UserError, run_cli  # noqa: E402
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, such as 512x256")
+    return int(height), int(width)
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="tools/evaluate.py",
+        description="Judge a folder of pictures as papers do: FID against photos, and what a segmentation network "
+        "reads in them against the label maps. Files are paired by name.",
+        epilog="example: tools/evaluate.py output_val/pics dataset/coco_stuff/val_img --labels "
+        "dataset/coco_stuff/val_label --sheets 16",
+    )
+    add = parser.add_argument
+    add("generated", help="folder of the pictures to judge")
+    add("real", help="folder of the reference photos")
+    add("--labels", metavar="DIR", help="folder of the label maps; without it only FID is computed")
+    add("--metrics", help="fid, seg or fid,seg; default: both with --labels, else fid")
+    add("--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, custom or sample")
+    add("--label_nc", type=int, help="classes of the label maps; default: the data set's")
+    add("--name", default="generated", help="what the report calls the first folder")
+    add("--other", metavar="DIR", help="another checkpoint's or implementation's pictures, judged beside")
+    add("--other_name", default="other", help="what the report calls them")
+    add("--no_photos", action="store_true", help="leave out the photos' own segmentation scores, the ceiling")
+    add("--size", type=_size, metavar="WxH", help="size to bring all pictures to; default: the first generated one's")
+    add("--keep_photo_size", action="store_true", help="FID takes photos as they are instead of at that size")
+    add("--at_label_size", action="store_true", help="score segmentations at the label maps' own size")
+    add("--max_pictures", type=int, metavar="N", help="only the first N pictures of each folder")
+    add("--batch_size", type=int, default=8, help="pictures per pass of the networks")
+    add("--inception", metavar="PATH", help="weights of the FID network; default: found in inception/")
+    add("--deeplab", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
+    add("--legacy_scales", action="store_true", help="DeepLab's scale sampling of older PyTorch versions")
+    add("--seg_model", metavar="MODEL", help="another network: .onnx, a Paddle inference model, or FILE.py:NAME")
+    add("--seg_mean", type=float, nargs=3, default=(0.485, 0.456, 0.406), help="its input's mean, of values in 0..1")
+    add("--seg_std", type=float, nargs=3, default=(0.229, 0.224, 0.225), help="its input's deviation")
+    add("--seg_order", choices=("rgb", "bgr"), default="rgb", help="its channel order")
+    add("--seg_size", type=_size, metavar="WxH", help="size of its input; default: the pictures'")
+    add("--made_up_weights", action="store_true", help="try the evaluation without trained weights; means nothing")
+    add("--device", default="auto", help="auto (a GPU when there is one), cpu, gpu or gpu:N")
+    add("--output", default="output_val", metavar="DIR", help="folder for metrics.json, metrics.md and sheets/")
+    add("--log_dir", metavar="DIR", help="folder for VisualDL records; default: log/ in the output folder")
+    add("--step", type=int, default=0, help="step of the VisualDL records")
+    add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of the first N pictures")
+    add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
+    add("--no_cache", action="store_true", help="compute everything anew")
+    add("--quiet", action="store_true", help="no progress bars")
+    return parser.parse_args(argv)
+
+
+LABEL_NC = {"coco_stuff": 182, "ade20k": 150, "cityscapes": 35, "facades": 13, "sample": 182}
+
+
+def main(argv=None) -> int:
+    """Evaluate as the command line says, print and write the results."""
+    args = parse(argv)
+    for name in ("batch_size", "max_pictures", "label_nc", "sheets"):
+        if getattr(args, name) is not None and getattr(args, name) < (name != "sheets"):
+            raise UserError(f"--{name} {getattr(args, name)} is too small: expected at least {int(name != 'sheets')}")
+    if args.label_nc is None and args.dataset_mode not in LABEL_NC:
+        raise UserError(f"--dataset_mode {args.dataset_mode}: give the number of classes with --label_nc")
+
+    import paddle
+
+    from model.metrics import InputFormat, evaluate, load_predictor, text, write_results
+
+    if args.device != "auto":
+        try:
+            paddle.set_device(args.device)
+        except ValueError as error:
+            raise UserError(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}") from error
+    metrics = args.metrics or ("fid,seg" if args.labels else "fid")
+    predictor = None
+    if args.seg_model:
+        form = InputFormat(tuple(args.seg_mean), tuple(args.seg_std), args.seg_order, args.seg_size)
+        predictor = load_predictor(args.seg_model, form)
+    result = evaluate(
+        args.generated,
+        args.real,
+        args.labels,
+        metrics=tuple(metrics.split(",")),
+        dataset_mode=args.dataset_mode,
+        label_nc=args.label_nc or LABEL_NC[args.dataset_mode],
+        name=args.name,
+        other_dir=args.other,
+        other_name=args.other_name,
+        photos=not args.no_photos,
+        size=args.size,
+        resize_photos=not args.keep_photo_size,
+        at_label_size=args.at_label_size,
+        batch_size=args.batch_size,
+        max_pictures=args.max_pictures,
+        predictor=predictor,
+        inception_weights=args.inception,
+        deeplab_weights=args.deeplab,
+        made_up=args.made_up_weights,
+        legacy_scales=args.legacy_scales,
+        cache_dir=None if args.no_cache else args.cache,
+        sheets=args.sheets,
+        output_dir=Path(args.output, "sheets"),
+        progress=not args.quiet,
+    )
+    print(text(result))
+    write_results(result, args.output, args.log_dir or Path(args.output, "log"), args.step)
+    print(f"\nwritten to {Path(args.output, 'metrics.json')}, metrics.md" + (", sheets/" if result["sheets"] else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
