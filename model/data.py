@@ -189,8 +189,8 @@ def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
         elif coded:
             ids = channels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
         else:
-            raise UserError(f"colours (mode {picture.mode}) where class ids are expected: turn each palette colour into "
-                            "its class id and save one channel (8-bit grey or palette PNG)")
+            raise UserError(f"colours (mode {picture.mode}) where class ids are expected: turn each palette colour "
+                            "into its class id and save one channel (8-bit grey or palette PNG)")
     elif picture.mode not in ("P", "1", "I") and not picture.mode.startswith("I;16"):
         raise UserError(f"a map of mode {picture.mode}: save the ids as 8-bit grey, palette or 16-bit PNG")
     if ids.dtype == np.uint8 or ids.dtype == bool:

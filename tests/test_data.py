@@ -1,0 +1,578 @@
+"""Files to batches: geometry against closed forms, every kind of file, pairing, sampling, workers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.data import BatchSampler, CocoStuff, PhotoMaps, crop_and_flip, make_loader, read_ids, scaled_size, transform
+from model.errors import UserError
+from model.options import OPT
+
+
+def make_opt(**changes):
+    fields = dict(crop_size=64, load_size=72, batchSize=2, label_nc=182, modulation="dense", nThreads=0,
+                  num_upsampling_layers="normal")
+    return OPT(**{**fields, **changes})
+
+
+def coordinates(width, height):
+    """A 16-bit map whose id at (x, y) is 256 y + x: it shows where each pixel of the result comes from."""
+    assert width <= 256 and height <= 256
+    return Image.fromarray((np.arange(height)[:, None] * 256 + np.arange(width)).astype(np.uint16))
+
+
+def write_set(root: Path, count=5, phase="train", size=(80, 60), photos=True, instances=True):
+    rng = np.random.default_rng(3)
+    for folder, used in (("img", photos), ("label", True), ("inst", instances)):
+        if used:
+            (root / f"{phase}_{folder}").mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        shape = size[::-1]
+        if photos:
+            Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(root / f"{phase}_img" / f"p{i}.jpg")
+        label = np.full(shape, i, np.uint8)
+        label[:, : size[0] // 2] = 255
+        Image.fromarray(label).save(root / f"{phase}_label" / f"p{i}.png")
+        if instances:
+            Image.fromarray(label // 2).save(root / f"{phase}_inst" / f"p{i}.png")
+    return root
+
+
+# Geometry
+
+
+@pytest.mark.parametrize("mode, size, scaled", [
+    ("resize_and_crop", (200, 100), (72, 72)),
+    ("crop", (200, 100), (200, 100)),
+    ("scale_width", (200, 101), (72, 36)),  # int(36.36)
+    ("scale_width_and_crop", (100, 199), (72, 143)),  # int(143.28)
+    ("fixed", (200, 100), (64, 64)),
+    ("none", (200, 100), (192, 96)),
+    ("none", (80, 112), (64, 128)),  # 2.5 and 3.5 round to even
+    ("none", (48, 49), (64, 64)),  # 1.5 rounds to 2
+])
+def test_scaled_size_follows_the_released_code(mode, size, scaled):
+    assert scaled_size(size, make_opt(preprocess_mode=mode)) == scaled
+
+
+@pytest.mark.parametrize("size, scaled", [((200, 100), (144, 100)), ((100, 201), (100, 144)), ((72, 90), (72, 90)),
+                                          ((90, 72), (90, 72)), ((100, 100), (100, 72))])
+def test_shortside_keeps_the_released_quirk(size, scaled):
+    for mode in ("scale_shortside", "scale_shortside_and_crop"):
+        assert scaled_size(size, make_opt(preprocess_mode=mode)) == scaled
+
+
+def test_fixed_rounds_the_height():
+    assert scaled_size((9, 9), make_opt(preprocess_mode="fixed", crop_size=512, aspect_ratio=2.0)) == (512, 256)
+    assert scaled_size((9, 9), make_opt(preprocess_mode="fixed", crop_size=64, aspect_ratio=1.5)) == (64, 43)
+
+
+@pytest.mark.parametrize("mode", ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
+                                  "scale_shortside_and_crop", "fixed", "none"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_maps_come_from_the_nearest_pixel(mode, flip):
+    opt = make_opt(preprocess_mode=mode, label_nc=65535, contain_dontcare_label=False)
+    width, height = 150, 106
+    x, y = 5, 3
+    image, label, instance = transform(None, coordinates(width, height), coordinates(width, height), opt, (x, y), flip)
+    sw, sh = scaled_size((width, height), opt)
+    columns, rows = ((np.arange(n) + 0.5) * size / n for n, size in ((sw, width), (sh, height)))
+    expected = np.floor(rows)[:, None] * 256 + np.floor(columns)
+    if "crop" in mode:
+        expected = np.pad(expected, ((0, 64), (0, 64)))[y: y + 64, x: x + 64]
+    if flip:
+        expected = expected[:, ::-1]
+    assert image is None
+    assert label.dtype == np.int64 and instance.dtype == np.int32
+    np.testing.assert_array_equal(label, expected)
+    np.testing.assert_array_equal(instance, expected)
+
+
+def test_photos_are_bicubic_and_normalised():
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (50, 90, 3), np.uint8))
+    label = Image.new("L", photo.size)
+    image, _, _ = transform(photo, label, None, make_opt(), (2, 7), True)
+    by_hand = np.asarray(photo.resize((72, 72), Image.Resampling.BICUBIC))[7:71, 2:66][:, ::-1].transpose(2, 0, 1)
+    assert image.dtype == np.float32 and image.flags.c_contiguous
+    np.testing.assert_allclose(image, by_hand / 127.5 - 1, atol=1e-6)
+    ends, _, _ = transform(Image.fromarray(np.array([[[0, 255, 0]]], np.uint8)), Image.new("L", (1, 1)), None,
+                           make_opt(preprocess_mode="scale_width", load_size=1))
+    assert ends.ravel().tolist() == [-1, 1, -1]
+
+
+def test_crops_beyond_the_picture_are_zero():
+    opt = make_opt(preprocess_mode="crop")
+    photo = Image.new("RGB", (40, 30), (255, 255, 255))
+    image, label, instance = transform(photo, Image.new("L", (40, 30), 9), Image.new("L", (40, 30), 8), opt, (10, 0))
+    assert label.shape == (64, 64) and (label[:30, :30] == 9).all() and label[:, 30:].sum() == label[30:].sum() == 0
+    assert (instance[:30, :30] == 8).all() and instance[30:].sum() == 0
+    assert (image[:, :30, :30] == 1).all() and (image[:, 30:] == -1).all()
+
+
+def test_unlabelled_becomes_label_nc_only_with_a_dont_care_class():
+    label = Image.fromarray(np.array([[0, 150, 255]], np.uint8))
+    opt = make_opt(preprocess_mode="scale_width", load_size=3, label_nc=150)
+    assert transform(None, label, None, opt)[1].tolist() == [[0, 150, 150]]
+    opt = replace(opt, contain_dontcare_label=False)
+    assert transform(None, label, None, opt)[1].tolist() == [[0, 150, 255]]
+
+
+def test_a_picture_that_vanishes_is_refused():
+    with pytest.raises(UserError, match="10x100 becomes 0x96"):
+        transform(None, Image.new("L", (10, 100)), None, make_opt(preprocess_mode="none"))
+
+
+# Random choices
+
+
+@pytest.mark.parametrize("mode", ["resize_and_crop", "crop", "scale_width_and_crop", "scale_shortside_and_crop"])
+def test_random_crops_stay_inside(mode):
+    opt = make_opt(preprocess_mode=mode)
+    size = (130, 95)
+    drawn = [crop_and_flip(opt, size, 1 + i // 100, i) for i in range(400)]
+    width, height = scaled_size(size, opt)
+    xs, ys = np.array([pos for pos, _ in drawn]).T
+    assert xs.min() == 0 and xs.max() == max(0, width - 64)
+    assert ys.min() == 0 and ys.max() == max(0, height - 64)
+    assert 150 < sum(flip for _, flip in drawn) < 250
+    assert not any(crop_and_flip(replace(opt, no_flip=True), size, 1, i)[1] for i in range(50))
+
+
+def test_random_choices_depend_on_seed_epoch_and_index_alone():
+    opt = make_opt(preprocess_mode="crop")
+    size = (4000, 4000)
+    first = crop_and_flip(opt, size, 2, 7)
+    np.random.seed(5)
+    assert crop_and_flip(opt, size, 2, 7) == first
+    others = [crop_and_flip(replace(opt, seed=1), size, 2, 7), crop_and_flip(opt, size, 3, 7),
+              crop_and_flip(opt, size, 2, 8)]
+    assert all(pos != first[0] for pos, _ in others)
+
+
+# Kinds of files
+
+
+@pytest.mark.parametrize("mode, suffix", [("L", "jpg"), ("CMYK", "jpg"), ("P", "png"), ("RGBA", "png"), ("1", "png")])
+def test_photos_of_every_mode_become_rgb(tmp_path, mode, suffix):
+    write_set(tmp_path, 1, instances=False)
+    (tmp_path / "train_img" / "p0.jpg").unlink()
+    photo = Image.new("RGB", (80, 60), (255, 255, 255)).convert(mode)
+    photo.save(tmp_path / "train_img" / f"p0.{suffix}")
+    image = PhotoMaps(make_opt(dataroot=str(tmp_path), no_instance=True))[0]["image"]
+    assert image.shape == (3, 64, 64) and image.min() > 0.97
+
+
+def test_exif_orientation_is_not_applied(tmp_path):
+    write_set(tmp_path, 1)
+    photo = Image.open(tmp_path / "train_img" / "p0.jpg")
+    exif = photo.getexif()
+    exif[274] = 6  # turn by 90 degrees
+    photo.save(tmp_path / "train_img" / "p0.jpg", exif=exif)
+    assert PhotoMaps(make_opt(dataroot=str(tmp_path)))[0]["image"].shape == (3, 64, 64)
+
+
+def test_ids_of_every_kind_of_file(tmp_path):
+    ids = np.array([[0, 1, 2, 3]], np.uint8)
+
+    def read(picture, **options):
+        picture.save(tmp_path / "map.png", **options)
+        return np.asarray(read_ids(tmp_path / "map.png")).tolist()
+
+    palette = Image.fromarray(ids)
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9])
+    assert palette.mode == "P"
+    assert read(Image.fromarray(ids)) == [[0, 1, 2, 3]]
+    assert read(palette) == [[0, 1, 2, 3]]
+    assert read(palette, bits=2) == [[0, 1, 2, 3]]
+    assert read(Image.fromarray(ids > 1)) == [[0, 0, 1, 1]]
+    assert read(Image.fromarray(ids).convert("RGB")) == [[0, 1, 2, 3]]
+    assert read(Image.fromarray(ids).convert("LA")) == [[0, 1, 2, 3]]
+    assert read(Image.fromarray(ids.astype(np.uint16) * 20000)) == [[0, 20000, 40000, 60000]]
+
+
+def test_optimised_grey_pngs_keep_their_ids(tmp_path):
+    """PNG optimisers store few grey values with 2 or 4 bits, which Pillow spreads over 0..255."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for bits, row, ids in ((2, [0b00011011], [0, 1, 2, 3]), (4, [0x0F, 0x2A], [0, 15, 2, 10])):
+        header = struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0)
+        path = tmp_path / "map.png"
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes([0, *row])))
+                         + chunk(b"IEND", b""))
+        assert np.asarray(read_ids(path)).tolist() == [ids]
+
+
+def test_16_bit_and_colour_coded_instances_stay_distinct(tmp_path):
+    write_set(tmp_path, 1)
+    opt = make_opt(dataroot=str(tmp_path), preprocess_mode="none")
+    ids = np.tile(np.array([24000, 24001, 26255, 7], np.int32), (60, 20))
+    Image.fromarray(ids.astype(np.uint16)).save(tmp_path / "train_inst" / "p0.png")
+    assert set(np.unique(PhotoMaps(opt)[0]["instance"])) == {7, 24000, 24001, 26255}
+    coded = np.stack([ids % 256, ids // 256, ids * 0], -1).astype(np.uint8)
+    Image.fromarray(coded).save(tmp_path / "train_inst" / "p0.png")
+    assert set(np.unique(PhotoMaps(opt)[0]["instance"])) == {7, 24000, 24001, 26255}
+
+
+def test_colour_label_maps_are_refused(tmp_path):
+    write_set(tmp_path, 1)
+    Image.new("RGB", (80, 60), (128, 64, 128)).save(tmp_path / "train_label" / "p0.png")
+    with pytest.raises(UserError, match=r"train_label/p0\.png: colours .*palette"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))[0]
+
+
+def test_jpeg_maps_are_refused(tmp_path):
+    Image.new("L", (80, 60)).save(tmp_path / "map.png", format="JPEG")
+    with pytest.raises(UserError, match=r"map\.png: a JPEG cannot hold ids"):
+        read_ids(tmp_path / "map.png")
+
+
+@pytest.mark.parametrize("folder, name", [("img", "p1.jpg"), ("label", "p1.png"), ("inst", "p1.png")])
+@pytest.mark.parametrize("keep", [0, 20, 0.6])
+def test_damaged_files_are_named(tmp_path, folder, name, keep):
+    write_set(tmp_path, 2)
+    path = tmp_path / f"train_{folder}" / name
+    if folder != "img":  # a map with some content, so that a part of it is less than the whole
+        noise = np.random.default_rng(0).integers(0, 100, (60, 80), np.uint8)
+        Image.fromarray(noise).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data)) if keep < 1 else keep])
+    with pytest.raises(UserError, match=rf"train_{folder}/{name}: cannot be read") as caught:
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))[1]
+    assert "\n" not in str(caught.value)
+
+
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch):
+    write_set(tmp_path, 1)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 80 * 60 - 1)
+    with pytest.raises(UserError, match=r"p0\.png: 80x60 pixels"), pytest.warns(Image.DecompressionBombWarning):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))[0]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UserError, match=r"p0\.png: refused"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))[0]
+
+
+def test_ids_out_of_range_are_told(tmp_path):
+    write_set(tmp_path, 5)
+    root = str(tmp_path)
+    with pytest.raises(UserError, match=r"p4\.png: label id 4 is outside 0\.\.2 and 255 .*label_nc.*at least 5"):
+        PhotoMaps(make_opt(dataroot=root, label_nc=3))[4]
+    assert PhotoMaps(make_opt(dataroot=root, label_nc=3))[3]["label"].max() == 3  # the channel of 'unknown' itself
+    with pytest.raises(UserError, match=r"label id 255 is outside 0\.\.181 .*contain_dontcare_label"):
+        PhotoMaps(make_opt(dataroot=root, contain_dontcare_label=False))[0]
+    Image.fromarray(np.full((60, 80), 300, np.uint16)).save(tmp_path / "train_label" / "p0.png")
+    with pytest.raises(UserError, match=r"p0\.png: label id 300 is outside 0\.\.181"):
+        PhotoMaps(make_opt(dataroot=root))[0]
+
+
+def test_different_sizes_are_told(tmp_path):
+    write_set(tmp_path, 1)
+    Image.new("RGB", (60, 80)).save(tmp_path / "train_img" / "p0.jpg")
+    with pytest.raises(UserError, match=r"photo \S+p0\.jpg 60x80, label \S+p0\.png 80x60, instance \S+p0\.png 80x60"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))[0]
+
+
+# Layouts and pairing
+
+
+def test_coco_stuff_pairs_by_stem_and_adds_portraits(tmp_path):
+    write_set(tmp_path, 12)
+    write_set(tmp_path / "x", 2)
+    for folder in ("img", "label", "inst"):
+        os.rename(tmp_path / "x" / f"train_{folder}", tmp_path / f"train_{folder}_portrait")
+    dataset = CocoStuff(make_opt(dataroot=str(tmp_path), dataset_mode="facades"))
+    assert len(dataset) == 14
+    names = dataset.names(range(14))
+    assert names == [f"p{i}" for i in range(12)] + ["p0", "p1"]
+    assert ["portrait" in i.label and "portrait" in i.image and "portrait" in i.instance for i in dataset.items] == (
+        [False] * 12 + [True] * 2)
+    assert len(CocoStuff(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
+
+
+def test_missing_partners_are_listed_in_both_directions(tmp_path):
+    write_set(tmp_path, 9)
+    for i in range(7):
+        (tmp_path / "train_img" / f"p{i}.jpg").rename(tmp_path / "train_img" / f"q{i}.jpg")
+    with pytest.raises(UserError, match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4, \.\.\.\) and "
+                                        r"7 of 9 photos without label map \(q0, q1"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))
+    (tmp_path / "train_inst" / "p8.png").unlink()
+    (tmp_path / "train_img").rename(tmp_path / "val_img")
+    with pytest.raises(UserError, match="9 of 9 label maps without photo"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))
+
+
+def test_missing_instances_folders_and_doubles_are_told(tmp_path):
+    write_set(tmp_path, 3, instances=False)
+    with pytest.raises(UserError, match=r"3 of 3 label maps without instance map .*--no_instance"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))
+    assert "instance" not in PhotoMaps(make_opt(dataroot=str(tmp_path), no_instance=True))[0]
+    (tmp_path / "train_img" / "p1.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"p1\.(png|jpg) and \S+p1\.(png|jpg) have the same name"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path), no_instance=True))
+    with pytest.raises(UserError, match="val_label is not a folder"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)), "val")
+    with pytest.raises(UserError, match="phase 'test'"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)), "test")
+
+
+def test_validation_needs_no_photos_and_chooses_nothing_at_random(tmp_path):
+    write_set(tmp_path, 2, phase="val", photos=False)
+    opt = make_opt(dataroot=str(tmp_path))
+    dataset = PhotoMaps(opt, "val")
+    assert sorted(dataset[0]) == ["index", "instance", "label", "name"]
+    assert dataset.opt.load_size == 64 and opt.load_size == 72
+    for index in range(2):
+        np.testing.assert_array_equal(dataset[1, index]["label"], dataset[9, index]["label"])
+    label = dataset[1]["label"]
+    assert (label[:, :32] == 182).all() and (label[:, 32:] == 1).all()  # squashed whole, not mirrored
+    central = PhotoMaps(replace(opt, preprocess_mode="crop", crop_size=32), "val")[1]["label"]
+    assert (central[:, :16] == 182).all() and (central[:, 16:] == 1).all()
+
+
+def save_map(path: Path, value, size=(80, 60), dtype=np.uint8):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full(size[::-1], value, dtype)).save(path)
+
+
+def save_photo(path: Path, size=(80, 60)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size).save(path)
+
+
+def test_ade20k_keeps_its_ids(tmp_path):
+    root = tmp_path / "ADEChallengeData2016"
+    for i, value in enumerate((0, 150)):
+        save_map(root / "annotations" / "training" / f"ADE_train_{i}.png", value)
+        save_photo(root / "images" / "training" / f"ADE_train_{i}.jpg")
+    for dataroot in (tmp_path, root):
+        opt = OPT.from_preset("ade20k", dataroot=str(dataroot), modulation="dense")
+        dataset = PhotoMaps(opt)
+        assert [int(dataset[i]["label"].max()) for i in range(2)] == [0, 150]
+        assert dataset[0]["image"].shape == (3, 256, 256)
+    with pytest.raises(UserError, match="ade20k has no instance maps.*no_instance"):
+        PhotoMaps(replace(opt, no_instance=False))
+
+
+def test_the_full_ade20k_release_is_recognised(tmp_path):
+    (tmp_path / "images" / "ADE").mkdir(parents=True)
+    with pytest.raises(UserError, match="full ADE20K release"):
+        PhotoMaps(OPT.from_preset("ade20k", dataroot=str(tmp_path)))
+
+
+def test_cityscapes_layout(tmp_path):
+    for city, value in (("ulm", 7), ("bonn", 33)):
+        stem = f"{city}_000001_000019"
+        save_map(tmp_path / "gtFine" / "train" / city / f"{stem}_gtFine_labelIds.png", value, (128, 64))
+        save_map(tmp_path / "gtFine" / "train" / city / f"{stem}_gtFine_color.png", 99, (128, 64))
+        save_map(tmp_path / "gtFine" / "train" / city / f"{stem}_gtFine_instanceIds.png", 26001, (128, 64), np.uint16)
+        save_photo(tmp_path / "leftImg8bit" / "train" / city / f"{stem}_leftImg8bit.png", (128, 64))
+    dataset = PhotoMaps(OPT.from_preset("cityscapes", dataroot=str(tmp_path), modulation="dense"))
+    assert dataset.names([0, 1]) == ["bonn_000001_000019", "ulm_000001_000019"]
+    example = dataset[0]
+    assert example["image"].shape == (3, 256, 512)
+    assert (example["label"] == 33).all() and (example["instance"] == 26001).all()
+
+
+def test_facades_layout(tmp_path):
+    write_set(tmp_path, 2, instances=False)
+    for i in range(2):
+        save_map(tmp_path / "train_label" / f"p{i}.png", 12)
+    dataset = PhotoMaps(OPT.from_preset("facades", dataroot=str(tmp_path), modulation="dense"))
+    assert sorted(dataset[0]) == ["image", "index", "label", "name"] and (dataset[0]["label"] == 12).all()
+
+
+def test_custom_folders_with_and_without_splits(tmp_path):
+    save_map(tmp_path / "maps" / "a.png", 1)
+    save_photo(tmp_path / "photos" / "a.jpg")
+    opt = make_opt(dataset_mode="custom", label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"),
+                   no_instance=True)
+    assert PhotoMaps(opt).names([0]) == PhotoMaps(opt, "val").names([0]) == ["a"]
+    save_map(tmp_path / "maps" / "val" / "b.png", 2)
+    assert PhotoMaps(replace(opt, image_dir=""), "val").names([0]) == ["b"]
+    with pytest.raises(UserError, match="image_dir"):
+        PhotoMaps(replace(opt, image_dir=""))
+
+
+# Order and batches
+
+
+def batches(size, opt, train=True, count=None, **where):
+    sampler = BatchSampler(size, opt, train, **where)
+    stream = iter(sampler)
+    return [next(stream) for _ in range(count or len(sampler))]
+
+
+def test_every_epoch_is_another_permutation_and_drops_the_tail():
+    opt = make_opt(batchSize=3)
+    first = batches(11, opt)
+    assert len(first) == 3 and len({i for b in first for _, i in b}) == 9
+    assert batches(11, opt) == first
+    assert [i for _, i in batches(11, opt, epoch=2)[0]] != [i for _, i in first[0]]
+    assert batches(11, replace(opt, seed=1)) != first
+    assert batches(11, opt, count=6)[3:] == batches(11, opt, epoch=2)  # goes on by itself
+    assert batches(6, replace(opt, serial_batches=True)) == [[(1, 0), (1, 1), (1, 2)], [(1, 3), (1, 4), (1, 5)]]
+    with pytest.raises(UserError, match=r"2 training examples are fewer than one batch of 3 .*batchSize"):
+        BatchSampler(2, opt, train=True)
+    with pytest.raises(UserError, match="start 4 is outside 0..3"):
+        BatchSampler(11, opt, train=True, start=4)
+
+
+def test_processes_share_the_global_batches():
+    one = batches(29, make_opt(batchSize=6))
+    ranks = [batches(29, make_opt(batchSize=2), rank=r, world=3) for r in range(3)]
+    assert [a + b + c for a, b, c in zip(*ranks, strict=True)] == one
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, 8, 12, 13])
+def test_validation_sees_every_index_once(size):
+    opt = make_opt(batchSize=2)
+    assert [i for b in batches(size, opt, train=False) for _, i in b] == list(range(size))
+    ranks = [batches(size, opt, train=False, count=None, rank=r, world=3) for r in range(3)]
+    assert sorted(i for rank in ranks for b in rank for _, i in b) == list(range(size))
+
+
+def content(loader):
+    return [{k: np.asarray(v) for k, v in batch.items()} for batch in loader]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        for k in a:
+            np.testing.assert_array_equal(a[k], b[k])
+
+
+def test_batches_do_not_depend_on_workers_and_resume_exactly(tmp_path):
+    write_set(tmp_path, 7)
+    opt = make_opt(dataroot=str(tmp_path), batchSize=2)
+    runs = {}
+    for workers in (0, 1, 2):
+        state = np.random.get_state()[1].copy()
+        with make_loader(replace(opt, nThreads=workers), "train") as loader:
+            assert len(loader) == 3
+            runs[workers] = content(loader) + content(loader)
+            assert (loader.epoch, loader.position) == (3, 0)
+        np.testing.assert_array_equal(state, np.random.get_state()[1])
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
+    first = runs[0][0]
+    assert first["image"].shape == (2, 3, 64, 64) and first["image"].dtype == np.float32
+    assert first["label"].dtype == np.uint8 and first["instance"].dtype == np.int32
+    assert first["index"].dtype == np.int64 and first["label"].shape == first["instance"].shape == (2, 64, 64)
+    assert not np.array_equal(runs[0][0]["index"], runs[0][3]["index"])
+    with make_loader(opt, "train", epoch=1, start=2) as loader:
+        assert_same(content(loader) + content(loader), runs[0][2:])
+    with make_loader(opt, "train", epoch=2) as loader:
+        for _ in loader:
+            break
+        assert (loader.epoch, loader.position) == (2, 1)
+        assert_same(content(loader), runs[0][4:])
+    with make_loader(opt, "train", epoch=1, start=3) as loader:  # a checkpoint at the very end of an epoch
+        assert_same(content(loader), runs[0][3:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_validation_loader_is_one_ragged_pass_each_time(tmp_path, workers):
+    write_set(tmp_path, 5, phase="val", photos=False)
+    loader = make_loader(make_opt(dataroot=str(tmp_path), nThreads=workers), "val")
+    for _ in loader:
+        break
+    for _ in range(2):
+        passes = content(loader)
+        assert [b["index"].tolist() for b in passes] == [[0, 1], [2, 3], [4]]
+    assert len(loader) == 3 and loader.names(passes[2]) == ["p4"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_workers_error_is_one_line_and_stops_the_workers(tmp_path, workers):
+    import multiprocessing
+
+    write_set(tmp_path, 4)
+    (tmp_path / "train_img" / "p2.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"^\S+p2\.jpg: cannot be read[^\n]*$"):
+        content(make_loader(make_opt(dataroot=str(tmp_path), nThreads=workers), "train"))
+    assert not multiprocessing.active_children()
+
+
+def test_a_batch_of_different_sizes_is_told(tmp_path):
+    write_set(tmp_path, 1)
+    write_set(tmp_path / "x", 2, size=(90, 60))
+    for path in (tmp_path / "x").rglob("p1.*"):
+        path.rename(tmp_path / path.relative_to(tmp_path / "x"))
+    opt = make_opt(dataroot=str(tmp_path), preprocess_mode="none")
+    with pytest.raises(UserError, match=r"different sizes .*p\d \d+x64, p\d \d+x64.*batchSize 1"):
+        content(make_loader(opt, "train"))
+
+
+SCRIPT = """
+import multiprocessing, os, signal, sys, time
+from model.data import make_loader
+from model.options import OPT
+import paddle  # takes SIGTERM for itself, so the handlers come after it
+if __name__ == "__main__":
+    opt = OPT(dataroot=sys.argv[1], crop_size=64, load_size=72, batchSize=2, modulation="dense", nThreads=2)
+    stop = []
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, lambda n, frame: stop.append(n))
+    steps = 0
+    loader = make_loader(opt, "train")
+    while not stop or steps < 12:
+        for batch in loader:
+            steps += 1
+            if steps == 2:
+                print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+            if steps > 2:
+                time.sleep(0.05)
+    print("finished", flush=True)
+"""
+
+
+def start(tmp_path):
+    write_set(tmp_path, 4)
+    (tmp_path / "loop.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    process = subprocess.Popen([sys.executable, str(tmp_path / "loop.py"), str(tmp_path)], stdout=subprocess.PIPE,
+                               text=True, start_new_session=True, env=environment)
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(workers) == 2
+    return process, workers
+
+
+def gone(pids, seconds=8):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.1)
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_group_leave_the_workers_to_the_main_process(tmp_path, number):
+    process, workers = start(tmp_path)
+    os.killpg(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+    assert "finished" in rest and process.returncode == 0
+    assert gone(workers)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_no_worker_and_no_shared_memory_outlive_kill_9(tmp_path):
+    process, workers = start(tmp_path)
+    process.kill()
+    process.wait(timeout=10)
+    assert gone(workers)
+    assert not [p for pid in workers for p in Path("/dev/shm").glob(f"paddle_{pid}_*")]
