@@ -5,6 +5,7 @@ import random
 import numpy as np
 import paddle
 
+from model import checkpoint
 from model.discriminator import define_D
 from model.encoder import define_E
 from model.errors import UserError
@@ -20,6 +21,11 @@ def seed_everything(seed):
     random.seed(seed)
     np.random.seed(seed)
     paddle.seed(seed)
+
+
+def as_tensor(array):
+    """A tensor as it is, an array as a tensor (Paddle's own conversion copies tensors and warns of it)."""
+    return array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)
 
 
 def halves(scales):
@@ -59,6 +65,43 @@ class Trainer:
         nets = {"n_g": self.G, "n_d": self.D, "n_e": self.E}
         return {name: net for name, net in nets.items() if net is not None}
 
+    def _optimizers(self):
+        """{name: (optimiser, the networks that it trains)}."""
+        nets = self.networks()
+        d = {"n_d": nets.pop("n_d")}
+        return {"optimizer_G": (self.optimizer_G, nets), "optimizer_D": (self.optimizer_D, d)}
+
+    def state_dict(self):
+        """All that the next step depends on beside the networks' weights: plain numbers and arrays."""
+        state = {"steps": self.steps, "draws": self.draws, "losses": dict(self.losses)}
+        for name, (optimizer, nets) in self._optimizers().items():
+            state[name] = checkpoint.optimizer_state(optimizer, nets)
+        return state
+
+    def load_state_dict(self, state, where):
+        """Put back what `state_dict` returned; `where` names its file in messages.
+
+        Raises:
+            UserError: The state belongs to other networks.
+        """
+        for name, (optimizer, nets) in self._optimizers().items():
+            checkpoint.load_optimizer(optimizer, nets, state[name], where)
+        self.steps, self.draws, self.losses = state["steps"], state["draws"], dict(state["losses"])
+
+    @paddle.no_grad()
+    def preview(self, batch):
+        """Pictures [N,3,H,W] in [-1,1] of a batch's maps, in evaluation mode; changes nothing that training depends on.
+
+        Their style is the mean of the encoder's distribution for the photo, or zeros where there is no photo.
+        """
+        for net in self.networks().values():
+            net.eval()
+        z = None
+        if self.E:
+            n, photo = len(batch["label"]), batch.get("image")
+            z = paddle.zeros([n, self.opt.z_dim]) if photo is None else self.E(as_tensor(photo))[0]
+        return self.G(Semantics(batch["label"], batch.get("instance"), self.opt), z)
+
     def set_epoch(self, epoch):
         """Set both learning rates for an epoch, counted from 1: constant for niter, then linear decay."""
         factor = self.opt.decay(epoch)
@@ -95,7 +138,7 @@ class Trainer:
         Returns:
             The seven losses as floats, weighted by their lambdas; G's are those of its last step when D_steps_per_G > 1.
         """
-        image = paddle.to_tensor(batch["image"])
+        image = as_tensor(batch["image"])
         semantics = Semantics(batch["label"], batch.get("instance"), self.opt)
         for net in self.networks().values():
             net.train()

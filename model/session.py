@@ -1,0 +1,325 @@
+"""One run of training from its start or its last checkpoint to its end: what surrounds `Trainer.step`."""
+
+import dataclasses
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from model import checkpoint
+from model.data import PhotoMaps, collate, make_loader
+from model.errors import UserError
+from model.logger import Logger
+from model.options import OPT
+from model.sample_data import ensure_sample
+from model.trainer import Trainer
+from model.visual import grid, preview_sheet, save_image
+from model.weights import find_vgg
+
+FID_PICTURES = 1000  # of the validation split, for the quick FID
+_NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
+
+
+class Stop:
+    """Turns SIGINT and SIGTERM into a note, so that the step is finished; the second signal ends the program at once."""
+
+    def __init__(self):
+        self.name = ""
+        self._before = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal came."""
+        return bool(self.name)
+
+    def _note(self, number, _frame):
+        self.name = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self):
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: Paddle's own, in C
+
+    def __enter__(self):
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_):
+        self._restore()
+
+
+def set_device(name: str) -> str:
+    """Compute on `auto` (a GPU when there is one), `cpu`, `gpu` or `gpu:N`; returns what it is.
+
+    Raises:
+        UserError: There is no such device, or this Paddle is built without it.
+    """
+    if name != "auto":
+        try:
+            paddle.set_device(name)
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"device {name} cannot be used ({reason}): give --device cpu or auto") from None
+    return paddle.get_device()
+
+
+def parameter_count(net: paddle.nn.Layer) -> int:
+    """Numbers that a network learns."""
+    return sum(math.prod(p.shape) for p in net.parameters())
+
+
+class Session:
+    """A training run: data, `Trainer`, logs, checkpoints, previews; a context that ends its workers and files.
+
+    Entering it resumes from `output/model` unless `opt.fresh`. Only the process of rank 0 writes.
+
+    Raises:
+        UserError: Data, weights, a checkpoint or a folder cannot be used.
+    """
+
+    def __init__(self, opt: OPT):
+        self.opt = opt
+        self.rank, self.world = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+        self.root, self.pics = Path(opt.output, "model"), Path(opt.output, "pics")
+        self.device = set_device(opt.device)
+        self.saved = None  # the newest checkpoint's folder
+        self.best = None  # lowest quick FID so far
+        self.score = None  # that of this moment
+        self._notes = []
+        self._claim = checkpoint.prepare(self.root) if self.rank == 0 else None
+        if opt.dataset_mode == "sample":
+            ensure_sample(opt.dataroot)
+        self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path))
+        self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
+        self.maps = self._fixed_maps()
+        origin = self._resume()
+        if self.rank == 0:
+            opt.save(Path(opt.output, "opt.yaml"))
+        self.logger = Logger(
+            opt.log_dir, step=self.trainer.steps, total_steps=self.total_steps, epochs=opt.total_epochs,
+            print_freq=opt.print_freq, enabled=self.rank == 0,
+        )  # fmt: skip
+        self._begun = (time.perf_counter(), self.trainer.steps)
+        for line in [*self._banner(origin), *self._notes]:
+            self.say(line)
+
+    # Where the run is
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the last step was its epoch's last."""
+        return self.loader.position == len(self.loader)
+
+    @property
+    def finished_epoch(self) -> int:
+        """Epochs done, when the last step ended one."""
+        return self.loader.epoch
+
+    @property
+    def epoch(self) -> int:
+        """Epoch, counted from 1, that the next step belongs to."""
+        return self.loader.epoch + self.epoch_ended
+
+    @property
+    def position(self) -> int:
+        """Batches of that epoch that are done."""
+        return 0 if self.epoch_ended else self.loader.position
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        left = max(0, (self.opt.total_epochs - self.epoch + 1) * len(self.loader) - self.position)
+        total = self.trainer.steps + left
+        return total if self.opt.max_steps is None else min(total, max(self.opt.max_steps, self.trainer.steps))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no step is left."""
+        return self.total_steps == self.trainer.steps
+
+    # Beginning
+
+    def _fixed_maps(self):
+        """The batches, of one picture each, that previews show: the first of the validation split."""
+        count = self.opt.val_images if self.rank == 0 else 0
+        if not count:
+            return []
+        try:
+            data = PhotoMaps(self.opt, "val")
+        except UserError as error:
+            self._notes.append(f"previews   of training maps, for there is no validation split: {error}")
+            data = self.loader.dataset
+        return [collate([data[i]], data.opt) for i in range(min(count, len(data)))]
+
+    def _resume(self) -> str:
+        """Take up the last checkpoint, if there is one; returns where the run starts in words."""
+        found = checkpoint.exists(self.root)
+        if self.opt.fresh and found:
+            if self.rank == 0:
+                return f"anew; the earlier checkpoints are now in {_set_aside(self.root)}"
+            return "anew"
+        if not found:
+            return "from new weights"
+        nets = self.trainer.networks()
+        saved = checkpoint.load(self.root, self.opt, nets=list(nets))
+        for name, net in nets.items():
+            checkpoint.load_net(net, saved.nets[name], saved.path / f"{name}.pdparams")
+        state = saved.state
+        self.trainer.load_state_dict(state["trainer"], saved.path / checkpoint.STATE_FILE)
+        checkpoint.set_rng_state(state["rng"])
+        self.saved, self.best = saved.path, state["best"]
+        self._place_loader(state)
+        self._tell_changes(saved)
+        return f"resumes {saved.path} (step {saved.step}, epoch {self.epoch}, batch {self.position + 1})"
+
+    def _place_loader(self, state):
+        """Let the loader begin where the saved one stopped."""
+        opt, position = self.opt, state["position"]
+        if (state["batch"], state["length"]) != (opt.batchSize * self.world, len(self.loader)):
+            position = min(position * len(self.loader) // state["length"], len(self.loader) - 1)
+            self._notes.append(f"batches    of an epoch were {state['length']} and are {len(self.loader)} now: "
+                               f"going on at the same share of epoch {state['epoch']}")
+        self.loader = make_loader(opt, "train", epoch=state["epoch"], start=position, rank=self.rank, world=self.world)
+
+    def _tell_changes(self, saved):
+        then = OPT.load(saved.opt_file)
+        changed = [
+            f"{f.name} {getattr(then, f.name)!r} -> {getattr(self.opt, f.name)!r}"
+            for f in dataclasses.fields(OPT)
+            if f.name not in _NOT_TOLD and getattr(then, f.name) != getattr(self.opt, f.name)
+        ]
+        if changed:
+            self._notes.append(f"changed    since that checkpoint, and valid from now on: {', '.join(changed)}")
+
+    def _banner(self, origin):
+        opt, height, width = self.opt, *self.opt.generator_size
+        counts = ", ".join(f"{n[-1].upper()} {parameter_count(net):,}" for n, net in self.trainer.networks().items())
+        threads = os.environ.get("OMP_NUM_THREADS", "1")
+        processes = f", {self.world} processes" if self.world > 1 else ""
+        return [
+            f"data       {opt.dataroot} ({opt.dataset_mode}): {len(self.loader.dataset)} training pictures, "
+            f"{width}x{height}, {len(self.loader)} steps of {opt.batchSize * self.world} an epoch",
+            f"networks   parameters: {counts}",
+            f"device     {self.device}, threads {threads}{processes}, Paddle {paddle.__version__}",
+            f"start      {origin}, to step {self.total_steps}",
+            f"writes     checkpoints to {self.root}, pictures to {self.pics}, losses to {Path(opt.log_dir, 'log.npy')}",
+            f"watch      visualdl --logdir {opt.log_dir}",
+            "stop       Ctrl-C finishes the step and saves; the same command goes on",
+        ]
+
+    # During the run
+
+    def say(self, text: str) -> None:
+        """Print a line, on rank 0."""
+        self.logger.message(text)
+
+    def step(self, batch, waited: float) -> None:
+        """Train on a batch and log it.
+
+        Raises:
+            UserError: A loss is no finite number; names the batch's files. Nothing is saved then.
+        """
+        losses = self.trainer.step(batch)
+        wrong = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
+        if wrong:
+            raise UserError(
+                f"step {self.trainer.steps}: {', '.join(wrong)}, after the pictures "
+                f"{', '.join(self.loader.names(batch))}; {self._kept()}: look at these files, or lower --lr"
+            )
+        lrs = {"G": self.trainer.optimizer_G.get_lr(), "D": self.trainer.optimizer_D.get_lr()}
+        images = len(batch["label"]) * self.world
+        self.logger.log(losses, epoch=self.loader.epoch, images=images, data_time=waited, lrs=lrs)
+
+    def _kept(self):
+        return f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
+
+    def preview(self) -> None:
+        """Show the fixed maps' pictures in output/pics/ and in VisualDL."""
+        if not self.maps:
+            return
+        rows = [(one["label"], self.trainer.preview(one).numpy(), one.get("image")) for one in self.maps]
+        photos = all(row[2] is not None for row in rows)
+        if len({row[0].shape for row in rows}) == 1:
+            labels, pictures, reals = zip(*rows, strict=True)
+            reals = np.concatenate(reals) if photos else None
+            sheet = preview_sheet(np.concatenate(labels), np.concatenate(pictures), reals, self.opt)
+        else:
+            sheet = grid([[preview_sheet(*row, self.opt)] for row in rows])
+        save_image(sheet, self.pics / f"step_{self.trainer.steps:08d}.jpg")
+        self.logger.picture("preview", sheet)
+
+    def save_is_due(self) -> bool:
+        """Whether the options ask for a checkpoint after this step."""
+        every = self.opt.save_latest_freq
+        return bool(every and self.trainer.steps % every == 0) or self._is_kept_epoch()
+
+    def _is_kept_epoch(self):
+        return self.epoch_ended and self.finished_epoch % self.opt.save_epoch_freq == 0
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment.
+
+        Raises:
+            UserError: Weights are not finite, no space, no permission; earlier checkpoints stay as they are.
+        """
+        if self.rank != 0:
+            return
+        nets = {name: net.state_dict() for name, net in self.trainer.networks().items()}
+        arrays = {name: {key: value.numpy() for key, value in state.items()} for name, state in nets.items()}
+        wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
+        if wrong:
+            raise UserError(f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}); "
+                            f"{self._kept()}: lower --lr")
+        best = self.score is not None and (self.best is None or self.score < self.best)
+        self.best = self.score if best else self.best
+        state = {
+            "trainer": self.trainer.state_dict(),
+            "epoch": self.epoch,
+            "position": self.position,
+            "batch": self.opt.batchSize * self.world,
+            "length": len(self.loader),
+            "best": self.best,
+            "rng": checkpoint.rng_state(),
+        }
+        self.logger.sync()
+        self.saved = checkpoint.save(
+            self.root, arrays, state, self.opt, step=self.trainer.steps, epoch=self.epoch - 1, best=best,
+            keep_epochs=self.opt.keep_epochs, is_epoch_end=self._is_kept_epoch(),
+            info=None if self.score is None else {"fid": self.score},
+        )  # fmt: skip
+        self.score = None
+
+    # End
+
+    def close_with_words(self, signal_name: str = "") -> None:
+        """Say what was done, where it is and how to look at it or go on."""
+        seconds, steps = time.perf_counter() - self._begun[0], self.trainer.steps - self._begun[1]
+        how = f"stopped by {signal_name}" if signal_name else "done"
+        self.say(f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved {self.saved}")
+        if signal_name:
+            again = "the same command without --fresh" if self.opt.fresh else "the same command"
+            self.say(f"go on: {again}")
+        self.say(f"look: {self.pics}, python val.py --checkpoint {self.root}, visualdl --logdir {self.opt.log_dir}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.loader.close()
+        self.logger.close()
+
+
+def _set_aside(root: Path) -> Path:
+    """Move a run's checkpoints, which --fresh leaves behind, to an unused folder beside them."""
+    number = 1
+    while (target := root.with_name(f"{root.name}.{number}")).exists():
+        number += 1
+    target.mkdir()
+    for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / checkpoint.BEST, root / checkpoint.LATEST]:
+        if path.exists() or path.is_symlink():
+            os.replace(path, target / path.name)
+    return target
