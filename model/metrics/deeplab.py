@@ -1,6 +1,7 @@
 """DeepLabV2-ResNet101 with multi-scale fusion, the network that COCO-Stuff segmentation scores are computed with."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import paddle
@@ -58,14 +59,10 @@ class _Base(nn.Layer):
         stages = zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)
         for i, (count, stride, dilation) in enumerate(stages):
             out_channels = 256 * 2**i
-            stage = nn.Sequential(
-                *(
-                    (f"block{j + 1}", _Bottleneck(in_channels if j == 0 else out_channels, out_channels,
-                                                  stride if j == 0 else 1, dilation, project=j == 0))
-                    for j in range(count)
-                )
-            )
-            self.add_sublayer(f"layer{i + 2}", stage)
+            first = _Bottleneck(in_channels, out_channels, stride, dilation, project=True)
+            rest = [_Bottleneck(out_channels, out_channels, 1, dilation, project=False) for _ in range(count - 1)]
+            names = (f"block{j}" for j in range(1, count + 1))
+            self.add_sublayer(f"layer{i + 2}", nn.Sequential(*zip(names, [first, *rest], strict=True)))
             in_channels = out_channels
         self.aspp = _ASPP(in_channels, classes, rates)
 
@@ -125,9 +122,13 @@ class DeepLabV2(nn.Layer):
         Returns:
             [N, classes, h, w] float32, h about H / 8.
         """
-        logits = self.base(x)
+        return self.fused(self.base, x)
+
+    def fused(self, base: Callable[[paddle.Tensor], paddle.Tensor], x: paddle.Tensor) -> paddle.Tensor:
+        """`forward` with another function in place of the network of one scale."""
+        logits = base(x)
         for scale in SCALES:
-            smaller = self.base(_shrink(x, scale, self.legacy))
+            smaller = base(_shrink(x, scale, self.legacy))
             smaller = F.interpolate(smaller, size=logits.shape[2:], mode="bilinear", align_corners=False)
             logits = paddle.maximum(logits, smaller)
         return logits

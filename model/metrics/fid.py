@@ -13,10 +13,14 @@ import numpy as np
 import paddle
 
 from model.errors import UserError
+from model.metrics.engine import compiled
 from model.metrics.images import files_digest, progress_bar, read_batches
+from model.metrics.inception import INPUT_SIZE, FIDInception
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1
+# Building the engine takes as long as some 40 pictures without it.
+_ENGINE_FROM = 64
 
 
 class FeatureStatistics:
@@ -176,12 +180,21 @@ class FeatureExtractor:
         self.net = net
         self.weights_sha256 = weights_sha256
         self.features = features
+        self._trunk: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def expect(self, pictures: int) -> None:
+        """Say how many pictures come: for many it pays to build Paddle's inference engine, on a CPU."""
+        if self._trunk is None and pictures >= _ENGINE_FROM and isinstance(self.net, FIDInception):
+            self._trunk = compiled(self.net, "last_block", np.zeros((1, 3, INPUT_SIZE, INPUT_SIZE), np.float32))
 
     @paddle.no_grad()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 RGB [n, H, W, 3] -> float32 [n, features]."""
         pictures = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
-        return self.net(paddle.to_tensor(pictures)).numpy()
+        tensor = paddle.to_tensor(pictures)
+        if self._trunk is None:
+            return self.net(tensor).numpy()
+        return self._trunk(self.net.prepare(tensor).numpy()).mean(axis=(2, 3))
 
 
 def as_pictures(images: np.ndarray) -> np.ndarray:
@@ -237,6 +250,7 @@ def file_statistics(
         if statistics is not None and statistics.count == len(paths):
             return statistics
     statistics = FeatureStatistics(extractor.features)
+    extractor.expect(len(paths))
     with progress_bar(len(paths), f"{title}: Inception features", progress) as bar:
         for positions, pictures in read_batches(paths, batch_size, size):
             statistics.add(extractor(pictures))

@@ -163,10 +163,12 @@ class FIDInception(nn.Layer):
         self.fc = nn.Linear(2048, 1008)
         self.eval()
 
-    def blocks(self, image: paddle.Tensor) -> list[paddle.Tensor]:
-        """Outputs of the four stages: 64 channels at 73x73, 192 at 35x35, 768 at 17x17, 2048 at 8x8."""
-        x = F.interpolate(image, size=[INPUT_SIZE, INPUT_SIZE], mode="bilinear", align_corners=False)
-        x = 2 * x - 1
+    def prepare(self, image: paddle.Tensor) -> paddle.Tensor:
+        """[N, 3, H, W] in [0, 1] -> [N, 3, 299, 299] in [-1, 1]."""
+        return 2 * F.interpolate(image, size=[INPUT_SIZE, INPUT_SIZE], mode="bilinear", align_corners=False) - 1
+
+    def blocks(self, x: paddle.Tensor) -> list[paddle.Tensor]:
+        """Outputs of the four stages for a prepared input: 64 channels at 73x73, 192 at 35, 768 at 17, 2048 at 8."""
         first = F.max_pool2d(self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x))), 3, stride=2)
         second = F.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(first)), 3, stride=2)
         third = self.Mixed_6a(self.Mixed_5d(self.Mixed_5c(self.Mixed_5b(second))))
@@ -183,4 +185,8 @@ class FIDInception(nn.Layer):
         Returns:
             [N, 2048] float32.
         """
-        return self.blocks(image)[-1].mean(axis=[2, 3])
+        return self.last_block(self.prepare(image)).mean(axis=[2, 3])
+
+    def last_block(self, x: paddle.Tensor) -> paddle.Tensor:
+        """[N, 2048, 8, 8] of a prepared input."""
+        return self.blocks(x)[-1]

@@ -153,7 +153,7 @@ def evaluate(
         cache_dir: where statistics and confusion matrices of picture sets are kept; None keeps none.
         sheets: comparison sheets of the first so many pictures, written to `output_dir`.
         output_dir: where sheets go.
-        progress: whether bars are shown on a terminal.
+        progress: whether bars are shown, if stderr is a terminal.
 
     Returns:
         {"rows": {name: {"fid": ..., "pixel_accuracy": ..., ...}}, "classes": [...], "protocol": {...}, "sheets": [...],
@@ -174,7 +174,8 @@ def evaluate(
     if opt is not None:
         dataset_mode, label_nc = opt.dataset_mode, opt.label_nc
 
-    real = list_pictures(real_dir)[:max_pictures]
+    all_real = list_pictures(real_dir)
+    real = all_real[:max_pictures]
     sources = [_Source(name, name, list_pictures(generated_dir)[:max_pictures])]
     if other_dir is not None:
         sources.append(_Source(other_name, other_name, list_pictures(other_dir)[:max_pictures]))
@@ -219,10 +220,10 @@ def evaluate(
 
     if "seg" in metrics:
         maps = list_maps(labels_dir)
-        judged = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress)
+        judged = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, sheets)
         seg_sources = list(sources)
         if photos:
-            paired = partners(sources[0].pictures, real, "photo")
+            paired = partners(sources[0].pictures, all_real, "photo")
             seg_sources.append(_Source("photos", "photo", paired))
         by_source: dict[str, Scores] = {}
         for source in seg_sources:
@@ -244,7 +245,7 @@ def evaluate(
             "weights_sha256": predictor.weights_sha256,
         }
         if sheets:
-            shown = partners(sources[0].pictures[:sheets], real, "photo")
+            shown = partners(sources[0].pictures[:sheets], all_real, "photo")
             result["sheets"] = [str(path) for path in judged.sheets(sources, shown, maps, sheets, Path(output_dir))]
     protocol["versions"] = _versions()
     return result
@@ -266,11 +267,13 @@ def _versions() -> dict[str, str]:
 class _Judge:
     """Runs one predictor over picture sets."""
 
-    def __init__(self, predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress):
+    def __init__(self, predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, shown):
         self.predictor: Predictor = predictor
         self.dataset_mode, self.label_nc = dataset_mode, label_nc
         self.size, self.at_label_size = size, at_label_size
         self.batch_size, self.cache_dir, self.progress = batch_size, cache_dir, progress
+        self.shown = shown  # pictures of each set that sheets will show
+        self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
         self._scheme: Scheme | None = None
 
     @property
@@ -297,17 +300,29 @@ class _Judge:
         if cache is not None and (known := _load_matrix(cache)) is not None and len(known) == self.scheme.classes:
             return known
         total = 0
+        self._expect(len(source.pictures))
         with progress_bar(len(source.pictures), f"{source.title}: segmentation", self.progress) as bar:
             for positions, pictures in read_batches(source.pictures, self.batch_size, self.size):
                 output = self._run(pictures)
                 for i, position in enumerate(positions):
                     labels = read_labels(truth[position], None if self.at_label_size else self.size)
                     prediction = class_maps(output[i : i + 1], labels.shape)[0]
+                    if position < self.shown:
+                        self._maps[source.pictures[position], labels.shape] = prediction
                     total = total + confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
                 bar.update(len(positions))
         if cache is not None:
             _write_atomically(cache, lambda file: np.save(file, total))
         return total
+
+    def _expect(self, pictures: int) -> None:
+        if hasattr(self.predictor, "expect"):
+            self.predictor.expect(pictures)
+
+    def _map(self, path: Path, image: np.ndarray) -> np.ndarray:
+        """Classes of one picture, from the first pass when it kept them."""
+        known = self._maps.get((path, self.size))
+        return class_maps(self._run(image[None]), self.size)[0] if known is None else known
 
     def _cache(self, source: _Source, truth: Sequence[Path]) -> Path | None:
         # Code behind FILE.py:NAME can change without a trace, so nothing is kept of it.
@@ -332,10 +347,11 @@ class _Judge:
         for i, picture in enumerate(pictures):
             images = [read_rgb(column[i], self.size) for column in columns]
             labels = read_labels(truths[i], self.size).astype(np.int64)
-            predicted = [class_maps(self._run(image[None]), self.size)[0] for image in images]
+            predicted = [self._map(column[i], image) for column, image in zip(columns, images, strict=True)]
             right = [_agreement(self.scheme.truth(labels), p) for p in predicted]
             ids = [np.where(m < unknown, m, unknown) for m in (labels, *(self.scheme.label_ids(p) for p in predicted))]
-            text = [picture.stem, "", "pixels right:"]
+            text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
+            text += [picture.stem, "", "pixels right:"]
             text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
             upper = [colorize(ids[0], colours), *images]
             lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]

@@ -1,0 +1,308 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+
+from model.errors import UserError
+from model.metrics import evaluate
+from model.metrics.fid import FeatureExtractor
+from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
+from model.metrics.report import (
+    MADE_UP,
+    class_table,
+    load_deeplab,
+    load_extractor,
+    log_visualdl,
+    markdown,
+    text,
+    write_results,
+)
+
+# Classes of the little pictures below, and the grey in which each is painted.
+PERSON, CAR, SKY = 0, 2, 156
+GREYS = {PERSON: 40, CAR: 120, SKY: 220}
+
+
+class Means(paddle.nn.Layer):
+    """A quick stand-in for the Inception."""
+
+    def forward(self, x):
+        return paddle.concat([x.mean(axis=[2, 3]), (x * x).mean(axis=[2, 3])], axis=1)
+
+
+class GreyReader:
+    """A segmentation network that knows the greys; counts the pictures it is given."""
+
+    name, weights_sha256, protocol = "grey reader", "grey", "as it is"
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, pictures):
+        self.seen += len(pictures)
+        distance = np.full((len(pictures), 182, *pictures.shape[1:3]), 1e6, np.float32)
+        for label, grey in GREYS.items():
+            distance[:, label] = np.abs(pictures[..., 0].astype(np.float32) - grey)
+        return -distance
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photos painted by their label maps, `good` pictures equal to them, `bad` ones with a third painted over."""
+    rng = np.random.default_rng(0)
+    for name in ("photo", "label", "good", "bad"):
+        (tmp_path / name).mkdir()
+    for i in range(5):
+        labels = np.kron(rng.choice(list(GREYS), (4, 6)), np.ones((8, 8), int)).astype(np.uint8)
+        painted = np.vectorize(GREYS.get)(labels).astype(np.uint8)
+        photo = np.stack([painted] * 3, axis=-1)
+        bad = photo.copy()
+        bad[:, :16] = GREYS[CAR]
+        labels[0] = 255
+        Image.fromarray(labels).save(tmp_path / "label" / f"p{i}.png")
+        Image.fromarray(photo).save(tmp_path / "photo" / f"p{i}.png")
+        Image.fromarray(photo).save(tmp_path / "good" / f"p{i}.png")
+        Image.fromarray(bad).save(tmp_path / "bad" / f"p{i}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def networks():
+    return {"extractor": FeatureExtractor(Means(), "means", features=6), "predictor": GreyReader()}
+
+
+def run(folders, networks, first="good", **options):
+    options = {"progress": False, "batch_size": 2, **networks, **options}
+    return evaluate(folders / first, folders / "photo", folders / "label", **options)
+
+
+def test_copies_of_the_photos_are_perfect(folders, networks):
+    result = run(folders, networks)
+    row = result["rows"]["generated"]
+    assert row["fid"] == pytest.approx(0, abs=1e-9)
+    assert (row["pixel_accuracy"], row["mean_accuracy"], row["mean_iou"]) == (1, 1, 1)
+    assert row["fw_iou"] == pytest.approx(1)
+    assert "fid" not in result["rows"]["photos"] and result["rows"]["photos"]["mean_iou"] == 1
+    assert "warning" not in result
+
+
+def test_worse_pictures_score_worse_beside_the_better(folders, networks):
+    result = run(folders, networks, first="bad", other_dir=folders / "good", other_name="torch", name="ours")
+    ours, torch = result["rows"]["ours"], result["rows"]["torch"]
+    assert ours["fid"] > torch["fid"] == pytest.approx(0, abs=1e-9)
+    for key in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou"):
+        assert ours[key] < torch[key]
+    labels = np.stack([np.asarray(Image.open(path)) for path in sorted((folders / "label").iterdir())])
+    wrong = ((labels != CAR) & (labels != 255))[:, :, :16].sum()
+    assert ours["pixel_accuracy"] == pytest.approx(1 - wrong / (labels != 255).sum())
+    (sky,) = [entry for entry in result["classes"] if entry["name"] == "sky-other"]
+    assert sky["label_id"] == SKY and sky["ours"]["iou"] < sky["torch"]["iou"] == 1
+    assert sky["ours"]["pixels"] == (labels == SKY).sum()
+
+
+def test_protocol_says_what_was_compared(folders, networks):
+    protocol = run(folders, networks, max_pictures=4)["protocol"]
+    assert protocol["image_size"] == "48x32"
+    assert protocol["reference"] == {
+        "pictures": 4, "first": "p0.png", "last": "p3.png", "folder": str(folders / "photo"),
+    }  # fmt: skip
+    assert protocol["fid"]["weights_sha256"] == "means"
+    assert "biased" in protocol["fid"]["note"]
+    assert protocol["segmentation"]["weights_sha256"] == "grey"
+    assert "182" in protocol["segmentation"]["ignored_label_ids"]
+    assert protocol["versions"]["paddle"] == paddle.__version__
+
+
+def test_photos_and_labels_of_another_size_are_brought_to_the_pictures(folders, networks):
+    for path in (folders / "photo").iterdir():
+        Image.open(path).resize((96, 64), Image.Resampling.NEAREST).save(path)
+    for path in (folders / "label").iterdir():
+        Image.open(path).resize((96, 64), Image.Resampling.NEAREST).save(path)
+    result = run(folders, networks)
+    assert result["rows"]["generated"]["pixel_accuracy"] == 1
+    assert result["rows"]["generated"]["fid"] < 1e-3
+    larger = run(folders, networks, at_label_size=True)
+    assert 0.9 < larger["rows"]["generated"]["pixel_accuracy"] <= 1
+    (sky,) = [entry for entry in larger["classes"] if entry["name"] == "sky-other"]
+    (less,) = [entry for entry in result["classes"] if entry["name"] == "sky-other"]
+    assert sky["generated"]["pixels"] == 4 * less["generated"]["pixels"]
+
+
+def test_cache_spares_the_networks(folders, networks, tmp_path):
+    cache = tmp_path / "cache"
+    first = run(folders, networks, cache_dir=cache)
+    seen = networks["predictor"].seen
+    again = run(folders, networks, cache_dir=cache)
+    assert first == again
+    assert networks["predictor"].seen == seen + 1  # a blank picture tells the number of classes
+    for path in cache.iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    assert run(folders, networks, cache_dir=cache) == first
+
+
+def test_sheets_show_pictures_and_their_segmentations(folders, networks, tmp_path):
+    result = run(folders, networks, first="bad", other_dir=folders / "good", sheets=5, output_dir=tmp_path / "sheets")
+    assert [Path(path).name for path in result["sheets"]] == ["sheet_000.png", "sheet_001.png"]
+    assert networks["predictor"].seen == 15  # none a second time for the sheets
+    sheet = np.asarray(Image.open(result["sheets"][0]))
+    assert sheet.shape[0] > 4 * 2 * 192 and sheet.shape[1] > 4 * 288
+    for grey in GREYS.values():  # pictures
+        assert (sheet == grey).all(-1).any()
+    assert (sheet == (95, 219, 255)).all(-1).any()  # sky-other, segmented
+
+
+def test_results_are_written(folders, networks, tmp_path):
+    result = run(folders, networks)
+    write_results(result, tmp_path / "out", tmp_path / "log", step=3)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == result
+    table = (tmp_path / "out" / "metrics.md").read_text()
+    assert "| generated | 1.0000 | 1.0000 | 1.0000 | 1.0000 | 0.00 | 5 | 48x32 | 5 of " in table
+    assert "weights_sha256: grey" in table
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "metrics.md"]
+    records = [path for path in (tmp_path / "log").rglob("vdlrecords*")]
+    assert len(records) == 2 and all(path.stat().st_size for path in records)
+    assert "sky-other" in class_table(result) and "and 1 more" in class_table(result, classes=2)
+    assert "protocol:" in text(result)
+
+
+def test_scores_of_made_up_weights_say_so_everywhere(folders, networks, tmp_path):
+    networks["predictor"].weights_sha256 = MADE_UP
+    result = run(folders, networks)
+    assert "mean nothing" in result["warning"]
+    assert text(result).startswith(result["warning"]) and text(result).endswith(result["warning"])
+    assert all("MADE-UP WEIGHTS" in line for line in markdown(result, header=False).splitlines())
+    write_results(result, tmp_path / "out", tmp_path / "log")
+    assert "mean nothing" in (tmp_path / "out" / "metrics.md").read_text()
+    log_visualdl(result, tmp_path / "log")
+    assert not (tmp_path / "log").exists()
+
+
+def test_metrics_can_be_computed_alone(folders, networks):
+    fid_only = evaluate(folders / "good", folders / "photo", metrics=("fid",), progress=False, **networks)
+    assert list(fid_only["rows"]) == ["generated"] and networks["predictor"].seen == 0
+    assert markdown(fid_only).splitlines()[0] == "| pictures of | FID | count | size | reference |"
+    seg_only = run(folders, networks, metrics=("seg",), photos=False)
+    assert list(seg_only["rows"]) == ["generated"] and "fid" not in seg_only["rows"]["generated"]
+
+
+def test_mistakes_are_told_in_one_line(folders, networks, tmp_path):
+    with pytest.raises(UserError, match="expected fid, seg"):
+        run(folders, networks, metrics=("kid",))
+    with pytest.raises(UserError, match="need the label maps"):
+        evaluate(folders / "good", folders / "photo", **networks)
+    with pytest.raises(UserError, match="two different names"):
+        run(folders, networks, other_dir=folders / "bad", other_name="generated")
+    with pytest.raises(UserError, match="is not a folder"):
+        run(folders, networks, first="nowhere")
+    (folders / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no pictures"):
+        run(folders, networks, first="empty")
+    (folders / "label" / "p3.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 5 pictures \(p3.png\) have no label map"):
+        run(folders, networks)
+    (folders / "good" / "p1.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"p1\.png"):
+        run(folders, networks)
+
+
+@pytest.mark.parametrize("load, folder", [(load_extractor, "inception"), (load_deeplab, "deeplab")])
+def test_missing_weights_are_named(load, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"{folder}.*download.*http"):
+        load()
+
+
+# ---- pictures ----
+
+
+def test_cityscapes_files_find_each_other(tmp_path):
+    for name in ("a/x_1_leftImg8bit.png", "b/x_1_gtFine_labelIds.png", "b/x_1_gtFine_color.png", "g/x_1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    generated = list_pictures(tmp_path / "g")
+    assert [pairing_key(path) for path in generated] == ["x_1"]
+    assert partners(generated, list_maps(tmp_path / "b"), "label map")[0].name == "x_1_gtFine_labelIds.png"
+    assert partners(generated, list_pictures(tmp_path / "a"), "photo")[0].name == "x_1_leftImg8bit.png"
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    paths = list_pictures(tmp_path)
+    with pytest.raises(UserError, match="have the same name"):
+        partners(paths, paths, "photo")
+
+
+def test_batches_hold_every_picture_once(tmp_path):
+    for i in range(7):
+        Image.new("RGB", (4 + i % 2, 3), (i, i, i)).save(tmp_path / f"{i}.png")
+    seen = {}
+    for positions, pictures in read_batches(list_pictures(tmp_path), 3):
+        assert len(positions) == len(pictures) <= 3
+        seen.update({p: int(picture[0, 0, 0]) for p, picture in zip(positions, pictures, strict=True)})
+    assert seen == {i: i for i in range(7)}
+    assert [len(pictures) for _, pictures in read_batches(list_pictures(tmp_path), 3, size=(5, 5))] == [3, 3, 1]
+
+
+# ---- the command line ----
+
+
+@pytest.fixture
+def tool():
+    path = Path(__file__).parents[1] / "tools" / "evaluate.py"
+    specification = importlib.util.spec_from_file_location("evaluate_tool", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
+    model = tmp_path / "grey.py"
+    model.write_text(
+        "import numpy as np\n"
+        "def build():\n"
+        "    def read(x):\n"
+        "        x = x[:, :1] * 255\n"
+        "        s = np.full((len(x), 182, *x.shape[2:]), -1e6, np.float32)\n"
+        "        for label, grey in ((0, 40), (2, 120), (156, 220)):\n"
+        "            s[:, label] = -np.abs(x[:, 0] - grey)\n"
+        "        return s\n"
+        "    return read\n"
+    )
+    out = tmp_path / "out"
+    arguments = [str(folders / "good"), str(folders / "photo"), "--labels", str(folders / "label"), "--metrics", "seg"]
+    arguments += ["--seg_model", f"{model}:build", "--seg_mean", "0", "0", "0", "--seg_std", "1", "1", "1"]
+    assert tool.main([*arguments, "--output", str(out), "--no_cache", "--sheets", "1"]) == 0
+    assert "| generated | 1.0000 |" in capsys.readouterr().out
+    assert json.loads((out / "metrics.json").read_text())["rows"]["generated"]["mean_iou"] == 1
+    assert (out / "sheets" / "sheet_000.png").is_file()
+    assert any((out / "log").rglob("vdlrecords*"))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--batch_size", "0"], "at least 1"),
+        (["--dataset_mode", "custom"], "--label_nc"),
+        (["--metrics", "seg"], "need the label maps"),
+        (["--device", "gpu:77"], "--device gpu:77 cannot be used"),
+    ],
+)
+def test_command_line_mistakes(folders, tool, arguments, message):
+    with pytest.raises(UserError, match=message):
+        tool.main([str(folders / "good"), str(folders / "photo"), *arguments])
+
+
+@pytest.mark.slow
+def test_whole_evaluation_with_made_up_weights(folders, tool, tmp_path, capsys):
+    arguments = [str(folders / "good"), str(folders / "photo"), "--labels", str(folders / "label")]
+    arguments += ["--made_up_weights", "--sheets", "2", "--output", str(tmp_path / "out"), "--cache", str(tmp_path)]
+    assert tool.main(arguments) == 0
+    assert "MADE-UP" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert result["rows"]["generated"]["fid"] == pytest.approx(0, abs=1e-3)
+    assert result["rows"]["generated"]["mean_iou"] == result["rows"]["photos"]["mean_iou"]

@@ -1,0 +1,240 @@
+import os
+import sys
+import types
+
+import numpy as np
+import paddle
+import pytest
+
+from model.errors import UserError
+from model.metrics.segmentation import (
+    CITYSCAPES_TRAIN,
+    FunctionPredictor,
+    InputFormat,
+    class_maps,
+    confusion_matrix,
+    load_predictor,
+    scheme_for,
+    segmentation_scores,
+)
+
+DATA = os.path.join(os.path.dirname(__file__), "data")
+
+
+def reference_maps():
+    """Truth and prediction, uint8 [3, 40, 50], with absent classes and unlabelled pixels."""
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 182, (3, 40, 50))
+    truth = np.where(np.isin(truth, np.arange(5, 182, 11)), 0, truth)
+    wrong = rng.integers(0, 160, truth.shape)
+    wrong = np.where(np.isin(wrong, np.arange(5, 182, 22)), 1, wrong)
+    prediction = np.where(rng.random(truth.shape) < 0.5, truth, wrong)
+    truth = np.where(rng.random(truth.shape) < 0.1, 255, truth)
+    return truth.astype(np.uint8), prediction.astype(np.uint8)
+
+
+# ---- scores ----
+
+
+def test_scores_by_hand():
+    truth = np.array([[0, 0, 0, 1], [1, 9, 9, -1]])
+    prediction = np.array([[0, 0, 1, 1], [2, 0, 1, 2]])
+    confusion = confusion_matrix(truth, prediction, 4)
+    np.testing.assert_array_equal(confusion[:3, :3], [[2, 1, 0], [0, 1, 1], [0, 0, 0]])
+    scores = segmentation_scores(confusion)
+    assert scores.pixel_accuracy == pytest.approx(3 / 5)
+    assert scores.mean_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores.mean_iou == pytest.approx((2 / 3 + 1 / 3) / 2)  # class 2 is only predicted, class 3 nowhere
+    assert scores.fw_iou == pytest.approx(3 / 5 * 2 / 3 + 2 / 5 * 1 / 3)
+    np.testing.assert_allclose(scores.class_iou, [2 / 3, 1 / 3, 0, np.nan])
+
+
+def test_reference_scores_hold():
+    truth, prediction = reference_maps()
+    golden = np.load(os.path.join(DATA, "eval_scores.npz"))
+    confusion = sum(confusion_matrix(t, p, 182) for t, p in zip(truth, prediction, strict=True))
+    np.testing.assert_array_equal(confusion.sum(1), golden["truth_counts"])
+    np.testing.assert_array_equal(np.diag(confusion), golden["diagonal"])
+    scores = segmentation_scores(confusion)
+    assert scores.pixel_accuracy == pytest.approx(0.4988843436221644, abs=1e-12)
+    assert scores.mean_accuracy == pytest.approx(0.4974133815511829, abs=1e-12)
+    assert scores.fw_iou == pytest.approx(0.3566510322511862, abs=1e-12)
+    assert scores.mean_iou == pytest.approx(0.3377966863134602, abs=1e-12)
+    np.testing.assert_allclose(scores.class_iou, golden["class_iou"], rtol=0, atol=1e-12)
+
+
+def test_perfect_prediction_scores_one():
+    truth = reference_maps()[0]
+    scores = segmentation_scores(confusion_matrix(truth, np.where(truth == 255, 0, truth), 182))
+    assert (scores.pixel_accuracy, scores.mean_accuracy, scores.mean_iou) == (1, 1, 1)
+    assert scores.fw_iou == pytest.approx(1)
+
+
+def test_what_cannot_be_scored_is_refused():
+    with pytest.raises(UserError, match="cannot be compared"):
+        confusion_matrix(np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
+    with pytest.raises(UserError, match=r"predicts the id 7; expected 0\.\.1"):
+        confusion_matrix(np.zeros((1, 2), int), np.array([[0, 7]]), 2)
+    confusion_matrix(np.full((1, 2), 255), np.array([[0, 7]]), 2)  # nobody looks at dropped pixels
+    with pytest.raises(UserError, match="no pixel"):
+        segmentation_scores(np.zeros((3, 3), np.int64))
+
+
+# ---- label ids ----
+
+
+def test_coco_classes_are_the_label_ids():
+    scheme = scheme_for("coco_stuff", 182, 182)
+    np.testing.assert_array_equal(scheme.truth(np.array([[0, 181, 182, 255]])), [[0, 181, -1, -1]])
+    assert (scheme.names[0], scheme.names[156]) == ("person", "sky-other")
+
+
+@pytest.mark.parametrize("classes, first", [(150, 0), (151, 1)])
+def test_ade20k_drops_other(classes, first):
+    scheme = scheme_for("ade20k", 150, classes)
+    np.testing.assert_array_equal(scheme.truth(np.array([[0, 1, 150, 255]])), [[-1, first, first + 149, -1]])
+    assert (scheme.names[first], scheme.counted.sum()) == ("wall", 150)
+    assert scheme.label_ids(np.array([first]))[0] == 1
+
+
+def test_cityscapes_counts_the_19_classes_of_its_benchmark():
+    labels = np.arange(35)[None]
+    train = scheme_for("cityscapes", 35, 19)
+    np.testing.assert_array_equal(np.flatnonzero(train.truth(labels)[0] >= 0), CITYSCAPES_TRAIN)
+    assert (train.names[0], train.names[10], train.names[18]) == ("road", "sky", "bicycle")
+    assert train.label_ids(np.array([0, 18])).tolist() == [7, 33]
+    full = scheme_for("cityscapes", 35, 34)
+    np.testing.assert_array_equal(full.truth(labels)[0, :34], np.where(full.counted, np.arange(34), -1))
+
+
+def test_network_of_another_data_set_is_refused():
+    with pytest.raises(UserError, match="150 classes; dataset_mode coco_stuff expects 182"):
+        scheme_for("coco_stuff", 182, 150)
+    with pytest.raises(UserError, match="expects 19, 34 or 35"):
+        scheme_for("cityscapes", 35, 182)
+
+
+# ---- predictors ----
+
+
+def test_scores_of_another_size_are_resized_before_the_argmax():
+    scores = np.zeros((1, 2, 1, 2), np.float32)
+    scores[0, 0, 0], scores[0, 1, 0] = [4, 0], [0, 1]
+    # Sampled at 0, 0, 1/8, 3/8, 5/8, 7/8, 1, 1 of the way from scores (4, 0) to (0, 1): class 1 leads past 4/5.
+    np.testing.assert_array_equal(class_maps(scores, (1, 8))[0, 0], [0, 0, 0, 0, 0, 1, 1, 1])
+    ids = np.array([[[3, 5]]])
+    np.testing.assert_array_equal(class_maps(ids, (2, 4)), [[[3, 3, 5, 5], [3, 3, 5, 5]]])
+
+
+def test_input_format():
+    pictures = np.full((1, 4, 6, 3), [255, 0, 51], np.uint8)
+    x = InputFormat(mean=(0.5, 0, 0), std=(0.5, 1, 2), size=(2, 3))(pictures)
+    assert x.shape == (1, 3, 2, 3) and x.dtype == np.float32
+    np.testing.assert_allclose(x[0, :, 0, 0], [1, 0, 0.1], rtol=1e-6)
+    flipped = InputFormat(mean=(0, 0, 0), std=(1, 1, 1), order="bgr")(pictures)
+    np.testing.assert_allclose(flipped[0, :, 0, 0], [0.2, 0, 1], rtol=1e-6)
+    with pytest.raises(UserError, match="neither rgb nor bgr"):
+        InputFormat(order="rbg")
+    with pytest.raises(UserError, match="std above 0"):
+        InputFormat(std=(1, 0, 1))
+
+
+class Brightest(paddle.nn.Layer):
+    """Scores of three classes: the channels themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = self.create_parameter([1], default_initializer=paddle.nn.initializer.Constant(2.0))
+
+    def forward(self, x):
+        return x * self.scale
+
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+PLAIN = InputFormat(mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def test_layer_and_function_as_predictors():
+    want = PICTURES.argmax(-1)
+    for model in (Brightest(), lambda x: x, lambda x: [x.argmax(1)], lambda x: x.argmax(1)[:, None]):
+        predictor = FunctionPredictor(model, PLAIN)
+        np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), want)
+    with pytest.raises(UserError, match=r"puts out float32 \[2, 4, 6\]; expected float scores"):
+        FunctionPredictor(lambda x: x[:, 0], PLAIN)(PICTURES)
+
+
+def test_paddle_inference_model(tmp_path):
+    prefix = tmp_path / "seg" / "net"
+    spec = paddle.static.InputSpec([None, 3, None, None], "float32")
+    paddle.jit.save(Brightest(), str(prefix), input_spec=[spec])
+    program = next(p for p in prefix.parent.iterdir() if p.suffix in (".json", ".pdmodel"))
+    for source in (prefix, program):
+        predictor = load_predictor(source, PLAIN)
+        np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+        assert len(predictor.weights_sha256) == 64 and predictor.name == "net"
+    program.write_bytes(b"no program")
+    with pytest.raises(UserError, match="cannot be read as a Paddle inference model"):
+        load_predictor(prefix)
+
+
+def test_python_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def build():\n    return lambda x: x\n")
+    predictor = load_predictor(f"{file}:build", PLAIN)
+    np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+    assert (predictor.name, predictor.weights_sha256) == ("mine:build", "unknown")
+    with pytest.raises(UserError, match="no function nothing"):
+        load_predictor(f"{file}:nothing")
+    with pytest.raises(UserError, match="mine.py:NAME"):
+        load_predictor(file)
+
+
+def test_missing_models_are_told(tmp_path):
+    with pytest.raises(UserError, match="is not a file"):
+        load_predictor(tmp_path / "a.onnx")
+    with pytest.raises(UserError, match="is missing: a Paddle model is"):
+        load_predictor(tmp_path / "a.pdmodel")
+    with pytest.raises(UserError, match="is not a file"):
+        load_predictor(f"{tmp_path / 'a.py'}:build")
+
+
+def test_without_onnxruntime_the_way_out_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (tmp_path / "a.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match="pip install onnxruntime"):
+        load_predictor(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, monkeypatch, batch):
+    class Session:
+        def __init__(self, path, providers):
+            self.providers = providers
+
+        def get_inputs(self):
+            return [types.SimpleNamespace(name="x", shape=[batch, 3, "h", "w"])]
+
+        def run(self, outputs, feed):
+            assert outputs is None and (batch == "n" or len(feed["x"]) == 1)
+            return [feed["x"], "a second output"]
+
+    fake = types.SimpleNamespace(InferenceSession=Session, get_available_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    (tmp_path / "a.onnx").write_bytes(b"model")
+    predictor = load_predictor(tmp_path / "a.onnx", PLAIN)
+    np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+
+
+def test_real_onnx_model(tmp_path):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    shape = ["n", 3, "h", "w"]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "seg", values[:1], values[1:])
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "seg.onnx"))
+    predictor = load_predictor(tmp_path / "seg.onnx", PLAIN)
+    np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(UserError, match="cannot be read as an ONNX model"):
+        load_predictor(tmp_path / "bad.onnx")
