@@ -39,11 +39,11 @@ def main(argv=None) -> int:
                     run.preview()
                 if run.epoch_ended and opt.val_every and run.finished_epoch % opt.val_every == 0:
                     run.validate()
-                if run.save_is_due() or last:
+                if run.save_is_due():
                     run.save()
                 if last:
                     break
-        run.close_with_words(stop.name)
+        run.finish(stop.name)
     return 130 if stop.requested else 0
 
 

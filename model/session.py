@@ -20,12 +20,12 @@ from model.trainer import Trainer
 from model.visual import grid, preview_sheet, save_image
 from model.weights import find_vgg
 
-FID_PICTURES = 1000  # of the validation split, for the quick FID
+FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
 _NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
 
 
 class Stop:
-    """Turns SIGINT and SIGTERM into a note, so that the step is finished; the second signal ends the program at once."""
+    """Turns SIGINT and SIGTERM into a note, so that the step is finished; a second signal ends the program at once."""
 
     def __init__(self):
         self.name = ""
@@ -96,6 +96,9 @@ class Session:
         self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path))
         self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
         self.maps = self._fixed_maps()
+        self._extractor = self._reference = None
+        if opt.val_every and self.rank == 0:
+            self._prepare_fid()
         origin = self._resume()
         if self.rank == 0:
             opt.save(Path(opt.output, "opt.yaml"))
@@ -104,6 +107,7 @@ class Session:
             print_freq=opt.print_freq, enabled=self.rank == 0,
         )  # fmt: skip
         self._begun = (time.perf_counter(), self.trainer.steps)
+        self._saved_step = self.trainer.steps
         for line in [*self._banner(origin), *self._notes]:
             self.say(line)
 
@@ -154,6 +158,18 @@ class Session:
             self._notes.append(f"previews   of training maps, for there is no validation split: {error}")
             data = self.loader.dataset
         return [collate([data[i]], data.opt) for i in range(min(count, len(data)))]
+
+    def _prepare_fid(self):
+        """Find what the quick FID needs; without it the run goes on, and says so."""
+        from model.metrics import load_extractor
+
+        try:
+            data = PhotoMaps(self.opt, "val")
+            if len(data) < 2 or data.items[0].image is None:
+                raise UserError("the validation split has fewer than two photos")
+            self._extractor = load_extractor()
+        except UserError as error:
+            self._notes.append(f"no FID     every {self.opt.val_every} epochs, and no best checkpoint: {error}")
 
     def _resume(self) -> str:
         """Take up the last checkpoint, if there is one; returns where the run starts in words."""
@@ -252,10 +268,27 @@ class Session:
         save_image(sheet, self.pics / f"step_{self.trainer.steps:08d}.jpg")
         self.logger.picture("preview", sheet)
 
+    def validate(self) -> None:
+        """Measure the quick FID over the validation split, by which the best checkpoint is kept."""
+        if self._extractor is None:
+            return
+        from model.metrics.fid import cheap_fid, image_statistics
+
+        size = min(FID_PICTURES, self.opt.max_dataset_size or FID_PICTURES)
+        batch = self.opt.batchSize if self.opt.loader_size else 1  # one where pictures' sizes differ
+        with make_loader(dataclasses.replace(self.opt, max_dataset_size=size, batchSize=batch), "val") as loader:
+            if self._reference is None:
+                self._reference = image_statistics((b["image"].numpy() for b in loader), self._extractor)
+            pictures = (self.trainer.preview(b).numpy() for b in loader)
+            self.score = cheap_fid(pictures, self._reference, self._extractor)
+        self.logger.scalar("metrics/quick_fid", self.score)
+        best = "the first" if self.best is None else f"the best so far {self.best:.2f}"
+        self.say(f"step {self.trainer.steps}: quick FID {self.score:.2f} ({best}; comparable within this run only)")
+
     def save_is_due(self) -> bool:
         """Whether the options ask for a checkpoint after this step."""
         every = self.opt.save_latest_freq
-        return bool(every and self.trainer.steps % every == 0) or self._is_kept_epoch()
+        return bool(every and self.trainer.steps % every == 0) or self._is_kept_epoch() or self.score is not None
 
     def _is_kept_epoch(self):
         return self.epoch_ended and self.finished_epoch % self.opt.save_epoch_freq == 0
@@ -266,6 +299,7 @@ class Session:
         Raises:
             UserError: Weights are not finite, no space, no permission; earlier checkpoints stay as they are.
         """
+        self._saved_step = self.trainer.steps
         if self.rank != 0:
             return
         nets = {name: net.state_dict() for name, net in self.trainer.networks().items()}
@@ -295,11 +329,17 @@ class Session:
 
     # End
 
-    def close_with_words(self, signal_name: str = "") -> None:
-        """Say what was done, where it is and how to look at it or go on."""
+    def finish(self, signal_name: str = "") -> None:
+        """Save what is not saved; say what was done, where it is and how to look at it or go on.
+
+        Args:
+            signal_name: The signal that ended the run early, if one did.
+        """
         seconds, steps = time.perf_counter() - self._begun[0], self.trainer.steps - self._begun[1]
+        if self.trainer.steps > self._saved_step:
+            self.save()
         how = f"stopped by {signal_name}" if signal_name else "done"
-        self.say(f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved {self.saved}")
+        self.say(f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved in {self.saved}")
         if signal_name:
             again = "the same command without --fresh" if self.opt.fresh else "the same command"
             self.say(f"go on: {again}")
