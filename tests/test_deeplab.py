@@ -45,7 +45,7 @@ def test_keys_are_the_official_ones(net):
     "picture, golden, tolerance",
     [
         (small_input, "eval_deeplab.npz", 5e-3),
-        pytest.param(large_input, "eval_deeplab_large.npz", 1e-2, marks=pytest.mark.slow),
+        (large_input, "eval_deeplab_large.npz", 1e-2),
     ],
     ids=["small", "large"],
 )

@@ -188,6 +188,20 @@ def test_cache_serves_the_same_files_only(folder, extractor, tmp_path, monkeypat
     assert len(list(cache.iterdir())) == 5  # and no temporary file
 
 
+def test_cache_keeps_the_sets_that_were_used_last(folder, extractor, tmp_path, monkeypatch):
+    monkeypatch.setattr(fid_module, "_CACHED_SETS", 2)
+    cache = tmp_path / "cache"
+    for age, size in enumerate([(8, 8), (9, 9), (8, 8), (10, 10)]):
+        for path in cache.glob("*"):
+            os.utime(path, (path.stat().st_atime - 10, path.stat().st_mtime - 10))
+        file_statistics(folder, extractor, size=size, cache_dir=cache, progress=False)
+        assert len(list(cache.iterdir())) == min(age + 1, 2)
+    calls = []
+    monkeypatch.setattr(extractor, "net", lambda x: calls.append(1) or Means()(x))
+    file_statistics(folder, extractor, size=(8, 8), cache_dir=cache, progress=False)
+    assert not calls  # (9, 9) went
+
+
 @pytest.mark.parametrize("damage", [b"", b"no zip", None])
 def test_damaged_cache_is_computed_again(folder, extractor, tmp_path, damage):
     cache = tmp_path / "cache"

@@ -21,6 +21,7 @@ from model.metrics.inception import INPUT_SIZE, FIDInception
 FEATURES_VERSION = 1
 # Building the engine takes as long as some 40 pictures without it.
 _ENGINE_FROM = 64
+_CACHED_SETS = 24
 
 
 class FeatureStatistics:
@@ -248,6 +249,7 @@ def file_statistics(
         cache = Path(cache_dir, f"fid_{name}.npz")
         statistics = FeatureStatistics.load(cache, extractor.features)
         if statistics is not None and statistics.count == len(paths):
+            os.utime(cache)  # the photos' statistics are old but in use
             return statistics
     statistics = FeatureStatistics(extractor.features)
     extractor.expect(len(paths))
@@ -257,7 +259,15 @@ def file_statistics(
             bar.update(len(positions))
     if cache is not None:
         statistics.save(cache)
+        _prune(cache.parent)
     return statistics
+
+
+def _prune(cache_dir: Path) -> None:
+    """Leave the newest statistics only: every new set of generated pictures adds a file of up to 34 MB."""
+    files = sorted(cache_dir.glob("fid_*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[_CACHED_SETS:]:
+        path.unlink(missing_ok=True)
 
 
 def cheap_fid(images: Iterable[np.ndarray], reference: FeatureStatistics, extractor: FeatureExtractor) -> float:

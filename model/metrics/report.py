@@ -189,7 +189,7 @@ def evaluate(
     }
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
-    # Both networks are found before hours are spent with the first.
+    # All that can be missing is looked for before hours are spent with the first network.
     if "fid" in metrics:
         extractor = extractor or load_extractor(inception_weights, made_up)
     if "seg" in metrics:
@@ -197,6 +197,14 @@ def evaluate(
     used = [network for network, metric in ((extractor, "fid"), (predictor, "seg")) if metric in metrics]
     if any(network.weights_sha256 == MADE_UP for network in used):
         result["warning"] = WARNING
+    if "seg" in metrics:
+        maps = list_maps(labels_dir)
+        judge = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, sheets)
+        seg_sources = list(sources)
+        if photos:
+            seg_sources.append(_Source("photos", "photo", partners(sources[0].pictures, all_real, "photo")))
+        truths = {source.name: partners(source.pictures, maps, "label map") for source in seg_sources}
+        scheme = judge.scheme
 
     if "fid" in metrics:
         options = {"batch_size": batch_size, "cache_dir": cache_dir, "progress": progress}
@@ -219,34 +227,27 @@ def evaluate(
             )
 
     if "seg" in metrics:
-        maps = list_maps(labels_dir)
-        judged = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, sheets)
-        seg_sources = list(sources)
-        if photos:
-            paired = partners(sources[0].pictures, all_real, "photo")
-            seg_sources.append(_Source("photos", "photo", paired))
         by_source: dict[str, Scores] = {}
         for source in seg_sources:
-            truth = partners(source.pictures, maps, "label map")
-            scores = segmentation_scores(judged.confusion(source, truth))
+            scores = segmentation_scores(judge.confusion(source, truths[source.name]))
             by_source[source.name] = scores
             rows.setdefault(source.name, {}).update(
                 {key: getattr(scores, key) for key in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")}
             )
-        result["classes"] = _class_table(by_source, judged.scheme)
+        result["classes"] = _class_table(by_source, scheme)
         protocol["segmentation"] = {
             "network": predictor.name,
             "network_input": predictor.protocol,
             "scored_at": "the label maps' own size" if at_label_size else "the pictures' size",
-            "classes": int(judged.scheme.counted.sum()),
-            "ignored_label_ids": judged.scheme.ignored,
+            "classes": int(scheme.counted.sum()),
+            "ignored_label_ids": scheme.ignored,
             "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
             "label_maps": str(labels_dir),
             "weights_sha256": predictor.weights_sha256,
         }
         if sheets:
             shown = partners(sources[0].pictures[:sheets], all_real, "photo")
-            result["sheets"] = [str(path) for path in judged.sheets(sources, shown, maps, sheets, Path(output_dir))]
+            result["sheets"] = [str(path) for path in judge.sheets(sources, shown, maps, sheets, Path(output_dir))]
     protocol["versions"] = _versions()
     return result
 
@@ -278,21 +279,15 @@ class _Judge:
 
     @property
     def scheme(self) -> Scheme:
-        """How label ids and classes belong together; known after the first picture."""
+        """How label ids and classes belong together; asks a predictor that does not say it with a blank picture."""
         if self._scheme is None:
-            self._run(np.zeros((1, *self.size, 3), np.uint8))
-        return self._scheme
-
-    def _run(self, pictures: np.ndarray) -> np.ndarray:
-        output = self.predictor(pictures)
-        if self._scheme is None:
-            classes = class_count(output)
+            classes = getattr(self.predictor, "classes", None)
+            if classes is None:
+                classes = class_count(self.predictor(np.zeros((1, *self.size, 3), np.uint8)))
             if classes is None:  # ids tell no number of classes: take the data set's usual one
-                classes = getattr(self.predictor, "classes", None) or {"ade20k": 150, "cityscapes": 19}.get(
-                    self.dataset_mode, self.label_nc
-                )
+                classes = {"ade20k": 150, "cityscapes": 19}.get(self.dataset_mode, self.label_nc)
             self._scheme = scheme_for(self.dataset_mode, self.label_nc, classes)
-        return output
+        return self._scheme
 
     def confusion(self, source: _Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, from the cache when it was computed before."""
@@ -303,7 +298,7 @@ class _Judge:
         self._expect(len(source.pictures))
         with progress_bar(len(source.pictures), f"{source.title}: segmentation", self.progress) as bar:
             for positions, pictures in read_batches(source.pictures, self.batch_size, self.size):
-                output = self._run(pictures)
+                output = self.predictor(pictures)
                 for i, position in enumerate(positions):
                     labels = read_labels(truth[position], None if self.at_label_size else self.size)
                     prediction = class_maps(output[i : i + 1], labels.shape)[0]
@@ -322,7 +317,7 @@ class _Judge:
     def _map(self, path: Path, image: np.ndarray) -> np.ndarray:
         """Classes of one picture, from the first pass when it kept them."""
         known = self._maps.get((path, self.size))
-        return class_maps(self._run(image[None]), self.size)[0] if known is None else known
+        return class_maps(self.predictor(image[None]), self.size)[0] if known is None else known
 
     def _cache(self, source: _Source, truth: Sequence[Path]) -> Path | None:
         # Code behind FILE.py:NAME can change without a trace, so nothing is kept of it.

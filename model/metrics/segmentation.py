@@ -11,8 +11,8 @@ Any segmentation model serves that fits `Predictor`, three attributes and a call
             return scores                     # float [n, classes, h, w], or integer class ids [n, h, w]
 
 Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour. A predictor
-may also have `classes`, how many ids there are if it puts out ids, and `expect(n)`, which is told how many pictures
-come. `load_predictor` makes a predictor of a Paddle inference model, an ONNX file, or a function of a Python file.
+may also have `classes`, how many there are (ids do not tell), and `expect(n)`, which is told how many pictures come.
+`load_predictor` makes a predictor of a Paddle inference model, an ONNX file, or a function of a Python file.
 """
 
 import importlib.util
@@ -270,6 +270,7 @@ class DeepLabPredictor:
     def __init__(self, net: DeepLabV2, weights_sha256: str):
         self.net = net
         self.name = "DeepLabV2-ResNet101-MSC"
+        self.classes = net.classes
         self.weights_sha256 = weights_sha256
         sampling = "in/out" if net.legacy else "1/scale"
         self.protocol = f"BGR minus the mean, own size, maximum over scales 1, 0.5, 0.75 (sampled {sampling})"
