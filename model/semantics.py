@@ -1,6 +1,16 @@
-"""Label and instance maps as networks read them: class codes, instance edges, one-hot channels."""
+"""Label and instance maps as networks read them: class codes, instance edges, one-hot channels, numbered neighbourhoods.
 
-import copy
+SPADE's gamma and beta at a pixel depend on nothing but the labels and edges in a small neighbourhood of it (5x5 for 3x3
+kernels), and a label map has few distinct ones. So the neighbourhoods are numbered here, once per batch and resolution,
+with NumPy alone, in the data loader's workers:
+
+    inner   the distinct s x s windows of codes: what the shared convolution sees,
+    outer   the distinct s x s windows of inner numbers: what the gamma and beta convolutions see,
+    index   each pixel's outer number.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import paddle
@@ -32,41 +42,194 @@ def nearest_indices(size, target):
     return np.minimum((np.arange(target, dtype=np.float32) * scale).astype(np.int64), size - 1)
 
 
+def resized(maps, height, width):
+    """Nearest-neighbour resize of [N,H,W]."""
+    if maps.shape[1:] == (height, width):
+        return maps
+    rows, cols = nearest_indices(maps.shape[1], height), nearest_indices(maps.shape[2], width)
+    return maps[:, rows[:, None], cols]
+
+
+def _number(keys):
+    """Number equal keys: first positions of the distinct ones, and each key's number; runs of equal keys cost one."""
+    flat = keys.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    _, first, inverse = np.unique(flat[starts], return_index=True, return_inverse=True)
+    lengths = np.diff(np.append(starts, flat.size))
+    return starts[first], np.repeat(inverse.astype(np.int32).ravel(), lengths).reshape(keys.shape)
+
+
+def _merge(parts, count):
+    """Number the tuples that equal-shaped id arrays (ids below `count`) make; first positions and numbers."""
+    bits = max(1, int(count - 1).bit_length())
+    fit = 62 // bits
+    while len(parts) > 1:
+        key = parts[0].astype(np.int64)
+        for part in parts[1:fit]:
+            key = (key << bits) | part
+        first, numbers = _number(key)
+        parts = [numbers, *parts[fit:]]
+        if len(parts) > 1:  # longer than one word: number what was packed, go on with that
+            bits = max(bits, max(1, int(len(first) - 1).bit_length()))
+            fit = max(2, 62 // bits)
+    return first, numbers, len(first)
+
+
+def distinct_windows(ids, size):
+    """Number the distinct size x size windows of id maps, whose outside is one more id.
+
+    Args:
+        ids: integer array [N,H,W], 0 .. K-1.
+        size: odd.
+
+    Returns:
+        windows int32 [P, size*size] with K for outside, and numbers int32 [N,H,W].
+    """
+    outside, margin = int(ids.max()) + 1, size // 2
+    n, height, width = ids.shape
+    padded = np.pad(ids, ((0, 0), (margin, margin), (margin, margin)), constant_values=outside)
+    _, rows, count = _merge([padded[:, :, i : i + width] for i in range(size)], outside + 1)
+    first, index, _ = _merge([rows[:, i : i + height] for i in range(size)], count)
+    image, rest = np.divmod(first, height * width)
+    y, x = np.divmod(rest, width)
+    windows = [padded[image, y + i, x + j] for i in range(size) for j in range(size)]
+    return np.stack(windows, axis=1).astype(np.int32), index.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Numbered neighbourhoods of a batch at one resolution.
+
+    Args:
+        labels: int64 [K], the label of each code that occurs.
+        edges: float32 [K], 1 where the code's pixel is on an instance edge; None without instances.
+        inner: int32 [Q, s*s] codes, K is outside.
+        outer: int32 [P, s*s] inner numbers, Q is outside.
+        index: int32 [N,H,W], 0 .. P-1.
+    """
+
+    labels: np.ndarray
+    edges: np.ndarray | None
+    inner: np.ndarray
+    outer: np.ndarray
+    index: np.ndarray
+
+    @classmethod
+    def find(cls, codes, with_edges, size):
+        """Number the neighbourhoods of code maps [N,H,W] for kernels of size 3 or 5."""
+        present, numbered = np.unique(codes, return_inverse=True)
+        numbered = numbered.reshape(codes.shape).astype(np.int32)
+        inner, inner_index = distinct_windows(numbered, size)
+        outer, index = distinct_windows(inner_index, size)
+        labels = present // 2 if with_edges else present
+        edges = (present % 2).astype(np.float32) if with_edges else None
+        return cls(labels.astype(np.int64), edges, inner, outer, index)
+
+    @cached_property
+    def flat_index(self):
+        """index as one row, int32 [N*H*W]."""
+        return np.ascontiguousarray(self.index.ravel())
+
+    @cached_property
+    def device(self):
+        """inner, outer and index as tensors on the default device, for the form that runs there."""
+        return tuple(paddle.to_tensor(np.ascontiguousarray(a)) for a in (self.inner, self.outer, self.index))
+
+
+_FIELDS = ("labels", "edges", "inner", "outer", "index")
+
+
+def encode(label, instance, opt):
+    """Code maps [N,H,W]: the label, or with instances 2 * label + edge."""
+    codes = np.asarray(label).astype(np.int32)
+    if opt.no_instance:
+        return codes
+    return 2 * codes + instance_edges(np.asarray(instance))
+
+
+def spade_sizes(opt):
+    """The (height, width) of every SPADE layer of the generator, smallest first."""
+    return [(opt.start_size[0] << i, opt.start_size[1] << i) for i in range(opt.num_up + 1)]
+
+
+def pattern_arrays(label, instance, opt):
+    """Neighbourhoods at every resolution of the generator, as plain arrays for a batch dict; NumPy only.
+
+    Args:
+        label: integer array [N,H,W], unknown is label_nc. instance: integer array [N,H,W] or None.
+        opt: norm_G gives the kernel size; the sizes come from start_size.
+
+    Returns:
+        {"patterns/HxW/FIELD": array} for the fields of `Patterns`.
+    """
+    from model.options import parse_norm_g
+
+    codes, size = encode(label, instance, opt), parse_norm_g(opt.norm_G)[2]
+    arrays = {}
+    for height, width in spade_sizes(opt):
+        patterns = Patterns.find(resized(codes, height, width), not opt.no_instance, size)
+        for field in _FIELDS:
+            value = getattr(patterns, field)
+            if value is not None:
+                arrays[f"patterns/{height}x{width}/{field}"] = value
+    return arrays
+
+
 class Semantics:
     """N label maps, with instance edges if the options have them.
 
     Args:
         label: integer array [N,H,W], ids 0 .. label_nc - 1, unknown is label_nc.
         instance: integer array [N,H,W], or None without instances.
-        opt: label_nc, contain_dontcare_label and no_instance are read.
+        opt: label_nc, contain_dontcare_label, no_instance and modulation are read.
+        arrays: what `pattern_arrays` made of these maps; numbered here on first use otherwise.
     """
 
-    def __init__(self, label, instance, opt):
+    def __init__(self, label, instance, opt, arrays=None):
         self.classes = opt.label_nc + int(opt.contain_dontcare_label)
-        self.label = np.asarray(label)
-        self.edge = None if opt.no_instance else instance_edges(np.asarray(instance))
-        self._one_hot = {}
+        self.with_edges = not opt.no_instance
+        self.dense = opt.modulation == "dense"
+        self.codes = encode(label, instance, opt)
+        self._one_hot, self._patterns = {}, {}
+        for key, value in (arrays or {}).items():
+            _, size, field = key.split("/")
+            height, width = map(int, size.split("x"))
+            self._patterns.setdefault((height, width), {})[field] = value
+
+    @classmethod
+    def from_batch(cls, batch, opt):
+        """From a batch of the data loader or a plain dict of arrays: label, instance, and patterns if they are there."""
+        data = {k: np.asarray(v) for k, v in batch.items() if k in ("label", "instance") or k.startswith("patterns/")}
+        label, instance = data.pop("label"), data.pop("instance", None)
+        return cls(label, instance, opt, data)
+
+    def __len__(self):
+        return len(self.codes)
 
     def one_hot(self, height=None, width=None):
         """The dense form [N, semantic_nc, height, width], float32; edges are the last channel.
 
         Built once per size and kept as long as this object.
         """
-        size = height or self.label.shape[1], width or self.label.shape[2]
+        size = height or self.codes.shape[1], width or self.codes.shape[2]
         if size not in self._one_hot:
-            rows, cols = (nearest_indices(s, t) for s, t in zip(self.label.shape[1:], size, strict=True))
-            at = np.ix_(range(len(self.label)), rows, cols)
-            dense = F.one_hot(paddle.to_tensor(self.label[at].astype("int64")), self.classes).transpose([0, 3, 1, 2])
-            if self.edge is not None:
-                edge = paddle.to_tensor(self.edge[at].astype("float32")).unsqueeze(1)
+            codes = resized(self.codes, *size)
+            label = codes // 2 if self.with_edges else codes
+            dense = F.one_hot(paddle.to_tensor(label.astype("int64")), self.classes).transpose([0, 3, 1, 2])
+            dense = dense.astype(paddle.get_default_dtype())
+            if self.with_edges:
+                edge = paddle.to_tensor((codes % 2).astype("float32")).unsqueeze(1).astype(dense.dtype)
                 dense = paddle.concat([dense, edge], axis=1)
             self._one_hot[size] = dense
         return self._one_hot[size]
 
-    def twice(self):
-        """The same maps once more behind themselves, for fakes and photos in one batch."""
-        double = copy.copy(self)
-        double.label = np.concatenate([self.label, self.label])
-        double.edge = None if self.edge is None else np.concatenate([self.edge, self.edge])
-        double._one_hot = {size: paddle.concat([dense, dense]) for size, dense in self._one_hot.items()}
-        return double
+    def patterns(self, height, width, kernel_size):
+        """The `Patterns` at a size."""
+        found = self._patterns.get((height, width))
+        if isinstance(found, dict):
+            found = Patterns(**{field: found.get(field) for field in _FIELDS})
+            self._patterns[height, width] = found
+        if found is None or found.outer.shape[1] != kernel_size**2:
+            found = Patterns.find(resized(self.codes, height, width), self.with_edges, kernel_size)
+            self._patterns[height, width] = found
+        return found

@@ -1,0 +1,457 @@
+"""SPADE's layers on CPUs: modulated convolutions, batch moments and pattern tables, exact, forward and backward.
+
+Feature maps are [N,H,W,C] here. A layer is processed in pieces that stay in the cache, on one thread a core: compiled
+loops (`model.kernels`) fuse normalisation, modulation, activation and the window transform, and the products are
+Paddle's. Nothing between two convolutions is kept for the backward pass but the convolutions' own inputs and the small
+tables; the rest is computed again, which is cheaper than its memory traffic.
+"""
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import paddle
+from paddle.autograd import PyLayer
+from threadpoolctl import ThreadpoolController
+
+from model import kernels
+
+PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
+FEWEST_TILES = 128  # of a piece, lest reading the weights outweighs the products
+WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms
+
+
+@cache
+def threads():
+    """Threads that share a layer's work: OMP_NUM_THREADS, else the cores this process may use."""
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", "") or len(os.sched_getaffinity(0))))
+
+
+@cache
+def _pool():
+    controller = ThreadpoolController()
+    # Each worker multiplies on its own core: the libraries' own threads would fight over the same ones.
+    return ThreadPoolExecutor(threads(), "blocked", initializer=lambda: controller.limit(limits=1))
+
+
+def share(work, count):
+    """Run work(part, begin, end) for near-equal parts of range(count), one a thread; the results in order."""
+    parts = min(threads(), count)
+    if parts <= 1:
+        return [work(0, 0, count)]
+    edges = [count * i // parts for i in range(parts + 1)]
+    return [f.result() for f in [_pool().submit(_guarded, work, i, edges[i], edges[i + 1]) for i in range(parts)]]
+
+
+def _guarded(work, part, begin, end):
+    with paddle.no_grad():  # the flag belongs to the thread
+        return work(part, begin, end)
+
+
+def view(tensor):
+    """A NumPy view of a CPU tensor's memory; the tensor must be contiguous and outlive it."""
+    kind = {paddle.float32: np.float32, paddle.int32: np.int32}[tensor.dtype]
+    count = int(np.prod(tensor.shape))
+    if count == 0:
+        return np.empty(tensor.shape, kind)
+    pointer = ctypes.cast(tensor.data_ptr(), ctypes.POINTER(np.ctypeslib.as_ctypes_type(kind)))
+    return np.ctypeslib.as_array(pointer, (count,)).reshape(tensor.shape)
+
+
+def buffer(*shape):
+    """An uninitialised float32 tensor and its NumPy view."""
+    tensor = paddle.empty(shape, "float32")
+    return tensor, view(tensor)
+
+
+def zeros(*shape):
+    """A zero float32 tensor and its NumPy view."""
+    tensor, array = buffer(*shape)
+    array[...] = 0
+    return tensor, array
+
+
+def contiguous(tensor):
+    """The tensor itself, or a contiguous copy."""
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
+class _Map:
+    """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
+
+    def __init__(self, x, table_a, table_b, index, up, slope):
+        self.shape = n, h, w, c = x.shape
+        self.height, self.width = (2 * h, 2 * w) if up else (h, w)
+        self.pixels, self.channels, self.up, self.slope = n * self.height * self.width, c, up, np.float32(slope)
+        self.tile_rows = n * self.height // 2
+        self.x = view(x).reshape(-1, c)
+        self.tables = view(table_a), view(table_b)
+        self.index = index
+        if index.shape != (self.pixels,) or index.dtype != np.int32:
+            raise ValueError(f"index is {index.dtype}{index.shape}, expected int32 ({self.pixels},)")
+
+    @property
+    def source(self):
+        return self.x, *self.tables, self.index
+
+    @property
+    def geometry(self):
+        return self.height, self.width, self.up, self.slope
+
+    def takes_winograd(self, size):
+        even = self.height % 2 == 0 and self.width % 2 == 0
+        return size == 3 and even and self.pixels >= WINOGRAD_PIXELS
+
+    def piece(self, out_channels):
+        """Tile rows of a piece."""
+        tiles = max(FEWEST_TILES, PIECE // (64 * (self.channels + out_channels)))
+        return max(1, 2 * tiles // self.width)
+
+    def scratch(self):
+        span = self.width + 2
+        lines = np.empty((4, span, self.channels), np.float32)
+        return lines, np.empty((4, span * self.channels), np.float32)
+
+
+def _winograd_forward(m, weight, bias, residual, out):
+    k = weight.shape[0]
+    transformed, u = buffer(16, k, m.channels)
+    w = view(weight).reshape(k, m.channels, 9)
+    share(lambda part, b, e: kernels.winograd_weight(w[b:e], u[:, b:e]), k)
+    tiles, step = m.width // 2, m.piece(k)
+
+    def work(part, begin, end):
+        lines, half = m.scratch()
+        out_half = np.empty((8, k), np.float32)
+        for first in range(begin, end, step):
+            count = min(step, end - first)
+            v_tensor, v = buffer(16, count * tiles, m.channels)
+            kernels.winograd_input(*m.source, *m.geometry, first, count, lines, half, v)
+            products = paddle.matmul(v_tensor, transformed, transpose_y=True)
+            kernels.winograd_output(
+                view(products), bias, residual if residual is not None else out, residual is not None,
+                m.height, m.width, first, count, out_half, out,
+            )  # fmt: skip
+
+    share(work, m.tile_rows)
+
+
+def _winograd_backward(m, weight, grad, need_weight, grad_map):
+    """Adds the gradient of the modulated map into grad_map; returns the weight's, or None."""
+    k = weight.shape[0]
+    rows = view(grad).reshape(-1, k)
+    transformed, u = buffer(16, k, m.channels)
+    w = view(weight).reshape(k, m.channels, 9)
+    share(lambda part, b, e: kernels.winograd_weight(w[b:e], u[:, b:e]), k)
+    tiles, step = m.width // 2, m.piece(k)
+
+    def work(part, begin, end):
+        lines, half = m.scratch()
+        out_half = np.empty((8, k), np.float32)
+        total = None
+        edges = np.zeros((2, m.width, m.channels), np.float32)
+        for first in range(begin, end, step):
+            count = min(step, end - first)
+            g_tensor, g = buffer(16, count * tiles, k)
+            kernels.winograd_output_grad(rows, m.height, m.width, first, count, out_half, g)
+            v_tensor, v = buffer(16, count * tiles, m.channels)
+            if need_weight:
+                kernels.winograd_input(*m.source, *m.geometry, first, count, lines, half, v)
+                product = paddle.matmul(g_tensor, v_tensor, transpose_x=True)
+                total = product if total is None else total.add_(product)
+            v_tensor = paddle.matmul(g_tensor, transformed)
+            kernels.winograd_input_grad(
+                view(v_tensor), m.height, m.width, first, count, lines, grad_map,
+                first > begin or begin == 0, first + count < end or end == m.tile_rows, edges[0], edges[1],
+            )  # fmt: skip
+        return begin, end, edges, total
+
+    results = share(work, m.tile_rows)
+    lines = grad_map.reshape(-1, m.width, m.channels)
+    for begin, end, edges, _ in results:
+        if begin > 0 and 2 * begin % m.height:
+            lines[2 * begin - 1] += edges[0]
+        if end < m.tile_rows and 2 * end % m.height:
+            lines[2 * end] += edges[1]
+    if not need_weight:
+        return None
+    total = results[0][3]
+    for result in results[1:]:
+        total = total.add_(result[3])
+    out_tensor, out = buffer(*weight.shape)
+    flat, source = out.reshape(k, m.channels, 9), view(total)
+    share(lambda part, b, e: kernels.winograd_weight_grad(source[:, b:e], flat[b:e]), k)
+    return out_tensor
+
+
+def _direct_forward(m, weight, bias, residual, out):
+    k, size = weight.shape[0], weight.shape[2]
+    flat = contiguous(weight).reshape([k, -1])
+
+    def work(part, begin, end, rows):
+        for first in range(begin, end, rows):
+            last = min(end, first + rows)
+            col_tensor, col = buffer(last - first, m.channels * size * size)
+            kernels.columns(*m.source, *m.geometry, size, first, last, col)
+            product = view(paddle.matmul(col_tensor, flat, transpose_y=True))
+            np.add(product, bias, out=out[first:last])
+            if residual is not None:
+                out[first:last] += residual[first:last]
+
+    if m.pixels < WINOGRAD_PIXELS:  # a few rows against large weights: the product's own threads share it better
+        work(0, 0, m.pixels, m.pixels)
+        return
+    rows = max(FEWEST_TILES, PIECE // (4 * (m.channels * size * size + k)))
+    share(lambda part, b, e: work(part, b, e, rows), m.pixels)
+
+
+def _direct_backward(m, weight, grad, need_weight, grad_map):
+    k, size = weight.shape[0], weight.shape[2]
+    flat = contiguous(weight).reshape([k, -1])
+    rows = grad.reshape([m.pixels, k])
+
+    def work(part, begin, end):
+        g = rows[begin:end]
+        total = None
+        if need_weight:
+            col_tensor, col = buffer(end - begin, m.channels * size * size)
+            kernels.columns(*m.source, *m.geometry, size, begin, end, col)
+            total = paddle.matmul(g, col_tensor, transpose_x=True)
+        dcol = paddle.matmul(g, flat)
+        if size == 1:
+            grad_map[begin:end] += view(dcol)
+        else:
+            kernels.columns_grad(view(dcol), m.height, m.width, size, m.channels, grad_map)
+        return total
+
+    if size == 1 and m.pixels >= WINOGRAD_PIXELS:
+        results = share(work, m.pixels)
+    else:
+        results = [work(0, 0, m.pixels)]
+    if not need_weight:
+        return None
+    total = results[0]
+    for result in results[1:]:
+        total = total.add_(result)
+    return total.reshape(weight.shape)
+
+
+class ModulatedConv(PyLayer):
+    """convolution(act(x * a[index] + b[index])) / sigma + bias + residual, with zero padding of the activations."""
+
+    @staticmethod
+    def forward(ctx, x, table_a, table_b, weight, bias, residual, spec):
+        """
+        Args:
+            x: [N,h,w,C]. table_a, table_b: [P,C]. weight: [K,C,s,s], s 1 or 3. bias: [K] or None.
+            residual: [N,H,W,K] or None. spec: dict with index (int32 [N*H*W]), up, slope.
+
+        Returns:
+            [N,H,W,K]; H, W are twice h, w if `up`.
+        """
+        x, table_a, table_b, weight = (contiguous(t) for t in (x, table_a, table_b, weight))
+        m = _Map(x, table_a, table_b, spec["index"], spec["up"], spec["slope"])
+        k = weight.shape[0]
+        out_tensor, out = buffer(x.shape[0], m.height, m.width, k)
+        offset = np.zeros(k, np.float32) if bias is None else view(bias)
+        added = None
+        if residual is not None:
+            residual = contiguous(residual)
+            added = view(residual).reshape(-1, k)
+        forward = _winograd_forward if m.takes_winograd(weight.shape[2]) else _direct_forward
+        forward(m, weight, offset, added, out.reshape(-1, k))
+        ctx.save_for_backward(x, table_a, table_b, weight)
+        ctx.spec, ctx.has_bias, ctx.has_residual = spec, bias is not None, residual is not None
+        return out_tensor
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, table_a, table_b, weight = ctx.saved_tensor()
+        grad = contiguous(grad)
+        spec = ctx.spec
+        m = _Map(x, table_a, table_b, spec["index"], spec["up"], spec["slope"])
+        k = weight.shape[0]
+        _, grad_map = zeros(m.pixels, m.channels)
+        backward = _winograd_backward if m.takes_winograd(weight.shape[2]) else _direct_backward
+        grad_weight = backward(m, weight, grad, not weight.stop_gradient, grad_map)
+        need_tables = not (table_a.stop_gradient and table_b.stop_gradient)
+        gx_tensor, gx = buffer(*x.shape)
+        count = table_a.shape[0] if need_tables else 0
+
+        def work(part, begin, end):
+            tables = np.zeros((2, count, m.channels), np.float32)
+            kernels.modulation_grad(
+                grad_map, *m.source, *m.geometry, begin, end, np.empty(m.channels, np.float32),
+                gx.reshape(-1, m.channels), tables[0], tables[1],
+            )  # fmt: skip
+            return tables
+
+        parts = share(work, int(np.prod(x.shape[:3])))
+        grads = [gx_tensor]
+        if need_tables:
+            summed = sum(parts[1:], parts[0])
+            grads += [paddle.to_tensor(summed[0]), paddle.to_tensor(summed[1])]
+        else:
+            grads += [None, None]
+        grads.append(grad_weight)
+        if ctx.has_bias:
+            grads.append(column_sum(grad.reshape([-1, k])))
+        if ctx.has_residual:
+            grads.append(grad)
+        return tuple(grads)
+
+
+def column_sum(rows):
+    """Sum of a tensor [rows, C] over its rows, as a product with ones: many times faster than a reduction on CPUs."""
+    return paddle.matmul(paddle.ones([1, rows.shape[0]]), rows).reshape([-1])
+
+
+class Moments(PyLayer):
+    """Mean and biased variance of each channel, accumulated in float64."""
+
+    @staticmethod
+    def forward(ctx, x):
+        """x [G, rows, C] -> mean, var, each [G, C], over the rows of each group."""
+        x = contiguous(x)
+        groups, rows, channels = x.shape
+        data = view(x)
+
+        def work(part, begin, end):
+            sums = np.zeros((2, groups, channels))
+            for g in range(groups):
+                kernels.moments(data[g], begin, end, sums[0, g], sums[1, g])
+            return sums
+
+        parts = share(work, rows)
+        total = sum(parts[1:], parts[0]) / rows
+        mean = total[0]
+        var = np.maximum(total[1] - mean * mean, 0)
+        ctx.save_for_backward(x)
+        ctx.mean = mean
+        return paddle.to_tensor(mean.astype(np.float32)), paddle.to_tensor(var.astype(np.float32))
+
+    @staticmethod
+    def backward(ctx, grad_mean, grad_var):
+        (x,) = ctx.saved_tensor()
+        groups, rows, channels = x.shape
+        scale = 2.0 / rows * grad_var.numpy()
+        shift = (grad_mean.numpy() / rows - scale * ctx.mean).astype(np.float32)
+        data = view(x)
+        out_tensor, out = buffer(*x.shape)
+
+        def work(part, begin, end):
+            for g in range(groups):
+                kernels.affine(data[g], scale[g], shift[g], begin, end, out[g])
+
+        share(work, rows)
+        return out_tensor
+
+
+class PatternTables(PyLayer):
+    """gamma and beta of SPADE for each distinct neighbourhood: its three convolutions on numbered windows."""
+
+    @staticmethod
+    def forward(ctx, w_shared, b_shared, w_gamma, b_gamma, w_beta, b_beta, patterns):
+        """
+        Args:
+            w_shared: [H, semantic_nc, s, s]; b_shared [H]; w_gamma, w_beta: [C, H, s, s]; b_gamma, b_beta: [C].
+            patterns: `semantics.Patterns`.
+
+        Returns:
+            gamma, beta, each [P, C].
+        """
+        hidden = PatternTables.hidden(w_shared, b_shared, patterns)
+        weights = [contiguous(w) for w in (w_gamma, w_beta)]
+        outs = [buffer(len(patterns.outer), w.shape[0]) for w in weights]
+
+        def work(col, begin, end):
+            for w, b, (_, out) in zip(weights, (b_gamma, b_beta), outs, strict=True):
+                product = paddle.matmul(col, w.flatten(1), transpose_y=True)
+                np.add(view(product), view(b), out=out[begin:end])
+
+        PatternTables.over_columns(hidden, patterns.outer, work)
+        ctx.save_for_backward(w_shared, b_shared, *weights)
+        ctx.patterns = patterns
+        return outs[0][0], outs[1][0]
+
+    @staticmethod
+    def table(w_shared, patterns):
+        """What each code adds to the hidden layer at each window position: [area, codes + 1, H]."""
+        w = view(contiguous(w_shared))
+        w = w.reshape(w.shape[0], w.shape[1], -1)  # [H, semantic_nc, area]
+        table = np.zeros((w.shape[2], len(patterns.labels) + 1, w.shape[0]), np.float32)
+        table[:, :-1] = w[:, patterns.labels].transpose(2, 1, 0)
+        if patterns.edges is not None:
+            table[:, :-1] += patterns.edges[:, None] * w[:, -1].T[:, None]
+        return table
+
+    @staticmethod
+    def hidden(w_shared, b_shared, patterns):
+        table = PatternTables.table(w_shared, patterns)
+        out = np.empty((len(patterns.inner) + 1, table.shape[2]), np.float32)
+        kernels.window_hidden(table, view(b_shared), patterns.inner, out)
+        return out
+
+    @staticmethod
+    def over_columns(hidden, outer, work):
+        """Call work(columns, begin, end) for pieces of the outer windows, shared among threads if there are many."""
+        width = hidden.shape[1] * outer.shape[1]
+        rows = max(FEWEST_TILES * 2, PIECE // (4 * width))
+
+        def part_work(part, begin, end):
+            results = []
+            for first in range(begin, end, rows):
+                last = min(end, first + rows)
+                col_tensor, col = buffer(last - first, width)
+                kernels.window_columns(hidden, outer, first, last, col)
+                results.append(work(col_tensor, first, last))
+            return results
+
+        if len(outer) < 2 * FEWEST_TILES:
+            return part_work(0, 0, len(outer))
+        return [result for part in share(part_work, len(outer)) for result in part]
+
+    @staticmethod
+    def backward(ctx, grad_gamma, grad_beta):
+        w_shared, b_shared, w_gamma, w_beta = ctx.saved_tensor()
+        patterns = ctx.patterns
+        hidden = PatternTables.hidden(w_shared, b_shared, patterns)
+        grads = [contiguous(g) for g in (grad_gamma, grad_beta)]
+        flats = [w.flatten(1) for w in (w_gamma, w_beta)]
+        count = len(patterns.outer)
+
+        def part_work(part, begin, end):
+            sums, grad_hidden = None, np.zeros_like(hidden)
+            width = hidden.shape[1] * patterns.outer.shape[1]
+            rows = max(FEWEST_TILES * 2, PIECE // (4 * width))
+            for first in range(begin, end, rows):
+                last = min(end, first + rows)
+                col_tensor, col = buffer(last - first, width)
+                kernels.window_columns(hidden, patterns.outer, first, last, col)
+                products = [paddle.matmul(g[first:last], col_tensor, transpose_x=True) for g in grads]
+                sums = products if sums is None else [s.add_(p) for s, p in zip(sums, products, strict=True)]
+                back = paddle.matmul(grads[0][first:last], flats[0])
+                back = back.add_(paddle.matmul(grads[1][first:last], flats[1]))
+                kernels.window_columns_grad(view(back), patterns.outer, first, last, grad_hidden)
+            return sums, grad_hidden
+
+        results = [part_work(0, 0, count)] if count < 2 * FEWEST_TILES else share(part_work, count)
+        (d_gamma, d_beta), grad_hidden = results[0]
+        for (more_gamma, more_beta), more_hidden in results[1:]:
+            d_gamma, d_beta = d_gamma.add_(more_gamma), d_beta.add_(more_beta)
+            grad_hidden += more_hidden
+        grad_table = np.zeros_like(PatternTables.table(w_shared, patterns))
+        grad_bias = np.zeros(b_shared.shape, np.float32)
+        kernels.window_hidden_grad(grad_hidden, hidden, patterns.inner, grad_table, grad_bias)
+        d_shared_tensor, d_shared = zeros(*w_shared.shape)
+        flat = d_shared.reshape(d_shared.shape[0], d_shared.shape[1], -1)
+        for code, label in enumerate(patterns.labels):  # a label may stand twice, with and without an edge
+            flat[:, label] += grad_table[:, code].T
+        if patterns.edges is not None:
+            flat[:, -1] += np.tensordot(patterns.edges, grad_table[:, :-1], (0, 1)).T
+        return (
+            d_shared_tensor, paddle.to_tensor(grad_bias), d_gamma.reshape(w_gamma.shape), column_sum(grads[0]),
+            d_beta.reshape(w_beta.shape), column_sum(grads[1]),
+        )  # fmt: skip
