@@ -39,6 +39,12 @@ def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):
     return nn.Sequential(conv, BatchNorm(out_channels, sync=kind == "syncbatch", affine=True))
 
 
+def upsample_rows(x):
+    """Nearest-neighbour upsampling by 2 of [N,H,W,C]."""
+    n, h, w, c = x.shape
+    return x.reshape([n, h, 1, w, 1, c]).expand([n, h, 2, w, 2, c]).reshape([n, 2 * h, 2 * w, c])
+
+
 class SPADEResnetBlock(nn.Layer):
     """Residual block with spatially-adaptive norms (SPADE, section 3.2, fig. 4).
 
@@ -70,6 +76,28 @@ class SPADEResnetBlock(nn.Layer):
         dx = self.conv_0(leaky_relu(self.norm_0(x, semantics)))
         dx = self.conv_1(leaky_relu(self.norm_1(dx, semantics)))
         return shortcut + dx
+
+    def forward_rows(self, x, semantics, up):
+        """The same in blocked form: x [N,h,w,fin] -> [N,H,W,fout], H, W twice h, w if x is upsampled first."""
+        from model.blocked import ModulatedConv
+
+        height, width = (2 * x.shape[1], 2 * x.shape[2]) if up else x.shape[1:3]
+        copies = 4 if up else 1
+
+        def layer(source, norm, statistics, conv, residual, up, slope):
+            a, b, index = norm.tables(statistics, semantics, height, width, conv.sigma())
+            spec = {"index": index, "up": up, "slope": slope}
+            return ModulatedConv.apply(source, a, b, conv.raw_weight, conv.bias, residual, spec)
+
+        statistics = self.norm_0.param_free_norm.row_statistics(x, copies)
+        if self.learned_shortcut:
+            shared = self.norm_s.param_free_norm.shared_statistics(self.norm_0.param_free_norm, statistics)
+            shortcut = layer(x, self.norm_s, shared, self.conv_s, None, up, 1.0)
+        else:
+            shortcut = upsample_rows(x) if up else x
+        dx = layer(x, self.norm_0, statistics, self.conv_0, None, up, SLOPE)
+        statistics = self.norm_1.param_free_norm.row_statistics(dx)
+        return layer(dx, self.norm_1, statistics, self.conv_1, shortcut, False, SLOPE)
 
 
 def parse_norm_G(norm_G):

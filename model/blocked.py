@@ -6,7 +6,6 @@ Paddle's. Nothing between two convolutions is kept for the backward pass but the
 tables; the rest is computed again, which is cheaper than its memory traffic.
 """
 
-import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -21,6 +20,11 @@ from model import kernels
 PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
 FEWEST_TILES = 128  # of a piece, lest reading the weights outweighs the products
 WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms
+
+
+def use_blocked(kernels):
+    """Whether the options' `kernels` (auto, blocked, plain) mean this module: auto does on CPUs."""
+    return kernels == "blocked" or (kernels == "auto" and paddle.get_device() == "cpu")
 
 
 @cache
@@ -50,14 +54,22 @@ def _guarded(work, part, begin, end):
         return work(part, begin, end)
 
 
+class _Memory:
+    """A tensor's memory as NumPy's array interface describes it; arrays made from it keep the tensor alive."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+        kind = {paddle.float32: "<f4", paddle.int32: "<i4"}[tensor.dtype]
+        self.__array_interface__ = {
+            "version": 3, "typestr": kind, "shape": tuple(tensor.shape), "data": (tensor.data_ptr(), False)
+        }  # fmt: skip
+
+
 def view(tensor):
-    """A NumPy view of a CPU tensor's memory; the tensor must be contiguous and outlive it."""
-    kind = {paddle.float32: np.float32, paddle.int32: np.int32}[tensor.dtype]
-    count = int(np.prod(tensor.shape))
-    if count == 0:
-        return np.empty(tensor.shape, kind)
-    pointer = ctypes.cast(tensor.data_ptr(), ctypes.POINTER(np.ctypeslib.as_ctypes_type(kind)))
-    return np.ctypeslib.as_array(pointer, (count,)).reshape(tensor.shape)
+    """A NumPy view of a contiguous CPU tensor's memory."""
+    if tensor.size == 0:
+        return np.empty(tensor.shape, np.float32)
+    return np.asarray(_Memory(tensor))
 
 
 def buffer(*shape):
@@ -301,6 +313,14 @@ class ModulatedConv(PyLayer):
         if ctx.has_residual:
             grads.append(grad)
         return tuple(grads)
+
+
+def activated_conv(x, conv, slope):
+    """conv(act(x)) of a `Conv2D` of stride 1 without spectral norm: [N,H,W,C] -> [N,H,W,K]."""
+    channels = x.shape[3]
+    spec = {"index": np.zeros(x.size // channels, np.int32), "up": False, "slope": slope}
+    one, zero = paddle.ones([1, channels]), paddle.zeros([1, channels])
+    return ModulatedConv.apply(x, one, zero, conv.weight, conv.bias, None, spec)
 
 
 def column_sum(rows):

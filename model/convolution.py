@@ -3,11 +3,28 @@
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.autograd import PyLayer
 
 
 def _unit(v):
     """v / |v|, guarded as torch.nn.utils.spectral_norm guards it."""
     return v / v.norm().clip(min=1e-12)
+
+
+class _Sigma(PyLayer):
+    """sigma = u^T W v with its gradient in W, without another product with W."""
+
+    @staticmethod
+    def forward(ctx, weight, u, v, value):
+        ctx.save_for_backward(u, v)
+        ctx.shape = weight.shape
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        u, v = ctx.saved_tensor()
+        outer = paddle.matmul((grad * u).unsqueeze(1), v.unsqueeze(0))
+        return outer.reshape(ctx.shape), None, None, None
 
 
 class Conv2D(nn.Layer):
@@ -40,24 +57,27 @@ class Conv2D(nn.Layer):
         return self.weight_orig if self.spectral else self.weight
 
     def sigma(self):
-        """The weight's spectral norm estimate, a 0-d tensor; 1.0 without spectral normalisation.
+        """The weight's spectral norm estimate, a 0-d tensor; None without spectral normalisation.
 
         Runs the power iteration of a training pass, so it is called once per pass.
         """
         if not self.spectral:
-            return 1.0
-        w = self.weight_orig.flatten(1)
-        if self.training:
-            with paddle.no_grad():
-                v = _unit(paddle.mv(w.t(), self.weight_u))
-                u = _unit(paddle.mv(w, v))
-            self.weight_u.set_value(u)
-            self.weight_v.set_value(v)
-        else:
-            u, v = self.weight_u, self.weight_v
-        return (u * paddle.mv(w, v)).sum()
+            return None
+        with paddle.no_grad():
+            w = self.weight_orig.flatten(1)
+            if self.training:
+                v = _unit(paddle.matmul(self.weight_u, w))
+                product = paddle.mv(w, v)
+                u = _unit(product)
+                self.weight_u.set_value(u)
+                self.weight_v.set_value(v)
+            else:
+                u, v = self.weight_u, self.weight_v
+                product = paddle.mv(w, v)
+        return _Sigma.apply(self.weight_orig, u, v, (u * product).sum())
 
     def forward(self, x):
         """x [N,in,H,W] -> [N,out,h,w]."""
-        weight = self.raw_weight / self.sigma() if self.spectral else self.weight
+        sigma = self.sigma()
+        weight = self.raw_weight if sigma is None else self.raw_weight / sigma
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)

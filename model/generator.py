@@ -4,7 +4,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.architecture import SPADEResnetBlock, initialize, leaky_relu
+from model import blocked
+from model.architecture import SLOPE, SPADEResnetBlock, initialize, leaky_relu
+from model.blocked import use_blocked
 from model.convolution import Conv2D
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
@@ -25,6 +27,7 @@ class SPADEGenerator(nn.Layer):
         norm_G: such as spectralspadesyncbatch3x3.
         num_upsampling_layers: normal (5 upsamplings), more (6) or most (7, one more block).
         z_dim: length of the style vector, or None to start from the semantics.
+        kernels: auto, blocked (compiled loops for CPUs) or plain (Paddle's operators).
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class SPADEGenerator(nn.Layer):
         num_upsampling_layers="normal",
         z_dim=None,
         output_nc=3,
+        kernels="auto",
     ):
         super().__init__()
+        self.blocked = use_blocked(kernels)
         self.start_size, self.z_dim, self.depth = start_size, z_dim, num_upsampling_layers
         wide = 16 * ngf
         if z_dim is None:
@@ -74,7 +79,7 @@ class SPADEGenerator(nn.Layer):
         if self.z_dim is None:
             return self.fc(semantics.one_hot(height, width))
         if z is None:
-            z = paddle.randn([len(semantics.label), self.z_dim])
+            z = paddle.randn([len(semantics), self.z_dim])
         return self.fc(z).reshape([z.shape[0], -1, height, width])
 
     def forward(self, semantics, z=None):
@@ -87,6 +92,11 @@ class SPADEGenerator(nn.Layer):
             [N, output_nc, H, W] in [-1,1].
         """
         x = self.start(semantics, z)
+        if self.blocked and not semantics.dense:
+            x = x.transpose([0, 2, 3, 1])
+            for block, enlarge in self.blocks():
+                x = block.forward_rows(x, semantics, enlarge)
+            return paddle.tanh(blocked.activated_conv(x, self.conv_img, SLOPE).transpose([0, 3, 1, 2]))
         for block, enlarge in self.blocks():
             x = block(upsample(x) if enlarge else x, semantics)
         return paddle.tanh(self.conv_img(leaky_relu(x)))
@@ -102,5 +112,6 @@ def define_G(opt):
         opt.num_upsampling_layers,
         opt.z_dim if opt.use_vae else None,
         opt.output_nc,
+        opt.kernels,
     )
     return initialize(net, opt.init_type, opt.init_variance)

@@ -1,6 +1,8 @@
 """SPADE and the norms without parameters that it modulates."""
 
+import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from model import distributed
@@ -19,6 +21,17 @@ class InstanceNorm(nn.Layer):
         mean = x.mean([2, 3], keepdim=True)
         var = ((x - mean) ** 2).mean([2, 3], keepdim=True)
         return mean, (var + EPSILON).rsqrt()
+
+    def row_statistics(self, x, copies=1):
+        """x [N,H,W,C] -> mean and 1/deviation, each [N,C]; for the blocked form."""
+        from model.blocked import Moments
+
+        mean, var = Moments.apply(x.reshape([x.shape[0], -1, x.shape[3]]))
+        return mean, (var + EPSILON).rsqrt()
+
+    def shared_statistics(self, other, statistics):
+        """The statistics that another norm found for the same x."""
+        return statistics
 
     def forward(self, x):
         mean, scale = self.statistics(x)
@@ -58,9 +71,32 @@ class BatchNorm(nn.Layer):
         shape = [1, -1, 1, 1]
         return mean.reshape(shape), (var + EPSILON).rsqrt().reshape(shape)
 
+    def row_statistics(self, x, copies=1):
+        """x [N,H,W,C], to be repeated `copies` times -> mean and 1/deviation, each [1,C]; for the blocked form."""
+        from model.blocked import Moments
+
+        if not self.training:
+            mean, var = self.running_mean, self.running_var
+        else:
+            mean, var = Moments.apply(x.reshape([1, -1, x.shape[3]]))
+            mean, var, count = distributed.combine_moments(mean[0], var[0], x.size // x.shape[3] * copies, self.sync)
+            self.record(mean, var, count)
+        return mean.unsqueeze(0), (var + EPSILON).rsqrt().unsqueeze(0)
+
+    def shared_statistics(self, other, statistics):
+        """The statistics of x when another norm has just found its own for the same x (norm_0 and norm_s of a block).
+
+        In training both see one batch, which this one records too; in evaluation each has its running statistics.
+        """
+        if not self.training:
+            return self.row_statistics(None)
+        self.record(*other.seen)
+        return statistics
+
     @paddle.no_grad()
     def record(self, mean, var, count):
         """Move the running statistics towards a batch's mean and biased variance [C] over `count` values."""
+        self.seen = mean.detach(), var.detach(), count
         unbiased = var.detach() * (count / max(count - 1, 1))
         self.running_mean.set_value((1 - MOMENTUM) * self.running_mean + MOMENTUM * mean.detach())
         self.running_var.set_value((1 - MOMENTUM) * self.running_var + MOMENTUM * unbiased)
@@ -96,12 +132,72 @@ class SPADE(nn.Layer):
         self.mlp_gamma = Conv2D(HIDDEN, norm_nc, kernel_size, padding=padding)
         self.mlp_beta = Conv2D(HIDDEN, norm_nc, kernel_size, padding=padding)
 
-    def modulation(self, semantics, height, width):
-        """gamma and beta at a size, each [N, norm_nc, height, width]."""
+    def forward(self, x, semantics):
+        """x [N,C,H,W], semantics of N maps -> [N,C,H,W]."""
+        height, width = x.shape[2:]
+        if semantics.dense:
+            gamma, beta = self.dense_modulation(semantics, height, width)
+        else:
+            gamma, beta = self.pattern_modulation(semantics, height, width)
+        return self.param_free_norm(x) * (1 + gamma) + beta
+
+    def dense_modulation(self, semantics, height, width):
+        """gamma and beta as convolutions of one-hot maps, each [N, norm_nc, height, width]."""
         hidden = self.mlp_shared(semantics.one_hot(height, width))
         return self.mlp_gamma(hidden), self.mlp_beta(hidden)
 
-    def forward(self, x, semantics):
-        """x [N,C,H,W], semantics of N maps -> [N,C,H,W]."""
-        gamma, beta = self.modulation(semantics, x.shape[2], x.shape[3])
-        return self.param_free_norm(x) * (1 + gamma) + beta
+    def pattern_modulation(self, semantics, height, width):
+        """The same numbers from the map's distinct neighbourhoods: a product a neighbourhood, sent to its pixels."""
+        patterns = semantics.patterns(height, width, self.kernel_size)
+        labels, edges, inner, outer, index = patterns.device
+        shared = self.mlp_shared[0]
+        table = shared.weight.flatten(2).transpose([2, 1, 0])  # [area, semantic_nc, HIDDEN]
+        codes = table.index_select(labels, axis=1)
+        if edges is not None:
+            codes = codes + edges.reshape([1, -1, 1]) * table[:, -1:]
+        codes = paddle.concat([codes, paddle.zeros([codes.shape[0], 1, HIDDEN], codes.dtype)], axis=1).flatten(0, 1)
+        stride = len(patterns.labels) + 1
+        offsets = paddle.arange(inner.shape[1], dtype=inner.dtype) * stride
+        hidden = F.relu(F.embedding(inner + offsets, codes).sum(1) + shared.bias)
+        hidden = paddle.concat([hidden, paddle.zeros([1, HIDDEN], hidden.dtype)])  # outside the map activations are 0
+        columns = F.embedding(outer, hidden).transpose([0, 2, 1]).flatten(1)  # [P, HIDDEN * area]
+
+        def spread(conv):
+            rows = paddle.matmul(columns, conv.weight.flatten(1), transpose_y=True) + conv.bias
+            return F.embedding(index, rows).transpose([0, 3, 1, 2])
+
+        return spread(self.mlp_gamma), spread(self.mlp_beta)
+
+    def tables(self, statistics, semantics, height, width, sigma=None):
+        """norm(x) * (1 + gamma) + beta as x * a[index] + b[index], for the blocked form.
+
+        Args:
+            statistics: mean and 1/deviation [G,C] of `row_statistics`, G 1 or N.
+            sigma: divide a and b by this, which stands for dividing the weight of the convolution behind.
+
+        Returns:
+            a, b: [G * P, C]; index: int32 [N*height*width].
+        """
+        from model.blocked import PatternTables
+
+        patterns = semantics.patterns(height, width, self.kernel_size)
+        shared = self.mlp_shared[0]
+        gamma, beta = PatternTables.apply(
+            shared.weight, shared.bias, self.mlp_gamma.weight, self.mlp_gamma.bias,
+            self.mlp_beta.weight, self.mlp_beta.bias, patterns,
+        )  # fmt: skip
+        mean, scale = statistics
+        index, groups = patterns.flat_index, mean.shape[0]
+        if groups > 1:  # one table an image
+            count = len(patterns.outer)
+            steps = np.arange(groups, dtype=np.int32)[:, None] * np.int32(count)
+            index = (index.reshape(groups, -1) + steps).ravel()
+            gamma, beta = gamma.unsqueeze(0), beta.unsqueeze(0)
+            mean, scale = mean.unsqueeze(1), scale.unsqueeze(1)
+        a = (1 + gamma) * scale
+        b = beta - mean * a
+        if groups > 1:
+            a, b = a.flatten(0, 1), b.flatten(0, 1)
+        if sigma is not None:
+            a, b = a / sigma, b / sigma
+        return a, b, index

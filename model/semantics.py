@@ -9,6 +9,7 @@ with NumPy alone, in the data loader's workers:
     index   each pixel's outer number.
 """
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,8 +133,9 @@ class Patterns:
 
     @cached_property
     def device(self):
-        """inner, outer and index as tensors on the default device, for the form that runs there."""
-        return tuple(paddle.to_tensor(np.ascontiguousarray(a)) for a in (self.inner, self.outer, self.index))
+        """labels, edges, inner, outer and index as tensors on the default device, for the form that runs there."""
+        return tuple(None if a is None else paddle.to_tensor(np.ascontiguousarray(a)) for a in
+                     (self.labels, self.edges, self.inner, self.outer, self.index))  # fmt: skip
 
 
 _FIELDS = ("labels", "edges", "inner", "outer", "index")
@@ -233,3 +235,11 @@ class Semantics:
             found = Patterns.find(resized(self.codes, height, width), self.with_edges, kernel_size)
             self._patterns[height, width] = found
         return found
+
+    def twice(self):
+        """The same maps once more behind themselves, for fakes and photos in one batch."""
+        double = copy.copy(self)
+        double.codes = np.concatenate([self.codes, self.codes])
+        double._one_hot = {size: paddle.concat([dense, dense]) for size, dense in self._one_hot.items()}
+        double._patterns = {}
+        return double

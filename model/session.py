@@ -351,6 +351,8 @@ class Session:
     def __exit__(self, *_):
         self.loader.close()
         self.logger.close()
+        if self._claim is not None:
+            self._claim.close()
 
 
 def _set_aside(root: Path) -> Path:

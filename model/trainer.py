@@ -100,7 +100,7 @@ class Trainer:
         if self.E:
             n, photo = len(batch["label"]), batch.get("image")
             z = paddle.zeros([n, self.opt.z_dim]) if photo is None else self.E(as_tensor(photo))[0]
-        return self.G(Semantics(batch["label"], batch.get("instance"), self.opt), z)
+        return self.G(Semantics.from_batch(batch, self.opt), z)
 
     def set_epoch(self, epoch):
         """Set both learning rates for an epoch, counted from 1: constant for niter, then linear decay."""
@@ -139,7 +139,7 @@ class Trainer:
             The seven losses as floats, weighted by their lambdas; G's are those of its last step when D_steps_per_G > 1.
         """
         image = as_tensor(batch["image"])
-        semantics = Semantics(batch["label"], batch.get("instance"), self.opt)
+        semantics = Semantics.from_batch(batch, self.opt)
         for net in self.networks().values():
             net.train()
         if self.steps % self.opt.D_steps_per_G == 0:
