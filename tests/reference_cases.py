@@ -1,0 +1,165 @@
+"""Networks with weights that follow from their entries' names, maps from seeds, and the reference cases on disk.
+
+The cases in data/reference/ hold numbers that the paper authors' networks gave in float32 on a CPU, thinned to every
+second pixel. They hold no weights and no pictures: both are drawn here from names and seeds, alike in any framework.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+
+from model.options import OPT
+from model.semantics import Semantics
+from model.vgg import LAYERS, VGG19
+from model.weights import export_official, load_official
+
+FOLDER = Path(__file__).parent / "data" / "reference"
+PREFIX = {"G": "netG.", "D": "netD.", "E": "netE."}
+COLUMNS = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d_loss_f", "d_loss_r")
+
+
+# ---- drawn values ----
+
+
+def generator_of(name):
+    """NumPy's default generator, seeded by a name."""
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+def entry(name, shape):
+    """One parameter or buffer [shape] (torch's layout) as its full name decides it; float32, or int64 for counters."""
+    if name.endswith("num_batches_tracked"):
+        return np.zeros(shape, np.int64)
+    noise = generator_of(name).standard_normal(tuple(shape))
+    if name.endswith("running_var"):
+        noise = 1 + 0.5 * np.abs(noise)
+    elif name.endswith("running_mean") or len(shape) < 2 and not name.endswith("weight"):
+        noise = 0.1 * noise
+    elif len(shape) < 2:
+        noise = 1 + 0.1 * noise
+    else:
+        noise = noise * np.sqrt(2 / np.prod(shape[1:]))
+    return noise.astype(np.float32)
+
+
+def weights(prefix, shapes):
+    """{official name: array} for {official name: shape}; spectral vectors are near the leading singular ones."""
+    arrays = {}
+    for name, shape in shapes.items():
+        if not name.endswith(("weight_u", "weight_v")):
+            arrays[name] = entry(prefix + name, shape)
+    for name in [name for name in shapes if name.endswith("weight_u")]:
+        layer = name.removesuffix("weight_u")
+        matrix = arrays[layer + "weight_orig"].astype(np.float64)
+        matrix = matrix.reshape(len(matrix), -1)
+        left = generator_of(prefix + name).standard_normal(len(matrix))
+        left = left / np.linalg.norm(left)
+        for _ in range(5):
+            right = matrix.T @ left
+            right = right / np.linalg.norm(right)
+            left = matrix @ right
+            left = left / np.linalg.norm(left)
+        arrays[name], arrays[layer + "weight_v"] = left.astype(np.float32), right.astype(np.float32)
+    return arrays
+
+
+def vgg_shapes():
+    """{torchvision's name: shape} of VGG19's convolutions up to conv5_1."""
+    shapes, fin, index = {}, 3, 0
+    for width in LAYERS:
+        if width == "M":
+            index += 1
+            continue
+        shapes |= {f"features.{index}.weight": (width, fin, 3, 3), f"features.{index}.bias": (width,)}
+        fin, index = width, index + 2
+    return shapes
+
+
+def fill(net, prefix, shapes=None):
+    """Load a network's drawn weights; `shapes` default to the network's own."""
+    shapes = shapes or {name: array.shape for name, array in export_official(net).items()}
+    load_official(net, weights(prefix, shapes))
+    return net
+
+
+def filled_vgg():
+    """A VGG19 with drawn weights."""
+    return fill(VGG19(), "vgg.", vgg_shapes())
+
+
+def maps(seed, batch, height, width, opt, cell):
+    """Random blocks of `cell` pixels: label and instance int64 [N,H,W], and a noise image float32 [N,3,H,W]."""
+    rng = np.random.default_rng(seed)
+
+    def blocks(high, side):
+        ids = rng.integers(0, high, (batch, 1, -(-height // side), -(-width // side)))[:, 0]
+        return ids.repeat(side, 1).repeat(side, 2)[:, :height, :width]
+
+    label = blocks(opt.label_nc + int(opt.contain_dontcare_label), cell)
+    instance = blocks(40, 2 * cell)
+    return label, instance, np.tanh(rng.standard_normal((batch, 3, height, width))).astype(np.float32)
+
+
+def training_batch(seed, opt, batch=2, cell=8):
+    """One batch of `maps` as `Trainer.step` takes it; smooth images for an encoder, which enlarges them."""
+    height, width = opt.image_size
+    label, instance, image = maps(seed, batch, height, width, opt, cell)
+    if opt.use_vae:
+        image = image[:, :, ::8, ::8].repeat(8, 2).repeat(8, 3)[:, :, :height, :width]
+    return {"label": label, "instance": instance, "image": image}
+
+
+# ---- cases on disk ----
+
+
+def case(name, **changes):
+    """A case: .opt, .meta and the arrays by name; `changes` go over its options."""
+    data = np.load(FOLDER / f"{name}.npz")
+    meta = json.loads(str(data["meta"]))
+    opt = OPT(**{**meta.get("opt", {}), **changes})
+    return SimpleNamespace(meta=meta, opt=opt, **{key: data[key] for key in data.files if key != "meta"})
+
+
+def thin(image):
+    """Every second row and column, as the cases keep them."""
+    return np.asarray(image)[:, :, ::2, ::2]
+
+
+# ---- comparing ----
+
+
+def close(got, want, atol, rtol=0.0, what=""):
+    """Assert |got - want| <= atol + rtol |want| everywhere; says where it is worst."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
+    assert np.isfinite(got).all(), f"{what}: not finite"
+    ratio = np.abs(got - want) / (atol + rtol * np.abs(want))
+    assert ratio.max() <= 1, f"{what}: {ratio.max():.3g} times its tolerance"
+
+
+def norm(array):
+    """Euclidean norm in float64."""
+    return float(np.linalg.norm(np.asarray(array, np.float64)))
+
+
+def gradient_norms(net):
+    """{official name: norm of the gradient} of every parameter that has one."""
+    return {name: norm(p.grad) for name, p in net.named_parameters() if p.grad is not None}
+
+
+def same_gradients(net, want, rtol=5e-3):
+    """Assert the norm of every parameter's gradient; small ones are measured by the largest."""
+    got, top = gradient_norms(net), max(want.values())
+    assert set(got) == set(want)
+    for name, value in want.items():
+        close(got[name], value, 1e-5 * top, rtol, f"gradient of {name}")
+
+
+def generate(net, label, instance, opt, z=None):
+    """The generator's picture as an array, without a graph."""
+    with paddle.no_grad():
+        return net(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z)).numpy()
