@@ -35,7 +35,7 @@ def main(argv=None) -> int:
             for batch, waited in timed(run.loader):
                 run.step(batch, waited)
                 last = run.is_complete or stop.requested
-                if run.epoch_ended or last or (opt.display_freq and run.trainer.steps % opt.display_freq == 0):
+                if opt.display_freq and (run.epoch_ended or last or run.trainer.steps % opt.display_freq == 0):
                     run.preview()
                 if run.epoch_ended and opt.val_every and run.finished_epoch % opt.val_every == 0:
                     run.validate()
