@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ import paddle
 
 from model.errors import UserError
 from model.metrics.engine import compiled
-from model.metrics.images import files_digest, progress_bar, read_batches
+from model.metrics.images import files_digest, progress_bar, read_batches, write_atomically
 from model.metrics.inception import INPUT_SIZE, FIDInception
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
@@ -79,20 +78,11 @@ class FeatureStatistics:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an .npz, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if self.vectors is None:
             arrays = {"mean": self.mean, "scatter": self.scatter}
         else:
             arrays = {"vectors": self.vectors}
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, count=self.count, **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(Path(path), lambda file: np.savez(file, count=self.count, **arrays))
 
     @classmethod
     def load(cls, path: str | os.PathLike, features: int) -> "FeatureStatistics | None":

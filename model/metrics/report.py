@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from model.metrics.images import (
     read_batches,
     read_labels,
     read_rgb,
+    write_atomically,
 )
 from model.metrics.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.inception import FIDInception
@@ -307,7 +307,7 @@ class _Judge:
                     total = total + confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
                 bar.update(len(positions))
         if cache is not None:
-            _write_atomically(cache, lambda file: np.save(file, total))
+            write_atomically(cache, lambda file: np.save(file, total))
         return total
 
     def _expect(self, pictures: int) -> None:
@@ -410,19 +410,6 @@ def _number(value: float) -> float | None:
 # writing it down
 
 
-def _write_atomically(path: Path, write) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o644)  # mkstemp gives the owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def _load_matrix(path: Path) -> np.ndarray | None:
     try:
         matrix = np.load(path, allow_pickle=False)
@@ -435,7 +422,7 @@ def _load_matrix(path: Path) -> np.ndarray | None:
 def write_json(result: Mapping[str, Any], path: str | os.PathLike) -> None:
     """Write a result of `evaluate`, whole or not at all."""
     text = json.dumps(result, indent=1, allow_nan=False)
-    _write_atomically(Path(path), lambda file: file.write((text + "\n").encode()))
+    write_atomically(Path(path), lambda file: file.write((text + "\n").encode()))
 
 
 def markdown(result: Mapping[str, Any], header: bool = True) -> str:
@@ -534,6 +521,6 @@ def write_results(
     write_json(result, Path(output_dir, "metrics.json"))
     notes = [result["warning"], ""] if "warning" in result else []
     lines = [*notes, markdown(result), "", "Protocol:", "", "```", protocol_text(result), "```", ""]
-    _write_atomically(Path(output_dir, "metrics.md"), lambda file: file.write("\n".join(lines).encode()))
+    write_atomically(Path(output_dir, "metrics.md"), lambda file: file.write("\n".join(lines).encode()))
     if log_dir is not None:
         log_visualdl(result, log_dir, step)
