@@ -129,6 +129,21 @@ def thin(image):
     return np.asarray(image)[:, :, ::2, ::2]
 
 
+# ---- modes (Paddle 2.6's train() and eval() return nothing) ----
+
+
+def training(net):
+    """The network, in training mode."""
+    net.train()
+    return net
+
+
+def evaluating(net):
+    """The network, in evaluation mode."""
+    net.eval()
+    return net
+
+
 # ---- comparing ----
 
 

@@ -13,6 +13,7 @@ from reference_cases import (
     gradient_norms,
     maps,
     norm,
+    training,
     training_batch,
     vgg_shapes,
     weights,
@@ -108,8 +109,8 @@ def test_generator(changes):
             close(generate(ours, label, instance, opt, z), theirs(seg, style), 5e-4, what=what)
 
     compare("eval output")
-    got = ours.train()(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z))
-    want = theirs.train()(seg, style)
+    got = training(ours)(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z))
+    want = training(theirs)(seg, style)
     close(got.detach(), want.detach(), 5e-4, what="training output")
     (got * paddle.to_tensor(probe)).mean().backward()
     (want * torch.from_numpy(probe)).mean().backward()

@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from reference_cases import evaluating, training
 
 from model.convolution import Conv2D
 
@@ -45,7 +46,7 @@ def test_entries_have_the_official_names():
 
 
 def test_sigma_converges_to_the_largest_singular_value():
-    conv = Conv2D(6, 8, 3, spectral=True).train()
+    conv = training(Conv2D(6, 8, 3, spectral=True))
     matrix = set_weight(conv)
     x = image(1, 6, 3, 3)
     with paddle.no_grad():
@@ -56,7 +57,7 @@ def test_sigma_converges_to_the_largest_singular_value():
     assert u @ matrix @ v == pytest.approx(largest, rel=1e-4)
     conv.bias.set_value(np.zeros(8, "float32"))
     want = matrix @ x.numpy().ravel() / largest
-    np.testing.assert_allclose(conv.eval()(x).numpy().ravel(), want, atol=1e-4)
+    np.testing.assert_allclose(evaluating(conv)(x).numpy().ravel(), want, atol=1e-4)
 
 
 def test_one_power_iteration_a_training_pass_and_none_in_evaluation():
@@ -79,7 +80,7 @@ def test_one_power_iteration_a_training_pass_and_none_in_evaluation():
 
 
 def test_training_passes_without_a_graph_iterate_too():
-    conv = Conv2D(2, 3, 3, spectral=True).train()
+    conv = training(Conv2D(2, 3, 3, spectral=True))
     before = conv.weight_u.numpy()
     with paddle.no_grad():
         conv(image(1, 2, 4, 4))
@@ -88,7 +89,7 @@ def test_training_passes_without_a_graph_iterate_too():
 
 def test_gradient_flows_through_sigma_with_u_and_v_held():
     # The loss is R . (W / u^T W v * x) + R . b; differentiated numerically in float64 for fixed u and v.
-    conv = Conv2D(2, 3, 3, spectral=True).eval()
+    conv = evaluating(Conv2D(2, 3, 3, spectral=True))
     matrix = set_weight(conv)
     x, probe = image(1, 2, 3, 3, seed=2), image(1, 3, 1, 1, seed=3)
     (conv(x) * probe).sum().backward()
@@ -108,7 +109,7 @@ def test_gradient_flows_through_sigma_with_u_and_v_held():
 
 
 def test_output_does_not_change_with_the_weight_s_scale():
-    conv = Conv2D(2, 3, 3, bias=False, spectral=True).eval()
+    conv = evaluating(Conv2D(2, 3, 3, bias=False, spectral=True))
     set_weight(conv)
     x = image(1, 2, 4, 4)
     before = conv(x).numpy()

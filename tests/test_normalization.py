@@ -3,7 +3,7 @@
 import numpy as np
 import paddle
 import pytest
-from reference_cases import entry
+from reference_cases import entry, evaluating, training
 
 from model.normalization import SPADE, BatchNorm, InstanceNorm
 from model.options import OPT
@@ -32,13 +32,13 @@ def test_instance_norm_by_hand():
 
 def test_batch_norm_by_hand():
     x = drawn(2, 3, 4, 5)
-    norm = BatchNorm(3).train()
+    norm = training(BatchNorm(3))
     np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), normalised(x, (0, 2, 3)), atol=1e-5)
 
 
 def test_running_variance_is_unbiased():
     x = drawn(1, 3, 2, 2)
-    norm = BatchNorm(3).train()
+    norm = training(BatchNorm(3))
     norm(paddle.to_tensor(x))
     np.testing.assert_allclose(norm.running_mean.numpy(), 0.1 * x.mean((0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(norm.running_var.numpy(), 0.9 + 0.1 * x.var((0, 2, 3), ddof=1), rtol=1e-5)
@@ -48,7 +48,7 @@ def test_running_variance_is_unbiased():
 
 
 def test_evaluation_uses_and_keeps_the_running_statistics():
-    norm = BatchNorm(2).eval()
+    norm = evaluating(BatchNorm(2))
     norm.running_mean.set_value(np.array([1.0, -2.0], "float32"))
     norm.running_var.set_value(np.array([4.0, 0.25], "float32"))
     x = drawn(2, 2, 3, 3)
@@ -58,7 +58,7 @@ def test_evaluation_uses_and_keeps_the_running_statistics():
 
 
 def test_affine_batch_norm():
-    norm = BatchNorm(2, affine=True).train()
+    norm = training(BatchNorm(2, affine=True))
     norm.weight.set_value(np.array([2.0, -1.0], "float32"))
     norm.bias.set_value(np.array([0.5, 3.0], "float32"))
     x = drawn(2, 2, 3, 3)
@@ -76,7 +76,7 @@ def test_gradients_pass_through_the_batch_statistics():
     # A normalised batch does not change when its channel is shifted: the gradient of any loss sums to nothing.
     x = paddle.to_tensor(drawn(2, 3, 4, 4))
     x.stop_gradient = False
-    out = BatchNorm(3).train()(x)
+    out = training(BatchNorm(3))(x)
     (out * paddle.to_tensor(drawn(2, 3, 4, 4, seed=1))).sum().backward()
     assert float(x.grad.abs().max()) > 0.1
     np.testing.assert_allclose(x.grad.sum([0, 2, 3]).numpy(), 0, atol=1e-3)
@@ -106,7 +106,7 @@ FORMS = pytest.mark.parametrize("form", ["pattern", "dense"])
 @FORMS
 @pytest.mark.parametrize("norm", ["batch", "syncbatch", "instance"])
 def test_zero_gamma_and_beta_give_the_normalised_input(form, norm):
-    spade = layer(norm).train()
+    spade = training(layer(norm))
     for conv in (spade.mlp_gamma, spade.mlp_beta):
         conv.weight.set_value(paddle.zeros_like(conv.weight))
         conv.bias.set_value(paddle.zeros_like(conv.bias))
@@ -117,7 +117,7 @@ def test_zero_gamma_and_beta_give_the_normalised_input(form, norm):
 
 @FORMS
 def test_constant_gamma_and_beta_scale_and_shift(form):
-    spade = layer().train()
+    spade = training(layer())
     for conv, bias in ((spade.mlp_gamma, [0.5, -1.0, 0.0]), (spade.mlp_beta, [2.0, 7.0, -1.0])):
         conv.weight.set_value(paddle.zeros_like(conv.weight))
         conv.bias.set_value(np.array(bias, "float32"))
@@ -139,7 +139,7 @@ def convolve(x, weight, bias):
 @pytest.mark.parametrize("kernel_size", [3, 5])
 @pytest.mark.parametrize("size, instances", [((8, 8), True), ((4, 12), True), ((16, 8), False), ((2, 1), True)])
 def test_spade_from_its_definition(form, kernel_size, size, instances):
-    spade = layer("instance", kernel_size, semantic_nc=5 + instances).eval()
+    spade = evaluating(layer("instance", kernel_size, semantic_nc=5 + instances))
     sem, opt = semantics(form, 16, 24, instances=instances)
     assert opt.semantic_nc == 5 + instances
     x = drawn(2, 3, *size)
@@ -158,7 +158,7 @@ def test_spade_from_its_definition(form, kernel_size, size, instances):
 def test_both_forms_have_the_same_gradients(kernel_size):
     results = []
     for form in ("pattern", "dense"):
-        spade, x = layer("batch", kernel_size).train(), paddle.to_tensor(drawn(2, 3, 8, 8))
+        spade, x = training(layer("batch", kernel_size)), paddle.to_tensor(drawn(2, 3, 8, 8))
         x.stop_gradient = False
         (spade(x, semantics(form)[0]) * paddle.to_tensor(drawn(2, 3, 8, 8, seed=1))).sum().backward()
         results.append([x.grad.numpy()] + [p.grad.numpy() for p in spade.parameters()])

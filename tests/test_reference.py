@@ -11,6 +11,7 @@ from reference_cases import (
     PREFIX,
     case,
     close,
+    evaluating,
     fill,
     filled_vgg,
     generate,
@@ -18,6 +19,7 @@ from reference_cases import (
     norm,
     same_gradients,
     thin,
+    training,
     training_batch,
 )
 
@@ -48,7 +50,7 @@ def test_generator(name, form):
     z = rng.standard_normal((meta["batch"], opt.z_dim)).astype("float32") if opt.use_vae else None
     probe = rng.standard_normal((meta["batch"], 3, *opt.image_size)).astype("float32")
 
-    net = fill(define_G(opt), PREFIX["G"], meta["state"]["netG"]).eval()
+    net = evaluating(fill(define_G(opt), PREFIX["G"], meta["state"]["netG"]))
     close(thin(generate(net, label, instance, opt, z)), ref.out_eval, 5e-4, what="eval output")
     net.train()
     out = net(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z))
@@ -64,12 +66,12 @@ def test_generator(name, form):
 
 def test_encoder():
     ref = case("encoder")
-    net = fill(define_E(ref.opt), PREFIX["E"], ref.meta["state"]["netE"]).eval()
+    net = evaluating(fill(define_E(ref.opt), PREFIX["E"], ref.meta["state"]["netE"]))
     image = paddle.to_tensor(ref.image_small.repeat(8, 2).repeat(8, 3))
     mu, logvar = net(image)
     close(mu, ref.mu_eval, 1e-3, what="mu in eval mode")
     close(logvar, ref.logvar_eval, 1e-3, what="logvar in eval mode")
-    mu, logvar = net.train()(image)
+    mu, logvar = training(net)(image)
     close(mu, ref.mu_train, 1e-3, what="mu in training mode")
     loss = kld_loss(mu, logvar)
     close(loss, ref.meta["kld"], 0, 1e-3, "KL divergence")
@@ -84,7 +86,7 @@ def test_discriminator():
     n = meta["batch"]
     label, instance, real = maps(meta["seed"], n, *opt.image_size, opt, meta["cell"])
     fake = np.tanh(np.random.default_rng(meta["seed"] + 1000).standard_normal(real.shape)).astype("float32")
-    net = fill(define_D(opt), PREFIX["D"], meta["state"]["netD"]).train()
+    net = training(fill(define_D(opt), PREFIX["D"], meta["state"]["netD"]))
     semantics = Semantics(np.concatenate([label] * 2), np.concatenate([instance] * 2), opt)
     scales = net(semantics, paddle.to_tensor(np.concatenate([fake, real])))
     for i, features in enumerate(scales):
