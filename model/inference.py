@@ -95,7 +95,7 @@ class Painter:
     @paddle.no_grad()
     def paint(self, batch: Mapping[str, Any], z: np.ndarray | None = None) -> np.ndarray:
         """Pictures float32 [N,3,H,W] in [-1,1] of a batch's maps in styles z [N, z_dim] (None without VAE)."""
-        semantics = Semantics(batch["label"], batch.get("instance"), self.opt)
+        semantics = Semantics.from_batch(batch, self.opt)
         return self.G(semantics, None if z is None else paddle.to_tensor(z)).numpy()
 
 

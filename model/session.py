@@ -89,7 +89,7 @@ class Session:
         self.saved = None  # the newest checkpoint's folder
         self.best = None  # lowest quick FID so far
         self.score = None  # that of this moment
-        self._notes = []
+        self._notes, self._split = [], ""
         self._claim = checkpoint.prepare(self.root) if self.rank == 0 else None
         if opt.dataset_mode == "sample":
             ensure_sample(opt.dataroot)
@@ -156,7 +156,7 @@ class Session:
             data = PhotoMaps(self.opt, "val")
         except UserError as error:
             self._notes.append(f"previews   of training maps, for there is no validation split: {error}")
-            data = self.loader.dataset
+            data, self._split = self.loader.dataset, " --phase train"
         return [collate([data[i]], data.opt) for i in range(min(count, len(data)))]
 
     def _prepare_fid(self):
@@ -343,7 +343,8 @@ class Session:
         if signal_name:
             again = "the same command without --fresh" if self.opt.fresh else "the same command"
             self.say(f"go on: {again}")
-        self.say(f"look: {self.pics}, python val.py --checkpoint {self.root}, visualdl --logdir {self.opt.log_dir}")
+        look = f"python val.py --checkpoint {self.root}{self._split}"
+        self.say(f"look: {self.pics}, {look}, visualdl --logdir {self.opt.log_dir}")
 
     def __enter__(self):
         return self

@@ -19,7 +19,7 @@ from model.options import OPT
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ("--dataroot data --label_nc 6 --crop_size 64 --load_size 68 --ngf 4 --ndf 4 --z_dim 8 --n_layers_D 2 --num_D 1 "
-        "--no_vgg_loss --modulation dense --val_images 2 --print_freq 4 --device cpu").split()
+        "--no_vgg_loss --val_images 2 --print_freq 4 --device cpu").split()
 
 
 def write_data(root, train=3, val=3):
@@ -179,7 +179,7 @@ def test_fresh_moves_the_old_run_aside(tmp_path, here):
 
 def session_options(folder, **changes):
     values = dict(dataroot=str(folder / "data"), label_nc=6, crop_size=64, load_size=68, ngf=4, ndf=4, z_dim=8,
-                  n_layers_D=2, num_D=1, no_vgg_loss=True, modulation="dense", batchSize=1, nThreads=0, val_images=1,
+                  n_layers_D=2, num_D=1, no_vgg_loss=True, batchSize=1, nThreads=0, val_images=1,
                   device="cpu", output=str(folder / "output"), log_dir=str(folder / "log"))
     return OPT(**{**values, **changes})
 
