@@ -7,6 +7,7 @@ import numpy as np
 import paddle.nn.functional as F
 from paddle import nn
 
+from model import blocked
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import SPADE, BatchNorm, InstanceNorm
@@ -37,6 +38,23 @@ def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):
     if kind == "instance":
         return nn.Sequential(conv, InstanceNorm())
     return nn.Sequential(conv, BatchNorm(out_channels, sync=kind == "syncbatch", affine=True))
+
+
+def conv_norm_rows(x, modulation, slope, module):
+    """`conv_norm`'s module on act(x * a + b) in blocked form.
+
+    Args:
+        x: [N,H,W,C]; modulation: a, b and index, or None.
+
+    Returns:
+        The convolution's result [N,h,w,K], and its norm as a modulation of it, applied where the map is read.
+    """
+    if isinstance(module, Conv2D):
+        x = blocked.conv(x, module, modulation, slope)
+        return x, blocked.identity(x)
+    conv, norm = module
+    x = blocked.conv(x, conv, modulation, slope)
+    return x, norm.row_modulation(x)
 
 
 def upsample_rows(x):
@@ -79,15 +97,11 @@ class SPADEResnetBlock(nn.Layer):
 
     def forward_rows(self, x, semantics, up):
         """The same in blocked form: x [N,h,w,fin] -> [N,H,W,fout], H, W twice h, w if x is upsampled first."""
-        from model.blocked import ModulatedConv
-
         height, width = (2 * x.shape[1], 2 * x.shape[2]) if up else x.shape[1:3]
         copies = 4 if up else 1
 
         def layer(source, norm, statistics, conv, residual, up, slope):
-            a, b, index = norm.tables(statistics, semantics, height, width, conv.sigma())
-            spec = {"index": index, "up": up, "slope": slope}
-            return ModulatedConv.apply(source, a, b, conv.raw_weight, conv.bias, residual, spec)
+            return blocked.conv(source, conv, norm.tables(statistics, semantics, height, width), slope, up, residual)
 
         statistics = self.norm_0.param_free_norm.row_statistics(x, copies)
         if self.learned_shortcut:

@@ -93,11 +93,15 @@ def contiguous(tensor):
 class _Map:
     """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
 
-    def __init__(self, x, table_a, table_b, index, up, slope):
-        self.shape = n, h, w, c = x.shape
+    def __init__(self, x, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
+        n, h, w, c = x.shape
         self.height, self.width = (2 * h, 2 * w) if up else (h, w)
         self.pixels, self.channels, self.up, self.slope = n * self.height * self.width, c, up, np.float32(slope)
         self.tile_rows = n * self.height // 2
+        self.size, self.stride, self.pad = size, stride, size // 2 if pad is None else pad
+        self.out_height = (self.height + 2 * self.pad - size) // stride + 1
+        self.out_width = (self.width + 2 * self.pad - size) // stride + 1
+        self.images, self.out_area = n, self.out_height * self.out_width
         self.x = view(x).reshape(-1, c)
         self.tables = view(table_a), view(table_b)
         self.index = index
@@ -112,9 +116,14 @@ class _Map:
     def geometry(self):
         return self.height, self.width, self.up, self.slope
 
-    def takes_winograd(self, size):
+    @property
+    def window(self):
+        return self.size, self.stride, self.pad, self.out_height, self.out_width
+
+    @property
+    def takes_winograd(self):
         even = self.height % 2 == 0 and self.width % 2 == 0
-        return size == 3 and even and self.pixels >= WINOGRAD_PIXELS
+        return (self.size, self.stride, self.pad) == (3, 1, 1) and even and self.pixels >= WINOGRAD_PIXELS
 
     def piece(self, out_channels):
         """Tile rows of a piece."""
@@ -199,54 +208,63 @@ def _winograd_backward(m, weight, grad, need_weight, grad_map):
 
 
 def _direct_forward(m, weight, bias, residual, out):
-    k, size = weight.shape[0], weight.shape[2]
-    flat = contiguous(weight).reshape([k, -1])
+    k = weight.shape[0]
+    flat = weight.reshape([k, -1])
+    pixels = m.images * m.out_area
 
     def work(part, begin, end, rows):
         for first in range(begin, end, rows):
             last = min(end, first + rows)
-            col_tensor, col = buffer(last - first, m.channels * size * size)
-            kernels.columns(*m.source, *m.geometry, size, first, last, col)
+            col_tensor, col = buffer(last - first, flat.shape[1])
+            kernels.columns(*m.source, *m.geometry, *m.window, first, col)
             product = view(paddle.matmul(col_tensor, flat, transpose_y=True))
             np.add(product, bias, out=out[first:last])
             if residual is not None:
                 out[first:last] += residual[first:last]
 
-    if m.pixels < WINOGRAD_PIXELS:  # a few rows against large weights: the product's own threads share it better
-        work(0, 0, m.pixels, m.pixels)
+    if pixels < WINOGRAD_PIXELS:  # a few rows against large weights: the product's own threads share it better
+        work(0, 0, pixels, pixels)
         return
-    rows = max(FEWEST_TILES, PIECE // (4 * (m.channels * size * size + k)))
-    share(lambda part, b, e: work(part, b, e, rows), m.pixels)
+    rows = max(FEWEST_TILES, PIECE // (4 * (flat.shape[1] + k)))
+    share(lambda part, b, e: work(part, b, e, rows), pixels)
 
 
 def _direct_backward(m, weight, grad, need_weight, grad_map):
-    k, size = weight.shape[0], weight.shape[2]
-    flat = contiguous(weight).reshape([k, -1])
-    rows = grad.reshape([m.pixels, k])
+    k = weight.shape[0]
+    flat = weight.reshape([k, -1])
+    tensor = grad.reshape([-1, k])
+    values = view(grad).reshape(-1, k)
+    rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
 
     def work(part, begin, end):
-        g = rows[begin:end]
+        """Images [begin, end): two never write to one pixel of the gradient map."""
         total = None
-        if need_weight:
-            col_tensor, col = buffer(end - begin, m.channels * size * size)
-            kernels.columns(*m.source, *m.geometry, size, begin, end, col)
-            total = paddle.matmul(g, col_tensor, transpose_x=True)
-        dcol = paddle.matmul(g, flat)
-        if size == 1:
-            grad_map[begin:end] += view(dcol)
-        else:
-            kernels.columns_grad(view(dcol), m.height, m.width, size, m.channels, grad_map)
+        for first in range(begin * m.out_area, end * m.out_area, rows):
+            last = min(end * m.out_area, first + rows)
+            if not values[first:last].any():  # the photos' half of a batch, when D serves G's step
+                continue
+            g = tensor[first:last]
+            if need_weight:
+                col_tensor, col = buffer(last - first, flat.shape[1])
+                kernels.columns(*m.source, *m.geometry, *m.window, first, col)
+                product = paddle.matmul(g, col_tensor, transpose_x=True)
+                total = product if total is None else total.add_(product)
+            kernels.columns_grad(view(paddle.matmul(g, flat)), m.height, m.width, *m.window, first, grad_map)
         return total
 
-    if size == 1 and m.pixels >= WINOGRAD_PIXELS:
-        results = share(work, m.pixels)
+    if m.images > 1 and m.images * m.out_area >= WINOGRAD_PIXELS:
+        results = share(work, m.images)
     else:
-        results = [work(0, 0, m.pixels)]
+        rows = m.out_area
+        results = [work(0, 0, m.images)]
     if not need_weight:
         return None
-    total = results[0]
-    for result in results[1:]:
-        total = total.add_(result)
+    totals = [total for total in results if total is not None]
+    if not totals:
+        return paddle.zeros(weight.shape)
+    total = totals[0]
+    for more in totals[1:]:
+        total = total.add_(more)
     return total.reshape(weight.shape)
 
 
@@ -257,40 +275,43 @@ class ModulatedConv(PyLayer):
     def forward(ctx, x, table_a, table_b, weight, bias, residual, spec):
         """
         Args:
-            x: [N,h,w,C]. table_a, table_b: [P,C]. weight: [K,C,s,s], s 1 or 3. bias: [K] or None.
-            residual: [N,H,W,K] or None. spec: dict with index (int32 [N*H*W]), up, slope.
+            x: [N,h,w,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
+            residual: like the result, or None.
+            spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
+                the activation below 0), stride and pad (default: 1 and "same").
 
         Returns:
-            [N,H,W,K]; H, W are twice h, w if `up`.
+            [N,H',W',K].
         """
         x, table_a, table_b, weight = (contiguous(t) for t in (x, table_a, table_b, weight))
-        m = _Map(x, table_a, table_b, spec["index"], spec["up"], spec["slope"])
+        m = _Map(x, table_a, table_b, weight.shape[2], **spec)
         k = weight.shape[0]
-        out_tensor, out = buffer(x.shape[0], m.height, m.width, k)
+        out_tensor, out = buffer(m.images, m.out_height, m.out_width, k)
         offset = np.zeros(k, np.float32) if bias is None else view(bias)
         added = None
         if residual is not None:
             residual = contiguous(residual)
             added = view(residual).reshape(-1, k)
-        forward = _winograd_forward if m.takes_winograd(weight.shape[2]) else _direct_forward
+        forward = _winograd_forward if m.takes_winograd else _direct_forward
         forward(m, weight, offset, added, out.reshape(-1, k))
         ctx.save_for_backward(x, table_a, table_b, weight)
-        ctx.spec, ctx.has_bias, ctx.has_residual = spec, bias is not None, residual is not None
+        ctx.spec = spec
+        inputs = (x, table_a, table_b, weight, bias, residual)
+        ctx.needs = [None if t is None else not t.stop_gradient for t in inputs]
         return out_tensor
 
     @staticmethod
     def backward(ctx, grad):
         x, table_a, table_b, weight = ctx.saved_tensor()
         grad = contiguous(grad)
-        spec = ctx.spec
-        m = _Map(x, table_a, table_b, spec["index"], spec["up"], spec["slope"])
+        m = _Map(x, table_a, table_b, weight.shape[2], **ctx.spec)
         k = weight.shape[0]
+        need_x, need_a, need_b, need_weight, need_bias, need_residual = ctx.needs
         _, grad_map = zeros(m.pixels, m.channels)
-        backward = _winograd_backward if m.takes_winograd(weight.shape[2]) else _direct_backward
-        grad_weight = backward(m, weight, grad, not weight.stop_gradient, grad_map)
-        need_tables = not (table_a.stop_gradient and table_b.stop_gradient)
+        backward = _winograd_backward if m.takes_winograd else _direct_backward
+        grad_weight = backward(m, weight, grad, need_weight, grad_map)
         gx_tensor, gx = buffer(*x.shape)
-        count = table_a.shape[0] if need_tables else 0
+        count = table_a.shape[0] if need_a or need_b else 0
 
         def work(part, begin, end):
             tables = np.zeros((2, count, m.channels), np.float32)
@@ -300,27 +321,79 @@ class ModulatedConv(PyLayer):
             )  # fmt: skip
             return tables
 
-        parts = share(work, int(np.prod(x.shape[:3])))
-        grads = [gx_tensor]
-        if need_tables:
-            summed = sum(parts[1:], parts[0])
-            grads += [paddle.to_tensor(summed[0]), paddle.to_tensor(summed[1])]
-        else:
-            grads += [None, None]
-        grads.append(grad_weight)
-        if ctx.has_bias:
-            grads.append(column_sum(grad.reshape([-1, k])))
-        if ctx.has_residual:
-            grads.append(grad)
+        tables = np.zeros((2, count, m.channels), np.float32)
+        if need_x or count:
+            parts = share(work, int(np.prod(x.shape[:3])))
+            tables = sum(parts[1:], parts[0])
+        grads = [
+            gx_tensor if need_x else None,
+            paddle.to_tensor(tables[0]) if need_a else None,
+            paddle.to_tensor(tables[1]) if need_b else None,
+            grad_weight,
+        ]
+        if need_bias is not None:
+            grads.append(column_sum(grad.reshape([-1, k])) if need_bias else None)
+        if need_residual is not None:
+            grads.append(grad if need_residual else None)
         return tuple(grads)
 
 
-def activated_conv(x, conv, slope):
-    """conv(act(x)) of a `Conv2D` of stride 1 without spectral norm: [N,H,W,C] -> [N,H,W,K]."""
+def identity(x):
+    """Tables and index that leave x [N,H,W,C] as it is."""
     channels = x.shape[3]
-    spec = {"index": np.zeros(x.size // channels, np.int32), "up": False, "slope": slope}
-    one, zero = paddle.ones([1, channels]), paddle.zeros([1, channels])
-    return ModulatedConv.apply(x, one, zero, conv.weight, conv.bias, None, spec)
+    return paddle.ones([1, channels]), paddle.zeros([1, channels]), np.zeros(x.size // channels, np.int32)
+
+
+def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=None, with_bias=True):
+    """layer(act(x * a + b)) of a `Conv2D` on [N,H,W,C].
+
+    Args:
+        modulation: a, b and index as `ModulatedConv` takes them; None for x itself.
+        up: x is upsampled by 2 first.
+        residual: added to the result.
+        weight: used instead of the layer's; with_bias: whether its bias is added.
+    """
+    a, b, index = modulation or identity(x)
+    sigma = layer.sigma()
+    if sigma is not None:  # act(v) / sigma = act(v / sigma): dividing the tables spares dividing the weight
+        a, b = a / sigma, b / sigma
+    bias = layer.bias if with_bias else None
+    spec = {"index": index, "up": up, "slope": slope, "stride": layer.stride, "pad": layer.padding}
+    return ModulatedConv.apply(x, a, b, layer.raw_weight if weight is None else weight, bias, residual, spec)
+
+
+def modulate(x, modulation, slope):
+    """act(x * a + b) as a map of its own, for losses on it; a, b [1,C] or [N,C], one row an image."""
+    a, b, _ = modulation
+    x = x * a.unsqueeze([1, 2]) + b.unsqueeze([1, 2])
+    return x if slope == 1 else paddle.maximum(x, slope * x)
+
+
+class MaxPool(PyLayer):
+    """2x2 maxima of [N,H,W,C], H and W even."""
+
+    @staticmethod
+    def forward(ctx, x):
+        x = contiguous(x)
+        n, h, w, c = x.shape
+        out_tensor, out = buffer(n, h // 2, w // 2, c)
+        data = view(x)
+        share(lambda part, b, e: kernels.pool_max(data[:, 2 * b : 2 * e], out[:, b:e]), h // 2)
+        ctx.save_for_backward(x, out_tensor)
+        return out_tensor
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, pooled = ctx.saved_tensor()
+        grad = contiguous(grad)
+        out_tensor, out = buffer(*x.shape)
+        g, data, top = view(grad), view(x), view(pooled)
+
+        def work(part, b, e):
+            kernels.pool_max_grad(g[:, b:e], data[:, 2 * b : 2 * e], top[:, b:e], out[:, 2 * b : 2 * e])
+
+        share(work, g.shape[1])
+        return out_tensor
 
 
 def column_sum(rows):

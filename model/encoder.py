@@ -3,7 +3,9 @@
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.architecture import conv_norm, initialize, leaky_relu
+from model import blocked
+from model.architecture import SLOPE, conv_norm, conv_norm_rows, initialize, leaky_relu
+from model.blocked import use_blocked
 
 SIDE = 256  # photos are resized to this before the first convolution
 GRID = 4  # side of the last feature map: 256 / 2**6
@@ -19,10 +21,12 @@ class ConvEncoder(nn.Layer):
         ngf: channels of the first layer.
         z_dim: length of the style vector.
         norm: norm_E, such as spectralinstance.
+        kernels: auto, blocked or plain, see `model.blocked`.
     """
 
-    def __init__(self, ngf=64, z_dim=256, norm="spectralinstance"):
+    def __init__(self, ngf=64, z_dim=256, norm="spectralinstance", kernels="auto"):
         super().__init__()
+        self.blocked = use_blocked(kernels)
         widths = [3, ngf, ngf * 2, ngf * 4, ngf * 8, ngf * 8, ngf * 8]
         for i in range(1, 7):
             self.add_sublayer(f"layer{i}", conv_norm(widths[i - 1], widths[i], 3, stride=2, padding=1, norm=norm))
@@ -40,6 +44,13 @@ class ConvEncoder(nn.Layer):
         x = image
         if tuple(x.shape[2:]) != (SIDE, SIDE):
             x = F.interpolate(x, size=(SIDE, SIDE), mode="bilinear")
+        if self.blocked:
+            x, modulation, slope = x.transpose([0, 2, 3, 1]), None, 1.0
+            for i in range(1, 7):
+                x, modulation = conv_norm_rows(x, modulation, slope, getattr(self, f"layer{i}"))
+                slope = SLOPE
+            x = blocked.modulate(x, modulation, SLOPE).transpose([0, 3, 1, 2]).flatten(1)
+            return self.fc_mu(x), self.fc_var(x)
         x = self.layer1(x)  # [N, ngf, 128, 128]
         for i in range(2, 7):
             x = getattr(self, f"layer{i}")(leaky_relu(x))
@@ -49,4 +60,4 @@ class ConvEncoder(nn.Layer):
 
 def define_E(opt):
     """The encoder that `opt` asks for, initialised."""
-    return initialize(ConvEncoder(opt.ngf, opt.z_dim, opt.norm_E), opt.init_type, opt.init_variance)
+    return initialize(ConvEncoder(opt.ngf, opt.z_dim, opt.norm_E, opt.kernels), opt.init_type, opt.init_variance)

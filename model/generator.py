@@ -96,7 +96,7 @@ class SPADEGenerator(nn.Layer):
             x = x.transpose([0, 2, 3, 1])
             for block, enlarge in self.blocks():
                 x = block.forward_rows(x, semantics, enlarge)
-            return paddle.tanh(blocked.activated_conv(x, self.conv_img, SLOPE).transpose([0, 3, 1, 2]))
+            return paddle.tanh(blocked.conv(x, self.conv_img, slope=SLOPE).transpose([0, 3, 1, 2]))
         for block, enlarge in self.blocks():
             x = block(upsample(x) if enlarge else x, semantics)
         return paddle.tanh(self.conv_img(leaky_relu(x)))

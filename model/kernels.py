@@ -321,32 +321,33 @@ def winograd_weight_grad(grad, out):
 
 
 @_jit
-def columns(x, table_a, table_b, index, height, width, up, slope, size, begin, end, out):
+def columns(x, table_a, table_b, index, height, width, up, slope, size, stride, pad, out_height, out_width, begin, out):
     """The modulated map's size x size windows as rows, in the order of a flattened convolution weight.
 
     Args:
-        x .. slope: as for `winograd_input`; begin, end: a range of pixels.
-        out: [end - begin, C * size * size], channel outer, window position inner; outside the map it is zero.
+        x .. slope: as for `winograd_input`; begin: the first output pixel.
+        out: [pixels, C * size * size], channel outer, window position inner; outside the map it is zero.
     """
     channels = x.shape[1]
     area = size * size
-    for pixel in range(begin, end):
-        image = pixel // (height * width)
-        y = pixel // width % height
-        i = pixel % width
-        target = out[pixel - begin]
+    for r in range(out.shape[0]):
+        pixel = begin + r
+        image = pixel // (out_height * out_width)
+        top = pixel // out_width % out_height * stride - pad
+        left = pixel % out_width * stride - pad
+        target = out[r]
         for k in range(area):
-            yy = y + k // size - size // 2
-            xx = i + k % size - size // 2
-            if yy < 0 or yy >= height or xx < 0 or xx >= width:
+            y = top + k // size
+            i = left + k % size
+            if y < 0 or y >= height or i < 0 or i >= width:
                 for c in range(channels):
                     target[c * area + k] = 0
                 continue
-            p = index[(image * height + yy) * width + xx]
+            p = index[(image * height + y) * width + i]
             if up:
-                row = x[(image * (height // 2) + yy // 2) * (width // 2) + xx // 2]
+                row = x[(image * (height // 2) + y // 2) * (width // 2) + i // 2]
             else:
-                row = x[(image * height + yy) * width + xx]
+                row = x[(image * height + y) * width + i]
             a = table_a[p]
             b = table_b[p]
             for c in range(channels):
@@ -355,20 +356,22 @@ def columns(x, table_a, table_b, index, height, width, up, slope, size, begin, e
 
 
 @_jit
-def columns_grad(grad, height, width, size, channels, out):
-    """The adjoint of `columns` behind the modulation: grad [pixels, C * size * size], added into out [pixels, C]."""
+def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, begin, out):
+    """The adjoint of `columns` behind the modulation: grad [pixels, C * size * size], added into out [N*H*W, C]."""
+    channels = out.shape[1]
     area = size * size
-    for pixel in range(out.shape[0]):
-        image = pixel // (height * width)
-        y = pixel // width % height
-        i = pixel % width
-        source = grad[pixel]
+    for r in range(grad.shape[0]):
+        pixel = begin + r
+        image = pixel // (out_height * out_width)
+        top = pixel // out_width % out_height * stride - pad
+        left = pixel % out_width * stride - pad
+        source = grad[r]
         for k in range(area):
-            yy = y + k // size - size // 2
-            xx = i + k % size - size // 2
-            if yy < 0 or yy >= height or xx < 0 or xx >= width:
+            y = top + k // size
+            i = left + k % size
+            if y < 0 or y >= height or i < 0 or i >= width:
                 continue
-            target = out[(image * height + yy) * width + xx]
+            target = out[(image * height + y) * width + i]
             for c in range(channels):
                 target[c] += source[c * area + k]
 
@@ -504,3 +507,36 @@ def window_columns_grad(grad, windows, begin, end, out):
             row = out[windows[p, k]]
             for c in range(out.shape[1]):
                 row[c] += source[c * area + k]
+
+
+@_jit
+def pool_max(x, out):
+    """2x2 maxima: x [N,H,W,C] -> out [N,H/2,W/2,C]."""
+    for n in range(out.shape[0]):
+        for y in range(out.shape[1]):
+            for i in range(out.shape[2]):
+                a = x[n, 2 * y, 2 * i]
+                b = x[n, 2 * y, 2 * i + 1]
+                o = out[n, y, i]
+                for c in range(out.shape[3]):
+                    o[c] = max(a[c], b[c])
+                a = x[n, 2 * y + 1, 2 * i]
+                b = x[n, 2 * y + 1, 2 * i + 1]
+                for c in range(out.shape[3]):
+                    o[c] = max(o[c], max(a[c], b[c]))
+
+
+@_jit
+def pool_max_grad(grad, x, pooled, out):
+    """The adjoint of `pool_max`: each gradient goes to the first of the four that is the maximum."""
+    for n in range(grad.shape[0]):
+        for y in range(grad.shape[1]):
+            for i in range(grad.shape[2]):
+                for c in range(grad.shape[3]):
+                    g = grad[n, y, i, c]
+                    top = pooled[n, y, i, c]
+                    for k in range(4):
+                        hit = x[n, 2 * y + k // 2, 2 * i + k % 2, c] == top
+                        out[n, 2 * y + k // 2, 2 * i + k % 2, c] = g if hit else np.float32(0)
+                        if hit:
+                            g = np.float32(0)

@@ -33,6 +33,11 @@ class InstanceNorm(nn.Layer):
         """The statistics that another norm found for the same x."""
         return statistics
 
+    def row_modulation(self, x):
+        """The norm of x [N,H,W,C] as x * a + b: a, b [N,C] and the table row of each pixel."""
+        mean, scale = self.row_statistics(x)
+        return scale, -mean * scale, np.repeat(np.arange(x.shape[0], dtype=np.int32), x.shape[1] * x.shape[2])
+
     def forward(self, x):
         mean, scale = self.statistics(x)
         return (x - mean) * scale
@@ -92,6 +97,14 @@ class BatchNorm(nn.Layer):
             return self.row_statistics(None)
         self.record(*other.seen)
         return statistics
+
+    def row_modulation(self, x):
+        """The norm of x [N,H,W,C] as x * a + b: a, b [1,C] and the table row of each pixel, 0."""
+        mean, a = self.row_statistics(x)
+        b = -mean * a
+        if self.affine:
+            a, b = a * self.weight, b * self.weight + self.bias
+        return a, b, np.zeros(x.size // x.shape[3], np.int32)
 
     @paddle.no_grad()
     def record(self, mean, var, count):
@@ -168,12 +181,11 @@ class SPADE(nn.Layer):
 
         return spread(self.mlp_gamma), spread(self.mlp_beta)
 
-    def tables(self, statistics, semantics, height, width, sigma=None):
+    def tables(self, statistics, semantics, height, width):
         """norm(x) * (1 + gamma) + beta as x * a[index] + b[index], for the blocked form.
 
         Args:
             statistics: mean and 1/deviation [G,C] of `row_statistics`, G 1 or N.
-            sigma: divide a and b by this, which stands for dividing the weight of the convolution behind.
 
         Returns:
             a, b: [G * P, C]; index: int32 [N*height*width].
@@ -198,6 +210,4 @@ class SPADE(nn.Layer):
         b = beta - mean * a
         if groups > 1:
             a, b = a.flatten(0, 1), b.flatten(0, 1)
-        if sigma is not None:
-            a, b = a / sigma, b / sigma
         return a, b, index

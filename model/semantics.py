@@ -9,7 +9,6 @@ with NumPy alone, in the data loader's workers:
     index   each pixel's outer number.
 """
 
-import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -236,10 +235,16 @@ class Semantics:
             self._patterns[height, width] = found
         return found
 
-    def twice(self):
-        """The same maps once more behind themselves, for fakes and photos in one batch."""
-        double = copy.copy(self)
-        double.codes = np.concatenate([self.codes, self.codes])
-        double._one_hot = {size: paddle.concat([dense, dense]) for size, dense in self._one_hot.items()}
-        double._patterns = {}
-        return double
+    def occurring(self):
+        """The channels of the dense form in which anything occurs.
+
+        Returns:
+            float32 tensor [N,K,H,W] and their numbers, int64 tensor [K]; the edges' channel is the last one.
+        """
+        label = self.codes // 2 if self.with_edges else self.codes
+        labels, numbered = np.unique(label, return_inverse=True)
+        dense = numbered.reshape(label.shape)[:, None] == np.arange(len(labels))[None, :, None, None]
+        if self.with_edges:
+            dense = np.concatenate([dense, (self.codes % 2)[:, None] == 1], axis=1)
+            labels = np.append(labels, self.classes)
+        return paddle.to_tensor(dense.astype(np.float32)), paddle.to_tensor(labels.astype(np.int64))

@@ -126,7 +126,7 @@ class Trainer:
 
     def discriminate(self, semantics, fake, real):
         """D on fake and real as one batch, so that its batch norms see both; returns the two outputs."""
-        return halves(self.D(semantics.twice(), paddle.concat([fake, real])))
+        return halves(self.D.features(semantics, paddle.concat([fake, real])))
 
     def step(self, batch):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.
@@ -149,6 +149,11 @@ class Trainer:
         self.losses = {name: float(value) for name, value in self.losses.items()}
         return dict(self.losses)
 
+    def freeze_D(self, frozen):
+        """Whether D's weights get no gradient."""
+        for p in self.D.parameters():
+            p.stop_gradient = frozen
+
     def step_G(self, semantics, image):
         """Update G and E."""
         opt, losses = self.opt, {}
@@ -157,6 +162,7 @@ class Trainer:
             z, mu, logvar = self.encode(image)
             losses["g_loss_vae"] = opt.lambda_kld * kld_loss(mu, logvar)
         generated = self.G(semantics, z)
+        self.freeze_D(True)  # this step throws the gradient of D's weights away
         fake, real = self.discriminate(semantics, generated, image)
         losses["g_loss_gan"] = gan_loss(fake, True, opt.gan_mode, for_discriminator=False)
         if not opt.no_ganFeat_loss:
@@ -164,6 +170,7 @@ class Trainer:
         if self.vgg is not None:
             losses["g_loss_vgg"] = opt.lambda_vgg * perceptual_loss(self.vgg, generated, image)
         sum(losses.values()).backward()
+        self.freeze_D(False)
         self.optimizer_G.step()
         self.optimizer_G.clear_grad()
         self.losses.update({name: loss.detach() for name, loss in losses.items()})

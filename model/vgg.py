@@ -3,6 +3,8 @@
 import paddle.nn.functional as F
 from paddle import nn
 
+from model import blocked
+from model.blocked import use_blocked
 from model.convolution import Conv2D
 
 # Output channels of each 3x3 convolution; "M" is a 2x2 max pooling. Cut behind conv5_1, the last one used.
@@ -16,8 +18,9 @@ class VGG19(nn.Layer):
     `model.weights.load_official`.
     """
 
-    def __init__(self):
+    def __init__(self, kernels="auto"):
         super().__init__()
+        self.blocked = use_blocked(kernels)
         modules, channels = [], 3
         for width in LAYERS:
             if width == "M":
@@ -38,12 +41,25 @@ class VGG19(nn.Layer):
         Returns:
             [N,64,H,W], [N,128,H/2,W/2], [N,256,H/4,W/4], [N,512,H/8,W/8], [N,512,H/16,W/16].
         """
+        if self.blocked:
+            return [f.transpose([0, 3, 1, 2]) for f in self.features_rows(image.transpose([0, 2, 3, 1]))]
         outputs, x, first_of_stage = [], image, True
         for module in self.features:
-            x = F.relu(x) if isinstance(module, nn.ReLU) else module(x)
+            x = module(x)
             if isinstance(module, nn.ReLU) and first_of_stage:
                 outputs.append(x)
-                first_of_stage = False
-            elif isinstance(module, nn.MaxPool2D):
-                first_of_stage = True
+            first_of_stage = isinstance(module, nn.MaxPool2D) or (first_of_stage and not isinstance(module, nn.ReLU))
+        return outputs
+
+    def features_rows(self, x):
+        """The same in blocked form, [N,H,W,C] in and out; ReLUs are applied where a map is read."""
+        outputs, slope, first_of_stage = [], 1.0, True
+        for module in self.features:
+            if isinstance(module, nn.MaxPool2D):
+                x, first_of_stage = blocked.MaxPool.apply(x), True  # the maximum of a ReLU is the ReLU of the maximum
+            elif isinstance(module, Conv2D):
+                x, slope = blocked.conv(x, module, slope=slope), 0.0
+                if first_of_stage:
+                    outputs.append(F.relu(x))
+                    first_of_stage = False
         return outputs
