@@ -255,25 +255,26 @@ def test_unknown_device_is_one_line():
 
 @pytest.mark.slow
 def test_kill_at_any_moment(tmp_path):
-    """20 kills -9 at random moments, in steps and in saves: each start resumes, the end is the uninterrupted run."""
+    """20 kills -9 at random moments, in starts, steps and saves: nothing saved is lost, the end is the unbroken run."""
     one, other = tmp_path / "one", tmp_path / "other"
     for folder in (one, other):
         write_data(folder / "data")
     options = ["--nThreads", 2, "--save_latest_freq", 1, "--display_freq", 5, "--niter", 1000]
-    rng, resumed, steps = random.Random(os.getpid()), 0, 0
+    rng, steps = random.Random(os.getpid()), 0
     for _ in range(20):
         before = rows(one)
-        process = subprocess.Popen(command("--max_steps", 100000, *options), cwd=one, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command("--max_steps", 100000, *options), cwd=one, stdout=subprocess.DEVNULL)
         wait_for(lambda n=before: rows(one) not in (0, n), process)
         time.sleep(rng.random())
         process.kill()
-        out = process.communicate()[0]
-        resumed += "resumes output/model/step_" in out
+        process.wait()
+        if not checkpoint.exists(one / "output" / "model"):
+            assert steps == 0  # killed before the first checkpoint was whole
+            continue
         saved = checkpoint.load(one / "output" / "model", verify=True)
         assert saved.step >= steps and rows(one) >= saved.step
         steps = saved.step
-    assert resumed >= 18 and steps > 20
-    train(one, "--max_steps", steps + 2, *options)
+    assert steps > 5
+    assert f"(step {steps}, " in train(one, "--max_steps", steps + 2, *options)
     train(other, "--max_steps", steps + 2, *options)
     assert_same_run(one, other)
