@@ -19,7 +19,8 @@ from model import kernels
 
 PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
 FEWEST_TILES = 128  # of a piece, lest reading the weights outweighs the products
-WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms
+WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms,
+WINOGRAD_CHANNELS = 32  # and input channels
 
 
 def use_blocked(kernels):
@@ -123,7 +124,8 @@ class _Map:
     @property
     def takes_winograd(self):
         even = self.height % 2 == 0 and self.width % 2 == 0
-        return (self.size, self.stride, self.pad) == (3, 1, 1) and even and self.pixels >= WINOGRAD_PIXELS
+        large = self.pixels >= WINOGRAD_PIXELS and self.channels >= WINOGRAD_CHANNELS
+        return (self.size, self.stride, self.pad) == (3, 1, 1) and even and large
 
     def piece(self, out_channels):
         """Tile rows of a piece."""

@@ -90,15 +90,15 @@ class Session:
         self.best = None  # lowest quick FID so far
         self.score = None  # that of this moment
         self._notes, self._split = [], ""
-        self._claim = checkpoint.prepare(self.root) if self.rank == 0 else None
         if opt.dataset_mode == "sample":
             ensure_sample(opt.dataroot)
-        self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path))
         self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
         self.maps = self._fixed_maps()
         self._extractor = self._reference = None
         if opt.val_every and self.rank == 0:
             self._prepare_fid()
+        self._claim = checkpoint.prepare(self.root) if self.rank == 0 else None
+        self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path))
         origin = self._resume()
         if self.rank == 0:
             opt.save(Path(opt.output, "opt.yaml"))

@@ -12,10 +12,11 @@ SIZES = {
     "direct": (1, 8, 8, 6, 5, False),
     "direct, odd": (2, 5, 3, 6, 5, False),
     "direct, upsampled": (1, 4, 6, 7, 3, True),
-    "winograd": (1, 32, 32, 6, 5, False),
-    "winograd, batch": (3, 16, 32, 4, 7, False),
-    "winograd, upsampled": (2, 16, 16, 5, 4, True),
-    "winograd, odd number of tile rows": (1, 34, 32, 3, 3, False),
+    "direct, many pixels": (2, 32, 32, 6, 5, False),
+    "winograd": (1, 32, 32, 33, 5, False),
+    "winograd, batch": (3, 16, 32, 32, 7, False),
+    "winograd, upsampled": (2, 16, 16, 35, 4, True),
+    "winograd, odd number of tile rows": (1, 34, 32, 32, 3, False),
 }
 
 
@@ -54,9 +55,9 @@ def test_modulated_convolution_and_gradients(size, kernel):
 
 def test_weights_without_gradient_are_left_out():
     rng = np.random.default_rng(1)
-    x = paddle.to_tensor(rng.standard_normal((1, 32, 32, 4)).astype(np.float32), stop_gradient=False)
-    weight = paddle.to_tensor(rng.standard_normal((3, 4, 3, 3)).astype(np.float32))
-    one, zero = paddle.ones([1, 4]), paddle.zeros([1, 4])
+    x = paddle.to_tensor(rng.standard_normal((1, 32, 32, 32)).astype(np.float32), stop_gradient=False)
+    weight = paddle.to_tensor(rng.standard_normal((3, 32, 3, 3)).astype(np.float32))
+    one, zero = paddle.ones([1, 32]), paddle.zeros([1, 32])
     spec = {"index": np.zeros(1024, np.int32), "up": False, "slope": 0.0}
     ModulatedConv.apply(x, one, zero, weight, None, None, spec).sum().backward()
     assert weight.grad is None and one.grad is None and x.grad is not None
