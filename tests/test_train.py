@@ -246,6 +246,18 @@ def test_missing_fid_weights_are_told_and_training_goes_on(tmp_path, monkeypatch
     assert "no FID     every 1 epochs" in capsys.readouterr().out
 
 
+def test_missing_data_leaves_no_trace(tmp_path, here):
+    with pytest.raises(UserError, match="data/train_label is not a folder"):
+        here(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_vgg_is_told(tmp_path, here):
+    write_data(tmp_path / "data")
+    with pytest.raises(UserError, match="vgg19.*download.*--no_vgg_loss"):
+        here(tmp_path, "--no_vgg_loss", "false", "--vgg_path", "nowhere/vgg19pretrain.pdparams")
+
+
 def test_unknown_device_is_one_line():
     from model.session import set_device
 
@@ -260,11 +272,14 @@ def test_kill_at_any_moment(tmp_path):
     for folder in (one, other):
         write_data(folder / "data")
     options = ["--nThreads", 2, "--save_latest_freq", 1, "--display_freq", 5, "--niter", 1000]
-    rng, steps = random.Random(os.getpid()), 0
-    for _ in range(20):
-        before = rows(one)
+    rng, steps, latest = random.Random(os.getpid()), 0, one / "output" / "model" / "latest"
+    for kill in range(20):
+        before = latest.resolve()
         process = subprocess.Popen(command("--max_steps", 100000, *options), cwd=one, stdout=subprocess.DEVNULL)
-        wait_for(lambda n=before: rows(one) not in (0, n), process)
+        if kill % 2:  # in the steps and saves after a new checkpoint; otherwise anywhere from the start on
+            wait_for(lambda old=before: latest.resolve() != old, process)
+        else:
+            time.sleep(4 * rng.random())
         time.sleep(rng.random())
         process.kill()
         process.wait()
@@ -274,7 +289,7 @@ def test_kill_at_any_moment(tmp_path):
         saved = checkpoint.load(one / "output" / "model", verify=True)
         assert saved.step >= steps and rows(one) >= saved.step
         steps = saved.step
-    assert steps > 5
+    assert steps >= 10
     assert f"(step {steps}, " in train(one, "--max_steps", steps + 2, *options)
     train(other, "--max_steps", steps + 2, *options)
     assert_same_run(one, other)
