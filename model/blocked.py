@@ -94,7 +94,7 @@ def contiguous(tensor):
 class _Map:
     """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
 
-    def __init__(self, x, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
+    def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
         n, h, w, c = x.shape
         self.height, self.width = (2 * h, 2 * w) if up else (h, w)
         self.pixels, self.channels, self.up, self.slope = n * self.height * self.width, c, up, np.float32(slope)
@@ -104,7 +104,7 @@ class _Map:
         self.out_width = (self.width + 2 * self.pad - size) // stride + 1
         self.images, self.out_area = n, self.out_height * self.out_width
         self.x = view(x).reshape(-1, c)
-        self.tables = view(table_a), view(table_b)
+        self.tables = view(mean), view(table_a), view(table_b)
         self.index = index
         if index.shape != (self.pixels,) or index.dtype != np.int32:
             raise ValueError(f"index is {index.dtype}{index.shape}, expected int32 ({self.pixels},)")
@@ -271,13 +271,13 @@ def _direct_backward(m, weight, grad, need_weight, grad_map):
 
 
 class ModulatedConv(PyLayer):
-    """convolution(act(x * a[index] + b[index])) / sigma + bias + residual, with zero padding of the activations."""
+    """convolution(act((x - mean) * a[index] + b[index])) + bias + residual, with zero padding of the activations."""
 
     @staticmethod
-    def forward(ctx, x, table_a, table_b, weight, bias, residual, spec):
+    def forward(ctx, x, mean, table_a, table_b, weight, bias, residual, spec):
         """
         Args:
-            x: [N,h,w,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
+            x: [N,h,w,C]. mean: [1,C] or [N,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
             residual: like the result, or None.
             spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
                 the activation below 0), stride and pad (default: 1 and "same").
@@ -285,8 +285,8 @@ class ModulatedConv(PyLayer):
         Returns:
             [N,H',W',K].
         """
-        x, table_a, table_b, weight = (contiguous(t) for t in (x, table_a, table_b, weight))
-        m = _Map(x, table_a, table_b, weight.shape[2], **spec)
+        x, mean, table_a, table_b, weight = (contiguous(t) for t in (x, mean, table_a, table_b, weight))
+        m = _Map(x, mean, table_a, table_b, weight.shape[2], **spec)
         k = weight.shape[0]
         out_tensor, out = buffer(m.images, m.out_height, m.out_width, k)
         offset = np.zeros(k, np.float32) if bias is None else view(bias)
@@ -296,19 +296,19 @@ class ModulatedConv(PyLayer):
             added = view(residual).reshape(-1, k)
         forward = _winograd_forward if m.takes_winograd else _direct_forward
         forward(m, weight, offset, added, out.reshape(-1, k))
-        ctx.save_for_backward(x, table_a, table_b, weight)
+        ctx.save_for_backward(x, mean, table_a, table_b, weight)
         ctx.spec = spec
-        inputs = (x, table_a, table_b, weight, bias, residual)
+        inputs = (x, mean, table_a, table_b, weight, bias, residual)
         ctx.needs = [None if t is None else not t.stop_gradient for t in inputs]
         return out_tensor
 
     @staticmethod
     def backward(ctx, grad):
-        x, table_a, table_b, weight = ctx.saved_tensor()
+        x, mean, table_a, table_b, weight = ctx.saved_tensor()
         grad = contiguous(grad)
-        m = _Map(x, table_a, table_b, weight.shape[2], **ctx.spec)
+        m = _Map(x, mean, table_a, table_b, weight.shape[2], **ctx.spec)
         k = weight.shape[0]
-        need_x, need_a, need_b, need_weight, need_bias, need_residual = ctx.needs
+        need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual = ctx.needs
         _, grad_map = zeros(m.pixels, m.channels)
         backward = _winograd_backward if m.takes_winograd else _direct_backward
         grad_weight = backward(m, weight, grad, need_weight, grad_map)
@@ -324,11 +324,12 @@ class ModulatedConv(PyLayer):
             return tables
 
         tables = np.zeros((2, count, m.channels), np.float32)
-        if need_x or count:
+        if need_x or need_mean or count:
             parts = share(work, int(np.prod(x.shape[:3])))
             tables = sum(parts[1:], parts[0])
         grads = [
             gx_tensor if need_x else None,
+            -group_sum(gx_tensor.reshape([mean.shape[0], -1, m.channels])) if need_mean else None,
             paddle.to_tensor(tables[0]) if need_a else None,
             paddle.to_tensor(tables[1]) if need_b else None,
             grad_weight,
@@ -341,33 +342,34 @@ class ModulatedConv(PyLayer):
 
 
 def identity(x):
-    """Tables and index that leave x [N,H,W,C] as it is."""
+    """The modulation that leaves x [N,H,W,C] as it is."""
     channels = x.shape[3]
-    return paddle.ones([1, channels]), paddle.zeros([1, channels]), np.zeros(x.size // channels, np.int32)
+    zero = paddle.zeros([1, channels])
+    return zero, paddle.ones([1, channels]), zero, np.zeros(x.size // channels, np.int32)
 
 
 def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=None, with_bias=True):
-    """layer(act(x * a + b)) of a `Conv2D` on [N,H,W,C].
+    """layer(act((x - mean) * a + b)) of a `Conv2D` on [N,H,W,C].
 
     Args:
-        modulation: a, b and index as `ModulatedConv` takes them; None for x itself.
+        modulation: mean, a, b and index as `ModulatedConv` takes them; None for x itself.
         up: x is upsampled by 2 first.
         residual: added to the result.
         weight: used instead of the layer's; with_bias: whether its bias is added.
     """
-    a, b, index = modulation or identity(x)
+    mean, a, b, index = modulation or identity(x)
     sigma = layer.sigma()
     if sigma is not None:  # act(v) / sigma = act(v / sigma): dividing the tables spares dividing the weight
         a, b = a / sigma, b / sigma
     bias = layer.bias if with_bias else None
     spec = {"index": index, "up": up, "slope": slope, "stride": layer.stride, "pad": layer.padding}
-    return ModulatedConv.apply(x, a, b, layer.raw_weight if weight is None else weight, bias, residual, spec)
+    return ModulatedConv.apply(x, mean, a, b, layer.raw_weight if weight is None else weight, bias, residual, spec)
 
 
 def modulate(x, modulation, slope):
-    """act(x * a + b) as a map of its own, for losses on it; a, b [1,C] or [N,C], one row an image."""
-    a, b, _ = modulation
-    x = x * a.unsqueeze([1, 2]) + b.unsqueeze([1, 2])
+    """act((x - mean) * a + b) as a map of its own, for losses on it; all [1,C] or [N,C], one row an image."""
+    mean, a, b = (t.unsqueeze([1, 2]) for t in modulation[:3])
+    x = (x - mean) * a + b
     return x if slope == 1 else paddle.maximum(x, slope * x)
 
 
@@ -396,6 +398,11 @@ class MaxPool(PyLayer):
 
         share(work, g.shape[1])
         return out_tensor
+
+
+def group_sum(maps):
+    """Sum of a tensor [G, rows, C] over rows; see `column_sum`."""
+    return paddle.concat([column_sum(rows).unsqueeze(0) for rows in maps])
 
 
 def column_sum(rows):

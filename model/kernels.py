@@ -17,9 +17,10 @@ _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "
 
 
 @_jit
-def _modulated_line(x, table_a, table_b, index, image, y, height, width, up, slope, line):
-    """One image row of act(x * a + b) into line[1 : width + 1], zeros around it and for rows outside."""
+def _modulated_line(x, means, table_a, table_b, index, image, y, height, width, up, slope, line):
+    """One image row of act((x - mean) * a + b) into line[1 : width + 1], zeros around it and for rows outside."""
     channels = x.shape[1]
+    mean = means[min(image, means.shape[0] - 1)]
     if y < 0 or y >= height:
         line[:] = 0
         return
@@ -37,16 +38,17 @@ def _modulated_line(x, table_a, table_b, index, image, y, height, width, up, slo
         b = table_b[p]
         out = line[i + 1]
         for c in range(channels):
-            value = row[c] * a[c] + b[c]
+            value = (row[c] - mean[c]) * a[c] + b[c]
             out[c] = max(value, slope * value)
 
 
 @_jit
-def winograd_input(x, table_a, table_b, index, height, width, up, slope, first, count, lines, half, out):
+def winograd_input(x, means, table_a, table_b, index, height, width, up, slope, first, count, lines, half, out):
     """B^T d B of the modulated map for `count` rows of 2x2 tiles from tile row `first` on.
 
     Args:
-        x: [pixels, C]; table_a, table_b: [P, C]; index: int32 [N*height*width], the table row of each pixel.
+        x: [pixels, C]; means: [1, C] or [N, C], subtracted first; table_a, table_b: [P, C].
+        index: int32 [N*height*width], the table row of each pixel.
         up: x is half the size and is upsampled by nearest neighbour.
         lines: scratch [4, width + 2, C]; half: scratch [4, (width + 2) * C].
         out: [16, count * width / 2, C].
@@ -63,7 +65,7 @@ def winograd_input(x, table_a, table_b, index, height, width, up, slope, first, 
         for r in range(fresh, 4):
             y = top + r
             _modulated_line(
-                x, table_a, table_b, index, image, y, height, width, up, slope, lines[(y + 1) % 4]
+                x, means, table_a, table_b, index, image, y, height, width, up, slope, lines[(y + 1) % 4]
             )
         l0 = lines[(top + 1) % 4].reshape(span)
         l1 = lines[(top + 2) % 4].reshape(span)
@@ -321,7 +323,9 @@ def winograd_weight_grad(grad, out):
 
 
 @_jit
-def columns(x, table_a, table_b, index, height, width, up, slope, size, stride, pad, out_height, out_width, begin, out):
+def columns(
+    x, means, table_a, table_b, index, height, width, up, slope, size, stride, pad, out_height, out_width, begin, out
+):
     """The modulated map's size x size windows as rows, in the order of a flattened convolution weight.
 
     Args:
@@ -333,6 +337,7 @@ def columns(x, table_a, table_b, index, height, width, up, slope, size, stride, 
     for r in range(out.shape[0]):
         pixel = begin + r
         image = pixel // (out_height * out_width)
+        mean = means[min(image, means.shape[0] - 1)]
         top = pixel // out_width % out_height * stride - pad
         left = pixel % out_width * stride - pad
         target = out[r]
@@ -351,7 +356,7 @@ def columns(x, table_a, table_b, index, height, width, up, slope, size, stride, 
             a = table_a[p]
             b = table_b[p]
             for c in range(channels):
-                value = row[c] * a[c] + b[c]
+                value = (row[c] - mean[c]) * a[c] + b[c]
                 target[c * area + k] = max(value, slope * value)
 
 
@@ -378,9 +383,9 @@ def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, 
 
 @_jit
 def modulation_grad(
-    grad, x, table_a, table_b, index, height, width, up, slope, begin, end, scratch, grad_x, grad_a, grad_b
+    grad, x, means, table_a, table_b, index, height, width, up, slope, begin, end, scratch, grad_x, grad_a, grad_b
 ):
-    """The adjoint of act(x * a + b): gradients of x and, summed over a table row's pixels, of the tables.
+    """The adjoint of act((x - mean) * a + b): gradients of x and, summed over a table row's pixels, of the tables.
 
     Args:
         grad: gradient of the modulated map [N*height*width, C].
@@ -397,6 +402,7 @@ def modulation_grad(
         dx = grad_x[source]
         dx[:] = 0
         image = source // (low_height * low_width)
+        mean = means[min(image, means.shape[0] - 1)]
         y = source // low_width % low_height
         i = source % low_width
         for k in range(copies):
@@ -409,7 +415,7 @@ def modulation_grad(
             a = table_a[p]
             b = table_b[p]
             for c in range(channels):
-                value = row[c] * a[c] + b[c]
+                value = (row[c] - mean[c]) * a[c] + b[c]
                 scratch[c] = np.float32(1) if value > 0 else slope
             for c in range(channels):
                 scratch[c] *= g[c]
@@ -419,7 +425,7 @@ def modulation_grad(
                 da = grad_a[p]
                 db = grad_b[p]
                 for c in range(channels):
-                    da[c] += scratch[c] * row[c]
+                    da[c] += scratch[c] * (row[c] - mean[c])
                 for c in range(channels):
                     db[c] += scratch[c]
 

@@ -34,9 +34,9 @@ class InstanceNorm(nn.Layer):
         return statistics
 
     def row_modulation(self, x):
-        """The norm of x [N,H,W,C] as x * a + b: a, b [N,C] and the table row of each pixel."""
+        """The norm of x [N,H,W,C] as (x - mean) * a + b: three [N,C] and the table row of each pixel."""
         mean, scale = self.row_statistics(x)
-        return scale, -mean * scale, np.repeat(np.arange(x.shape[0], dtype=np.int32), x.shape[1] * x.shape[2])
+        return mean, scale, paddle.zeros_like(scale), np.repeat(np.arange(x.shape[0], dtype=np.int32), x.shape[1] * x.shape[2])
 
     def forward(self, x):
         mean, scale = self.statistics(x)
@@ -99,12 +99,12 @@ class BatchNorm(nn.Layer):
         return statistics
 
     def row_modulation(self, x):
-        """The norm of x [N,H,W,C] as x * a + b: a, b [1,C] and the table row of each pixel, 0."""
+        """The norm of x [N,H,W,C] as (x - mean) * a + b: three [1,C] and the table row of each pixel, 0."""
         mean, a = self.row_statistics(x)
-        b = -mean * a
+        b = paddle.zeros_like(a)
         if self.affine:
-            a, b = a * self.weight, b * self.weight + self.bias
-        return a, b, np.zeros(x.size // x.shape[3], np.int32)
+            a, b = a * self.weight, b + self.bias
+        return mean, a, b, np.zeros(x.size // x.shape[3], np.int32)
 
     @paddle.no_grad()
     def record(self, mean, var, count):
@@ -182,13 +182,13 @@ class SPADE(nn.Layer):
         return spread(self.mlp_gamma), spread(self.mlp_beta)
 
     def tables(self, statistics, semantics, height, width):
-        """norm(x) * (1 + gamma) + beta as x * a[index] + b[index], for the blocked form.
+        """norm(x) * (1 + gamma) + beta as (x - mean) * a[index] + b[index], for the blocked form.
 
         Args:
             statistics: mean and 1/deviation [G,C] of `row_statistics`, G 1 or N.
 
         Returns:
-            a, b: [G * P, C]; index: int32 [N*height*width].
+            mean: [G,C]; a, b: [G * P, C]; index: int32 [N*height*width].
         """
         from model.blocked import PatternTables
 
@@ -200,14 +200,10 @@ class SPADE(nn.Layer):
         )  # fmt: skip
         mean, scale = statistics
         index, groups = patterns.flat_index, mean.shape[0]
-        if groups > 1:  # one table an image
-            count = len(patterns.outer)
-            steps = np.arange(groups, dtype=np.int32)[:, None] * np.int32(count)
-            index = (index.reshape(groups, -1) + steps).ravel()
-            gamma, beta = gamma.unsqueeze(0), beta.unsqueeze(0)
-            mean, scale = mean.unsqueeze(1), scale.unsqueeze(1)
-        a = (1 + gamma) * scale
-        b = beta - mean * a
-        if groups > 1:
-            a, b = a.flatten(0, 1), b.flatten(0, 1)
-        return a, b, index
+        if groups == 1:
+            return mean, (1 + gamma) * scale, beta, index
+        # instance norm: one table an image
+        steps = np.arange(groups, dtype=np.int32)[:, None] * np.int32(len(patterns.outer))
+        a = (1 + gamma).unsqueeze(0) * scale.unsqueeze(1)
+        b = paddle.concat([beta] * groups)
+        return mean, a.flatten(0, 1), b, (index.reshape(groups, -1) + steps).ravel()
