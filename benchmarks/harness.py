@@ -200,7 +200,13 @@ class Memory:
         return self.peak - self.imported
 
 
-def peak_memory(target: str, arguments: Mapping[str, object] | None = None, runs: int = 2, warmup: int = 1) -> Memory:
+def peak_memory(
+    target: str,
+    arguments: Mapping[str, object] | None = None,
+    runs: int = 2,
+    warmup: int = 1,
+    imports: Sequence[str] = (),
+) -> Memory:
     """Peak memory of a callable, measured in a process that runs nothing else.
 
     Args:
@@ -209,6 +215,7 @@ def peak_memory(target: str, arguments: Mapping[str, object] | None = None, runs
         arguments: keyword arguments, as JSON can hold them.
         runs: measured runs.
         warmup: runs before, after which optimiser states and caches exist.
+        imports: further modules to load before the size is first read: frameworks that the function imports itself.
 
     Raises:
         RuntimeError: the child process failed; the message ends with what it printed.
@@ -217,6 +224,7 @@ def peak_memory(target: str, arguments: Mapping[str, object] | None = None, runs
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "memory.json"
         task = {"target": target, "arguments": dict(arguments or {}), "runs": runs, "warmup": warmup}
+        task["imports"] = list(imports)
         child = subprocess.run(
             [sys.executable, "-m", "benchmarks.harness", json.dumps(task), str(answer)],
             cwd=ROOT,
@@ -232,6 +240,8 @@ def peak_memory(target: str, arguments: Mapping[str, object] | None = None, runs
 def _measure_memory(task: Mapping[str, object], answer: Path) -> None:
     module, _, function = str(task["target"]).partition(":")
     factory = getattr(importlib.import_module(module), function)
+    for name in task["imports"]:
+        importlib.import_module(name)
     gc.collect()
     imported = _status("VmRSS")
     run = factory(**task["arguments"])

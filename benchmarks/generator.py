@@ -1,0 +1,169 @@
+"""The generator's time and memory: pattern form, dense form and plain PyTorch, on the same weights and maps.
+
+    python -m benchmarks.generator [--json FILE] [--maps DIR] [--repeats N] ...
+
+Two rows: inference (evaluation mode, no gradients) and forward+backward (training mode, gradients of all weights).
+Every round takes the next map. The neighbourhoods are numbered beforehand, as the data loader's workers do it; what
+that takes on one core is a column of its own.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from benchmarks import harness
+from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields
+from model.errors import UserError, run_cli
+
+TOLERANCE = 1e-3  # of a pixel's value, which is in [-1, 1]
+GRADIENT_TOLERANCE = 1e-2  # of the gradient's norm
+COLUMNS = (
+    "name", "pattern_s", "dense_s", "torch_s", "ratio_vs_dense", "ratio_vs_torch", "numbering_s",
+    "ratio_vs_torch_with_numbering", "difference", "gradient_difference", "pattern_peak_mb", "dense_peak_mb",
+    "torch_peak_mb", "memory_ratio_vs_torch",
+)  # fmt: skip
+
+
+def build(form: str, fields: dict, training: bool) -> Cycle:
+    """One form's generator as a callable: an image of the next map, or the gradients of all weights for it.
+
+    Args:
+        form: pattern, dense or torch.
+        fields: of a `Task`.
+        training: forward and backward in training mode; inference otherwise.
+
+    Returns:
+        Calls return the image as an array [N,3,H,W]. `.net` is the generator; in training it holds the gradients of
+        the last call.
+    """
+    task = Task(**fields)
+    return (_torch if form == "torch" else _paddle)(form, task, training)
+
+
+def _paddle(form: str, task: Task, training: bool) -> Cycle:
+    import paddle
+
+    from model.generator import define_G
+    from model.semantics import Semantics
+
+    opt = task.options(form)
+    net = fill(define_G(opt), "G", task.seed)
+    net.train() if training else net.eval()
+    z = paddle.to_tensor(task.noise((task.batch, opt.z_dim)))
+    probe = paddle.to_tensor(task.noise((task.batch, 3, task.size, task.size), 1))
+
+    def infer(batch):
+        with paddle.no_grad():
+            return net(Semantics.from_batch(batch, opt), z).numpy()
+
+    def learn(batch):
+        net.clear_gradients(set_to_zero=False)
+        image = net(Semantics.from_batch(batch, opt), z)
+        (image * probe).mean().backward()
+        return image.detach().numpy()
+
+    cycle = Cycle(learn if training else infer, task.batches(form))
+    cycle.net = net
+    return cycle
+
+
+def _torch(form: str, task: Task, training: bool) -> Cycle:
+    import torch
+
+    from benchmarks.torch_spade import SPADEGenerator, one_hot_semantics
+
+    opt = task.options()
+    net = fill(SPADEGenerator(opt), "G", task.seed)
+    net.train(training)
+    z = torch.from_numpy(task.noise((task.batch, opt.z_dim)))
+    probe = torch.from_numpy(task.noise((task.batch, 3, task.size, task.size), 1))
+
+    def infer(batch):
+        with torch.inference_mode():
+            return net(one_hot_semantics(batch["label"], batch["instance"], opt), z).numpy()
+
+    def learn(batch):
+        net.zero_grad(set_to_none=True)
+        image = net(one_hot_semantics(batch["label"], batch["instance"], opt), z)
+        (image * probe).mean().backward()
+        return image.detach().numpy()
+
+    cycle = Cycle(learn if training else infer, task.batches(form))
+    cycle.net = net
+    return cycle
+
+
+def gradients(net) -> dict[str, np.ndarray]:
+    """A generator's gradients by official name, in torch's layout."""
+    if not hasattr(net, "sublayers"):
+        return {name: p.grad.numpy() for name, p in net.named_parameters()}
+    found = {name: p.grad.numpy() for name, p in net.named_parameters()}
+    return {name: g.T if name == "fc.weight" and g.ndim == 2 else g for name, g in found.items()}
+
+
+def compare(runs: dict[str, Cycle], training: bool) -> dict[str, float]:
+    """Run each form once on the first map; the greatest differences from the pattern form.
+
+    Raises:
+        UserError: a difference is above its tolerance, so that times would compare different things.
+    """
+    images = {form: run() for form, run in runs.items()}
+    fields = {"difference": max(float(np.abs(images["pattern"] - image).max()) for image in images.values())}
+    fields["image_deviation"] = float(images["pattern"].std())
+    if training:
+        found = {form: gradients(run.net) for form, run in runs.items()}
+        norm = np.sqrt(sum(float(np.square(g).sum()) for g in found["pattern"].values()))
+        fields["gradient_difference"] = max(
+            float(np.sqrt(sum(float(np.square(g - grads[n]).sum()) for n, g in found["pattern"].items())) / norm)
+            for grads in found.values()
+        )
+    for key, limit in (("difference", TOLERANCE), ("gradient_difference", GRADIENT_TOLERANCE)):
+        if not fields.get(key, 0.0) <= limit:
+            raise UserError(f"the forms' {key} is {fields[key]:.2g}, above {limit:g}: they do not compute the same")
+    return fields
+
+
+def numbering_seconds(task: Task) -> float:
+    """Median time in which one core numbers a batch's neighbourhoods."""
+    from model.semantics import pattern_arrays
+
+    maps, opt, seconds = task.load(), task.options(), []
+    for start in range(len(maps.names)):
+        batch = maps.batch(task.batch, start)
+        begin = time.perf_counter()
+        pattern_arrays(*batch, opt)
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds))
+
+
+def measure(task: Task, training: bool, args: argparse.Namespace) -> dict[str, object]:
+    """The result row of one mode."""
+    runs = {form: build(form, vars(task), training) for form in FORMS}
+    compared = compare(runs, training)
+    timings = harness.alternate(runs, args.repeats, args.warmup)
+    mode = "forward+backward" if training else "inference"
+    row = harness.speed_row(f"{mode} {task.title}", timings, **compared)
+    row["numbering_s"] = numbering_seconds(task)
+    row["ratio_vs_torch_with_numbering"] = row["torch_s"] / (row["pattern_s"] + row["numbering_s"])
+    del runs
+    if not args.no_memory:
+        target = "benchmarks.generator:build"
+        row.update(memory_fields({form: memory(target, form, task, training=training) for form in FORMS}))
+    return row
+
+
+def main() -> None:
+    parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
+    parser.add_argument("--mode", choices=("both", "inference", "training"), default="both", help="rows to measure")
+    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    args = parser.parse_args()
+    harness.set_threads(args.threads)
+    task = Task.of(args)
+    print(f"label maps: {task.load().source}; ngf {args.ngf}; medians of {args.repeats} alternated runs")
+    modes = {"both": (False, True), "inference": (False,), "training": (True,)}[args.mode]
+    harness.report([measure(task, training, args) for training in modes], args, COLUMNS)
+
+
+if __name__ == "__main__":
+    run_cli(main)

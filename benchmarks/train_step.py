@@ -1,0 +1,100 @@
+"""A whole training step's time and memory: pattern form, dense form and plain PyTorch, on the same weights and batches.
+
+    python -m benchmarks.train_step [--json FILE] [--maps DIR] [--repeats N] ...
+
+A step is the generator's and encoder's update against the discriminators, feature matching and VGG19 (with made-up
+weights), then the discriminators' update on a fresh fake. Every round takes the next map. Batches hold what the data
+loader's workers hand over: for the pattern form the numbered neighbourhoods too, for PyTorch the label map.
+"""
+
+import argparse
+
+from benchmarks import harness
+from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields
+from model.errors import UserError, run_cli
+
+TOLERANCE = 2e-3  # of a loss: |a - b| / max(|b|, 1)
+COLUMNS = (
+    "name", "pattern_s", "dense_s", "torch_s", "ratio_vs_dense", "ratio_vs_torch", "loss_difference",
+    "pattern_peak_mb", "dense_peak_mb", "torch_peak_mb", "memory_ratio_vs_dense", "memory_ratio_vs_torch",
+)  # fmt: skip
+
+
+def build(form: str, fields: dict) -> Cycle:
+    """One form's training step as a callable, which trains on the next batch and returns the seven losses.
+
+    Args:
+        form: pattern, dense or torch.
+        fields: of a `Task`.
+    """
+    task = Task(**fields)
+    opt = task.options(form)
+    if form == "torch":
+        import torch
+
+        from benchmarks.torch_spade import TorchTrainer, VGG19
+
+        trainer, tensor = TorchTrainer(opt, fill(VGG19(), "vgg", task.seed)), torch.from_numpy
+    else:
+        import paddle
+
+        from model.trainer import Trainer
+        from model.vgg import VGG19
+
+        trainer, tensor = Trainer(opt, fill(VGG19(opt.kernels), "vgg", task.seed)), paddle.to_tensor
+    for name in ("G", "D", "E"):
+        fill(getattr(trainer, name), name, task.seed)
+    draws = iter(range(10**9))
+    trainer.sample_noise = lambda shape: tensor(task.noise(tuple(shape), next(draws)))  # the same for every form
+    return Cycle(trainer.step, task.batches(form))
+
+
+def loss_difference(losses: dict[str, dict[str, float]]) -> float:
+    """The greatest relative difference of a loss from PyTorch's.
+
+    Raises:
+        UserError: it is above the tolerance, so that times would compare different things.
+    """
+    reference, worst = losses["torch"], 0.0
+    for form, values in losses.items():
+        for name, value in values.items():
+            difference = abs(value - reference[name]) / max(abs(reference[name]), 1.0)
+            if not difference <= TOLERANCE:
+                raise UserError(f"{form}'s {name} is {value:.6g}, PyTorch's {reference[name]:.6g}: not the same step")
+            worst = max(worst, difference)
+    return worst
+
+
+def loss_rows(losses: dict[str, dict[str, float]]) -> list[dict[str, object]]:
+    """The first step's losses, one row each."""
+    return [{"loss": name} | {form: f"{values[name]:.6f}" for form, values in losses.items()}
+            for name in losses["torch"]]  # fmt: skip
+
+
+def measure(task: Task, args: argparse.Namespace) -> dict[str, object]:
+    """The result row of a task."""
+    runs = {form: build(form, vars(task)) for form in args.forms}
+    losses = {form: run() for form, run in runs.items()}
+    print(harness.table(loss_rows(losses)))
+    compared = {"loss_difference": loss_difference(losses), "losses": losses}
+    row = harness.speed_row(f"step {task.title}", harness.alternate(runs, args.repeats, args.warmup), **compared)
+    del runs
+    if not args.no_memory:
+        row.update(memory_fields({form: memory("benchmarks.train_step:build", form, task) for form in args.forms}))
+    return row
+
+
+def main() -> None:
+    parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
+    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+    parser.add_argument("--no-dense", action="store_true", help="leave the dense form out, the slowest")
+    args = parser.parse_args()
+    harness.set_threads(args.threads)
+    args.forms = tuple(form for form in FORMS if not (args.no_dense and form == "dense"))
+    task = Task.of(args)
+    print(f"label maps: {task.load().source}; ngf {args.ngf}; medians of {args.repeats} alternated runs")
+    harness.report([measure(task, args)], args, COLUMNS)
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,172 @@
+"""What is compared: the pattern form, the dense form and plain PyTorch, on the same weights and batches.
+
+Frameworks are imported inside the functions: after the script has set their threads, and so that a process whose memory
+is measured loads only its own.
+"""
+
+import argparse
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks import harness
+from model.options import OPT
+
+# The project's own two forms by the options that choose them. "dense" is a SPADE as one writes it with Paddle's
+# operators; "pattern" is what training and val.py run on a CPU.
+OURS = {
+    "pattern": {"modulation": "pattern", "kernels": "blocked"},
+    "dense": {"modulation": "dense", "kernels": "plain"},
+}
+FORMS = (*OURS, "torch")
+IMPORTS = {
+    "pattern": ("paddle", "model.trainer", "model.vgg", "model.weights"),
+    "dense": ("paddle", "model.trainer", "model.vgg", "model.weights"),
+    "torch": ("torch", "benchmarks.torch_spade"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A setting to measure: COCO-Stuff's options, but for these. Plain values, which a child process gets as JSON.
+
+    Attributes:
+        size: height and width in pixels.
+        batch: images.
+        ngf: width of the networks, ngf and ndf.
+        classes: label_nc.
+        seed: of weights, images and noise.
+        maps: folder of label maps, None for the built-in sample.
+    """
+
+    size: int = 256
+    batch: int = 1
+    ngf: int = 64
+    classes: int = 182
+    seed: int = 0
+    maps: str | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, **changes) -> "Task":
+        """The task that a script's flags ask for."""
+        maps = None if args.maps is None else str(args.maps)
+        fields = dict(size=args.size, batch=args.batch, ngf=args.ngf, seed=args.seed, maps=maps)
+        return cls(**{**fields, **changes})
+
+    @property
+    def title(self) -> str:
+        return f"{self.size}x{self.size} batch {self.batch}"
+
+    def options(self, form: str = "pattern") -> OPT:
+        """The options of one form."""
+        return OPT(
+            crop_size=self.size, load_size=self.size, batchSize=self.batch, ngf=self.ngf, ndf=self.ngf,
+            label_nc=self.classes, **OURS.get(form, {}),
+        )  # fmt: skip
+
+    def load(self) -> harness.Maps:
+        return harness.load_maps(self.maps, self.size, self.classes)
+
+    def batches(self, form: str) -> list[dict[str, np.ndarray]]:
+        """A batch for every map as the loader's workers would make it, the neighbourhoods numbered for "pattern"."""
+        maps, opt, batches = self.load(), self.options(form), []
+        for start in range(len(maps.names)):
+            label, instance = maps.batch(self.batch, start)
+            batch = {"label": label, "instance": instance}
+            batch["image"] = harness.random_images(self.batch, self.size, self.seed + start)
+            if form == "pattern":
+                from model.semantics import pattern_arrays
+
+                batch.update(pattern_arrays(label, instance, opt))
+            batches.append(batch)
+        return batches
+
+    def noise(self, shape: tuple[int, ...], draw: int = 0) -> np.ndarray:
+        """Standard normal numbers that depend on the seed and the draw alone."""
+        return np.random.default_rng([self.seed, draw]).standard_normal(shape).astype(np.float32)
+
+
+def made_up(prefix: str, shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights that follow from names: He's deviation, so that signals keep their size, and settled spectral vectors.
+
+    Args:
+        prefix: what distinguishes networks with equal names.
+        shapes: {official name: shape in torch's layout}.
+        seed: for other weights.
+
+    Returns:
+        {official name: float32 array, int64 for counters}.
+    """
+
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        rng = np.random.default_rng([seed, zlib.crc32(f"{prefix}.{name}".encode())])
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    arrays = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            arrays[name] = np.zeros(shape, np.int64)
+        elif name.endswith("running_var"):
+            arrays[name] = np.ones(shape, np.float32)
+        elif name.endswith("running_mean"):
+            arrays[name] = np.zeros(shape, np.float32)
+        elif not name.endswith(("weight_u", "weight_v")):
+            scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+            arrays[name] = draw(name, shape) * np.float32(scale)
+    for name in (name for name in shapes if name.endswith("weight_u")):
+        layer = name.removesuffix("weight_u")
+        matrix = arrays[layer + "weight_orig"].reshape(shapes[name][0], -1)
+        u = draw(name, shapes[name])
+        for _ in range(5):
+            v = matrix.T @ u
+            v /= np.linalg.norm(v)
+            u = matrix @ v
+            u /= np.linalg.norm(u)
+        arrays[name], arrays[layer + "weight_v"] = u, v
+    return arrays
+
+
+def fill(net, prefix: str, seed: int):
+    """Load `made_up` weights into a network of ours or of the baseline; returns it."""
+    if not hasattr(net, "sublayers"):
+        from benchmarks.torch_spade import load_arrays
+
+        return load_arrays(net, made_up(prefix, {k: tuple(v.shape) for k, v in net.state_dict().items()}, seed))
+    from model.weights import export_official, load_official
+
+    load_official(net, made_up(prefix, {k: v.shape for k, v in export_official(net).items()}, seed))
+    return net
+
+
+def memory(target: str, form: str, task: Task, **arguments) -> harness.Memory:
+    """Peak memory of one form; `target` ("module:function") takes form, a task's fields and `arguments`."""
+    return harness.peak_memory(
+        target, {"form": form, "fields": vars(task), **arguments}, runs=1, warmup=1, imports=IMPORTS[form]
+    )
+
+
+def memory_fields(found: Mapping[str, harness.Memory]) -> dict[str, float]:
+    """Result fields: each form's peak in MB, of the whole process and without the frameworks, and our share of it."""
+    fields = {}
+    for form, value in found.items():
+        fields[f"{form}_peak_mb"] = value.peak / 2**20
+        fields[f"{form}_work_mb"] = value.used / 2**20
+    for form in found:
+        if form != "pattern":
+            fields[f"memory_ratio_vs_{form}"] = found["pattern"].peak / found[form].peak
+            fields[f"work_memory_ratio_vs_{form}"] = found["pattern"].used / found[form].used
+    return fields
+
+
+class Cycle:
+    """A callable that gives the next item to `work` at each call; `last` is what it returned."""
+
+    def __init__(self, work: Callable, items: list):
+        self.work, self.items, self.turn, self.last = work, items, 0, None
+
+    def __call__(self):
+        self.last = self.work(self.items[self.turn % len(self.items)])
+        self.turn += 1
+        return self.last
