@@ -27,8 +27,10 @@ def main(argv=None) -> int:
 
     with Session(opt) as run, Stop() as stop:
         if run.is_complete:
-            run.say(f"nothing left to train: step {run.trainer.steps}, epoch {run.epoch - 1} of {opt.total_epochs}; "
-                    "raise --niter or --max_steps to go on, or give --fresh to start anew")
+            run.say(
+                f"nothing left to train: step {run.trainer.steps}, epoch {run.epoch - 1} of {opt.total_epochs}; "
+                "raise --niter or --max_steps to go on, or give --fresh to start anew"
+            )
             return 0
         while not run.is_complete and not stop.requested:
             run.trainer.set_epoch(run.epoch)

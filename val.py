@@ -19,17 +19,23 @@ def find_judges(val, items, pics):
     from model.metrics import load_deeplab, load_extractor
 
     if val.style_steps:
-        raise UserError(f"metrics {val.metrics} and style_steps {val.style_steps} exclude each other: scores need one "
-                        "picture for each photo")
+        raise UserError(
+            f"metrics {val.metrics} and style_steps {val.style_steps} exclude each other: scores need one "
+            "picture for each photo"
+        )
     if items[0].image is None:
         raise UserError(f"metrics {val.metrics} need the photos, and this split has label maps alone")
     own = {f"{item.name}.jpg" for item in items}
     others = [path.name for path in pics.glob("*") if path.name not in own]
     if others:
-        raise UserError(f"{pics} holds {len(others)} pictures of other runs ({others[0]}), which would be scored too: "
-                        "remove them or give another --results_dir")
-    folders = [os.path.commonpath([os.path.dirname(path) for path in paths])
-               for paths in ([item.image for item in items], [item.label for item in items])]
+        raise UserError(
+            f"{pics} holds {len(others)} pictures of other runs ({others[0]}), which would be scored too: "
+            "remove them or give another --results_dir"
+        )
+    folders = [
+        os.path.commonpath([os.path.dirname(path) for path in paths])
+        for paths in ([item.image for item in items], [item.label for item in items])
+    ]
     return {
         "real_dir": folders[0], "labels_dir": folders[1] if "seg" in val.metric_names else None,
         "metrics": val.metric_names, "max_pictures": val.how_many,
@@ -65,8 +71,13 @@ def main(argv=None) -> int:
     device = set_device(val.device)
     painter = Painter.load(val.checkpoint, val.which_epoch)
     used = f"{painter.file}" + ("" if painter.step is None else f" (step {painter.step})")
-    changes = {"dataroot": val.dataroot, "label_dir": val.label_dir, "image_dir": val.image_dir,
-               "instance_dir": val.instance_dir, "max_dataset_size": val.how_many}
+    changes = {
+        "dataroot": val.dataroot,
+        "label_dir": val.label_dir,
+        "image_dir": val.image_dir,
+        "instance_dir": val.instance_dir,
+        "max_dataset_size": val.how_many,
+    }
     changes = {name: value for name, value in changes.items() if value}
     opt = dataclasses.replace(painter.opt, **changes, batchSize=val.batchSize, nThreads=val.nThreads)
     results = Path(val.results_dir)
@@ -74,8 +85,11 @@ def main(argv=None) -> int:
         items = loader.dataset.items
         styles = Styles(val, painter, has_photos=items[0].image is not None)
         judges = find_judges(val, items, results / "pics") if val.metric_names else None
-        print(f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}\n"
-              f"style      {styles.name}\ndevice     {device}", flush=True)
+        print(
+            f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}\n"
+            f"style      {styles.name}\ndevice     {device}",
+            flush=True,
+        )
         done, begun = 0, time.perf_counter()
         told = begun
         for batch in loader:
@@ -83,8 +97,10 @@ def main(argv=None) -> int:
             done, now = done + len(batch["label"]), time.perf_counter()
             if now - told > 5:
                 told, speed = now, done / (now - begun)
-                print(f"{done}/{len(items)} pictures, {speed:.2f} img/s, {(len(items) - done) / speed:.0f} s left",
-                      flush=True)
+                print(
+                    f"{done}/{len(items)} pictures, {speed:.2f} img/s, {(len(items) - done) / speed:.0f} s left",
+                    flush=True,
+                )
     each = f", each in {val.style_steps} styles," if val.style_steps else ""
     panels = f", panels to {results / 'panels'}" if val.panels else ""
     seconds = time.perf_counter() - begun

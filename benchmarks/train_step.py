@@ -32,7 +32,7 @@ def build(form: str, fields: dict) -> Cycle:
     if form == "torch":
         import torch
 
-        from benchmarks.torch_spade import TorchTrainer, VGG19
+        from benchmarks.torch_spade import VGG19, TorchTrainer
 
         trainer, tensor = TorchTrainer(opt, fill(VGG19(), "vgg", task.seed)), torch.from_numpy
     else:

@@ -5,11 +5,17 @@ Names load on first use, so that `model.options` (and `--help`) never waits for 
 
 import importlib
 import os
+import sys
+import warnings
 import zlib  # noqa: F401  before Paddle: 2.6.2 brings its own copy, which breaks Python's if that loads later
 
 # Paddle sets OMP_NUM_THREADS to 1 when it is imported, unless the user chose a value: half the speed on two cores.
+# Where Paddle came first its 1 cannot be told from a user's, and is taken for Paddle's.
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+PADDLE_CAME_FIRST = "paddle" in sys.modules
 if "PADDLE_TRAINER_ID" not in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(CORES))
+warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at every start, of extensions that we don't build
 
 _HOME = {
     "OPT": "options",

@@ -30,9 +30,7 @@ def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):
     if not match or not norm:
         raise UserError(f"norm {norm!r} is unknown: use [spectral] followed by instance, batch, syncbatch or none")
     kind = match[2] or "none"
-    conv = Conv2D(
-        in_channels, out_channels, kernel_size, stride, padding, bias=kind == "none", spectral=bool(match[1])
-    )
+    conv = Conv2D(in_channels, out_channels, kernel_size, stride, padding, bias=kind == "none", spectral=bool(match[1]))
     if kind == "none":
         return conv
     if kind == "instance":

@@ -15,7 +15,7 @@ import paddle
 from paddle.autograd import PyLayer
 from threadpoolctl import ThreadpoolController
 
-from model import kernels
+from model import CORES, PADDLE_CAME_FIRST, kernels
 
 PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
 FEWEST_TILES = 128  # of a piece, lest reading the weights outweighs the products
@@ -31,7 +31,10 @@ def use_blocked(kernels):
 @cache
 def threads():
     """Threads that share a layer's work: OMP_NUM_THREADS, else the cores this process may use."""
-    return max(1, int(os.environ.get("OMP_NUM_THREADS", "") or len(os.sched_getaffinity(0))))
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if PADDLE_CAME_FIRST and chosen == "1" and "PADDLE_TRAINER_ID" not in os.environ:
+        return CORES
+    return int(chosen) if chosen.isdigit() and int(chosen) > 0 else CORES
 
 
 @cache
@@ -58,19 +61,18 @@ def _guarded(work, part, begin, end):
 class _Memory:
     """A tensor's memory as NumPy's array interface describes it; arrays made from it keep the tensor alive."""
 
-    def __init__(self, tensor):
+    def __init__(self, tensor, shape):
         self.tensor = tensor
         kind = {paddle.float32: "<f4", paddle.int32: "<i4"}[tensor.dtype]
         self.__array_interface__ = {
-            "version": 3, "typestr": kind, "shape": tuple(tensor.shape), "data": (tensor.data_ptr(), False)
+            "version": 3, "typestr": kind, "shape": shape, "data": (tensor.data_ptr(), False)
         }  # fmt: skip
 
 
 def view(tensor):
     """A NumPy view of a contiguous CPU tensor's memory."""
-    if tensor.size == 0:
-        return np.empty(tensor.shape, np.float32)
-    return np.asarray(_Memory(tensor))
+    shape = tuple(tensor.shape)
+    return np.empty(shape, np.float32) if 0 in shape else np.asarray(_Memory(tensor, shape))
 
 
 def buffer(*shape):

@@ -774,9 +774,7 @@ def load(
     raise UserError(f"{path} holds no whole checkpoint: " + "; ".join(problems))
 
 
-def _load_folder(
-    folder: Path, opt: Any, nets: Sequence[str] | None, with_state: bool, verify: bool
-) -> Checkpoint:
+def _load_folder(folder: Path, opt: Any, nets: Sequence[str] | None, with_state: bool, verify: bool) -> Checkpoint:
     found = _examine(folder, verify)
     if opt is not None:
         compare_architecture(opt, type(opt).load(folder / OPT_FILE), folder)
@@ -884,9 +882,7 @@ def set_rng_state(saved: Mapping[str, Any]) -> list[str]:
 
     python, numpy = saved["python"], saved["numpy"]
     random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
-    np.random.set_state(
-        (numpy["name"], numpy["keys"], numpy["position"], numpy["has_gauss"], numpy["cached"])
-    )
+    np.random.set_state((numpy["name"], numpy["keys"], numpy["position"], numpy["has_gauss"], numpy["cached"]))
     problems = []
     if not _set_paddle_cpu(saved["paddle"]["cpu"][0]):
         problems.append("Paddle's CPU generator (this version of Paddle cannot set it)")
@@ -981,7 +977,7 @@ def optimizer_state(optimizer: Any, nets: Mapping[str, Any]) -> dict:
         owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default=None)
         if owner is None:
             raise KeyError(f"optimiser state {key} belongs to none of {', '.join(nets)}")
-        result[f"{names[owner]}:{key[len(owner) + 1:]}"] = value
+        result[f"{names[owner]}:{key[len(owner) + 1 :]}"] = value
     return _plain(result)
 
 

@@ -31,8 +31,16 @@ from .errors import UserError
 if TYPE_CHECKING:
     import paddle  # imported by Loader only, so that tools that list and read files start fast
 
-PREPROCESS_MODES = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
-                    "scale_shortside_and_crop", "fixed", "none")
+PREPROCESS_MODES = (
+    "resize_and_crop",
+    "crop",
+    "scale_width",
+    "scale_width_and_crop",
+    "scale_shortside",
+    "scale_shortside_and_crop",
+    "fixed",
+    "none",
+)
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
@@ -74,8 +82,10 @@ def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
 def _geometry(picture: Image.Image, opt, crop_pos: tuple[int, int], flip: bool, resample) -> Image.Image:
     size = scaled_size(picture.size, opt)
     if min(size) < 1:
-        raise UserError(f"a picture of {picture.width}x{picture.height} becomes {size[0]}x{size[1]} with "
-                        f"preprocess_mode {opt.preprocess_mode}: use larger pictures or preprocess_mode fixed")
+        raise UserError(
+            f"a picture of {picture.width}x{picture.height} becomes {size[0]}x{size[1]} with "
+            f"preprocess_mode {opt.preprocess_mode}: use larger pictures or preprocess_mode fixed"
+        )
     if size != picture.size:
         picture = picture.resize(size, resample)
     if "crop" in opt.preprocess_mode:
@@ -144,8 +154,10 @@ def _open(path) -> Image.Image:
     try:
         picture = Image.open(path)
         if picture.width * picture.height > (Image.MAX_IMAGE_PIXELS or 2**63):
-            raise UserError(f"{path}: {picture.width}x{picture.height} pixels are more than the "
-                            f"{Image.MAX_IMAGE_PIXELS} that are read: scale it down first")
+            raise UserError(
+                f"{path}: {picture.width}x{picture.height} pixels are more than the "
+                f"{Image.MAX_IMAGE_PIXELS} that are read: scale it down first"
+            )
         picture.load()
     except UserError:
         raise
@@ -189,8 +201,10 @@ def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
         elif coded:
             ids = channels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
         else:
-            raise UserError(f"colours (mode {picture.mode}) where class ids are expected: turn each palette colour "
-                            "into its class id and save one channel (8-bit grey or palette PNG)")
+            raise UserError(
+                f"colours (mode {picture.mode}) where class ids are expected: turn each palette colour "
+                "into its class id and save one channel (8-bit grey or palette PNG)"
+            )
     elif picture.mode not in ("P", "1", "I") and not picture.mode.startswith("I;16"):
         raise UserError(f"a map of mode {picture.mode}: save the ids as 8-bit grey, palette or 16-bit PNG")
     if ids.dtype == np.uint8 or ids.dtype == bool:
@@ -265,8 +279,13 @@ def _natural(key: str) -> list:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
 
 
-def _list(folder, suffixes, key: Callable[[str], str | None] = lambda name: os.path.splitext(name)[0],
-          recursive: bool = False, prefix: str = "") -> Listing:
+def _list(
+    folder,
+    suffixes,
+    key: Callable[[str], str | None] = lambda name: os.path.splitext(name)[0],
+    recursive: bool = False,
+    prefix: str = "",
+) -> Listing:
     """Picture files of one folder by pairing key (default: the stem); hidden files are passed over."""
     found: dict[str, str] = {}
     walk = os.walk(folder, followlinks=True) if recursive else [next(os.walk(folder), (str(folder), [], []))]
@@ -292,8 +311,11 @@ def _joined(first: Listing, *others: Listing) -> Listing:
 def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
     """{train,val}_{label,img,inst} folders; for COCO the `_portrait` folders beside them too, for training."""
     listings = {}
-    for kind, folder, suffixes in (("label", "label", MAP_SUFFIXES), ("image", "img", PHOTO_SUFFIXES),
-                                   ("instance", "inst", MAP_SUFFIXES)):
+    for kind, folder, suffixes in (
+        ("label", "label", MAP_SUFFIXES),
+        ("image", "img", PHOTO_SUFFIXES),
+        ("instance", "inst", MAP_SUFFIXES),
+    ):
         path = Path(opt.dataroot, f"{phase}_{folder}")
         listings[kind] = _list(path, suffixes)
         if portraits and phase == "train":
@@ -318,10 +340,14 @@ def _ade20k(opt, phase: str) -> dict[str, Listing]:
         root = root / "ADEChallengeData2016"
     split = {"train": "training", "val": "validation"}[phase]
     if not (root / "annotations").is_dir() and (any(root.glob("index_ade20k*")) or any(root.glob("images/ADE"))):
-        raise UserError(f"{root}: this is the full ADE20K release; SPADE uses the scene parsing benchmark, "
-                        "ADEChallengeData2016.zip, with its folders images and annotations")
-    return {"label": _list(root / "annotations" / split, MAP_SUFFIXES),
-            "image": _list(root / "images" / split, PHOTO_SUFFIXES)}
+        raise UserError(
+            f"{root}: this is the full ADE20K release; SPADE uses the scene parsing benchmark, "
+            "ADEChallengeData2016.zip, with its folders images and annotations"
+        )
+    return {
+        "label": _list(root / "annotations" / split, MAP_SUFFIXES),
+        "image": _list(root / "images" / split, PHOTO_SUFFIXES),
+    }
 
 
 def _cityscapes(opt, phase: str) -> dict[str, Listing]:
@@ -330,9 +356,11 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
 
     root = Path(opt.dataroot)
     maps, photos = root / "gtFine" / phase, root / "leftImg8bit" / phase
-    return {"label": _list(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
-            "image": _list(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
-            "instance": _list(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True)}
+    return {
+        "label": _list(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
+        "image": _list(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
+        "instance": _list(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True),
+    }
 
 
 def _custom(opt, phase: str) -> dict[str, Listing]:
@@ -349,8 +377,14 @@ def _custom(opt, phase: str) -> dict[str, Listing]:
     return listings
 
 
-LAYOUTS: dict[str, Callable] = {"coco_stuff": _coco_stuff, "sample": _sample, "ade20k": _ade20k,
-                                "cityscapes": _cityscapes, "facades": _flat, "custom": _custom}
+LAYOUTS: dict[str, Callable] = {
+    "coco_stuff": _coco_stuff,
+    "sample": _sample,
+    "ade20k": _ade20k,
+    "cityscapes": _cityscapes,
+    "facades": _flat,
+    "custom": _custom,
+}
 
 
 def list_items(opt, phase: str) -> list[Item]:
@@ -370,8 +404,10 @@ def list_items(opt, phase: str) -> list[Item]:
     labels = listings["label"]
     if not labels.files:
         state = "holds no label maps" if os.path.isdir(labels.folder) else "is not a folder"
-        raise UserError(f"{labels.folder} {state} ({', '.join(MAP_SUFFIXES)}; dataset_mode {opt.dataset_mode}): "
-                        "check --dataroot and --dataset_mode")
+        raise UserError(
+            f"{labels.folder} {state} ({', '.join(MAP_SUFFIXES)}; dataset_mode {opt.dataset_mode}): "
+            "check --dataroot and --dataset_mode"
+        )
     partners: dict[str, dict[str, str]] = {}
     for kind, what in (("image", "photo"), ("instance", "instance map")):
         found = listings.get(kind)
@@ -383,8 +419,15 @@ def list_items(opt, phase: str) -> list[Item]:
             raise UserError(f"dataset_mode {opt.dataset_mode} has no {what}s here: pass {option}")
         _check_pairs(labels, found, what)
         partners[kind] = found.files
-    items = [Item(key.rpartition("/")[2], labels.files[key], partners.get("image", {}).get(key),
-                  partners.get("instance", {}).get(key)) for key in sorted(labels.files, key=_natural)]
+    items = [
+        Item(
+            key.rpartition("/")[2],
+            labels.files[key],
+            partners.get("image", {}).get(key),
+            partners.get("instance", {}).get(key),
+        )
+        for key in sorted(labels.files, key=_natural)
+    ]
     return items[: opt.max_dataset_size]
 
 
@@ -400,8 +443,9 @@ def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
         problems.append(told(lone, f"of {len(others.files)} {what}s", "label map"))
     if problems:
         hint = "; --no_instance True does without instance maps" if what == "instance map" and not others.files else ""
-        raise UserError(f"{labels.folder} and {others.folder}: {' and '.join(problems)}: "
-                        f"files are paired by name{hint}")
+        raise UserError(
+            f"{labels.folder} and {others.folder}: {' and '.join(problems)}: files are paired by name{hint}"
+        )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -451,17 +495,26 @@ class PhotoMaps:
     def _choose(self, size, epoch, index):
         width, height = scaled_size(size, self.opt)
         if "crop" in self.opt.preprocess_mode and min(width, height) < self.opt.crop_size:
-            warnings.warn(f"pictures smaller than crop_size {self.opt.crop_size} after scaling are padded with zeros "
-                          f"(black, class 0), as in the released code: choose another preprocess_mode", stacklevel=2)
+            warnings.warn(
+                f"pictures smaller than crop_size {self.opt.crop_size} after scaling are padded with zeros "
+                f"(black, class 0), as in the released code: choose another preprocess_mode",
+                stacklevel=2,
+            )
         if self.phase == "train":
             return crop_and_flip(self.opt, size, epoch, index)
         return (max(0, width - self.opt.crop_size) // 2, max(0, height - self.opt.crop_size) // 2), False
 
     def _check_sizes(self, item, image, label, instance) -> None:
         if len({p.size for p in (image, label, instance) if p is not None}) > 1:
-            sizes = ", ".join(f"{what} {path} {p.width}x{p.height}" for what, path, p in
-                              (("photo", item.image, image), ("label", item.label, label),
-                               ("instance", item.instance, instance)) if p is not None)
+            sizes = ", ".join(
+                f"{what} {path} {p.width}x{p.height}"
+                for what, path, p in (
+                    ("photo", item.image, image),
+                    ("label", item.label, label),
+                    ("instance", item.instance, instance),
+                )
+                if p is not None
+            )
             raise UserError(f"sizes (width x height) differ: {sizes}: maps must have the photo's size in pixels")
 
 
@@ -498,11 +551,15 @@ class BatchSampler:
         self.batch, self.rank, self.world = opt.batchSize, rank, world
         self.seed, self.shuffle = opt.seed, train and not opt.serial_batches
         if train and size < self.batch * world:
-            raise UserError(f"{size} training examples are fewer than one batch of {self.batch * world} "
-                            f"(batchSize {self.batch}, processes {world}): lower --batchSize")
+            raise UserError(
+                f"{size} training examples are fewer than one batch of {self.batch * world} "
+                f"(batchSize {self.batch}, processes {world}): lower --batchSize"
+            )
         if not 0 <= start <= len(self):
-            raise UserError(f"start {start} is outside 0..{len(self)}, the batches of an epoch: "
-                            "the data set or the batch size has changed; begin the next epoch instead")
+            raise UserError(
+                f"start {start} is outside 0..{len(self)}, the batches of an epoch: "
+                "the data set or the batch size has changed; begin the next epoch instead"
+            )
 
     def __len__(self) -> int:
         """Batches of a whole epoch for this process."""
@@ -523,7 +580,7 @@ class BatchSampler:
             order = self.order(epoch)
             for k in range(start, len(self)):
                 first = (k * self.world + self.rank) * self.batch
-                yield [(epoch, int(i)) for i in order[first: first + self.batch]]
+                yield [(epoch, int(i)) for i in order[first : first + self.batch]]
             if not self.train:
                 return
             epoch, start = epoch + 1, 0
@@ -542,8 +599,10 @@ def collate(examples: list[dict], opt) -> dict[str, np.ndarray]:
     sizes = Counter(e["label"].shape for e in examples)
     if len(sizes) > 1:
         shown = ", ".join(f"{e['name']} {e['label'].shape[1]}x{e['label'].shape[0]}" for e in examples[:4])
-        raise UserError(f"pictures of one batch have different sizes with preprocess_mode {opt.preprocess_mode} "
-                        f"({shown}): use batchSize 1 or a mode that gives one size, such as resize_and_crop or fixed")
+        raise UserError(
+            f"pictures of one batch have different sizes with preprocess_mode {opt.preprocess_mode} "
+            f"({shown}): use batchSize 1 or a mode that gives one size, such as resize_and_crop or fixed"
+        )
     label = np.stack([e["label"] for e in examples]).astype(np.uint8 if opt.label_nc <= 255 else np.int32)
     batch = {"label": label, "index": np.array([e["index"] for e in examples], np.int64)}
     for key in ("image", "instance"):
@@ -633,8 +692,9 @@ class Loader:
         return self._length
 
     def _sampler(self) -> BatchSampler:
-        return BatchSampler(len(self.dataset), self._opt, self.train, self.epoch, self.position,
-                            self._rank, self._world)
+        return BatchSampler(
+            len(self.dataset), self._opt, self.train, self.epoch, self.position, self._rank, self._world
+        )
 
     def names(self, batch) -> list[str]:
         """File names without suffix of a batch."""
@@ -676,10 +736,15 @@ class Loader:
 
         reader = _BatchReader(self.dataset)
         loader = paddle.io.DataLoader(
-            reader, batch_sampler=self._sampler(), collate_fn=reader, num_workers=self.workers, return_list=True,
+            reader,
+            batch_sampler=self._sampler(),
+            collate_fn=reader,
+            num_workers=self.workers,
+            return_list=True,
             use_shared_memory=self.workers > 0 and _shared_memory_suffices(),
             worker_init_fn=functools.partial(_begin_worker, os.getpid()),
-            use_buffer_reader=not paddle.device.get_device().startswith("cpu"))
+            use_buffer_reader=not paddle.device.get_device().startswith("cpu"),
+        )
         state = np.random.get_state()  # the DataLoader draws from it, and a resumed run would draw at another time
         self._stream = iter(loader)
         np.random.set_state(state)

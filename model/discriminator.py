@@ -124,5 +124,7 @@ def halved(x):
 
 def define_D(opt):
     """The discriminator that `opt` asks for, initialised."""
-    net = MultiscaleDiscriminator(opt.semantic_nc, opt.output_nc, opt.ndf, opt.num_D, opt.n_layers_D, opt.norm_D, opt.kernels)
+    net = MultiscaleDiscriminator(
+        opt.semantic_nc, opt.output_nc, opt.ndf, opt.num_D, opt.n_layers_D, opt.norm_D, opt.kernels
+    )
     return initialize(net, opt.init_type, opt.init_variance)

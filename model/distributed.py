@@ -1,6 +1,5 @@
 """The process group: ranks, gradient exchange, batch moments over all processes."""
 
-import paddle
 
 
 def batch_moments(x, sync=False):

@@ -107,8 +107,9 @@ def choose_style(val: ValOPT, painter: Painter, has_photos: bool) -> str:
     """
     if not painter.opt.use_vae:
         if val.style != "auto" or val.style_image or val.style_steps:
-            raise UserError(f"{painter.file} was trained without --use_vae and knows one style: leave out the style "
-                            "options")
+            raise UserError(
+                f"{painter.file} was trained without --use_vae and knows one style: leave out the style options"
+            )
         return "none"
     if val.style != "auto":
         style = val.style
@@ -117,11 +118,14 @@ def choose_style(val: ValOPT, painter: Painter, has_photos: bool) -> str:
     else:
         style = "photo" if has_photos and painter.E and not val.style_steps else "random"
     if style in ("photo", "image") and painter.E is None:
-        raise UserError(f"style {style} needs the encoder, and there is no n_e.pdparams beside {painter.file}: put it "
-                        "there, or give --style random")
+        raise UserError(
+            f"style {style} needs the encoder, and there is no n_e.pdparams beside {painter.file}: put it "
+            "there, or give --style random"
+        )
     if style == "photo" and not has_photos:
-        raise UserError("style photo needs photos, and this split has label maps alone: give --style random or "
-                        "--style_image FILE")
+        raise UserError(
+            "style photo needs photos, and this split has label maps alone: give --style random or --style_image FILE"
+        )
     return style
 
 
@@ -205,13 +209,17 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
     """Options and arrays of weight files without the rest of their checkpoint."""
     file = path / "n_g.pdparams" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
-                        "checkpoints or a generator's .pdparams file")
+        raise UserError(
+            f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
+            "checkpoints or a generator's .pdparams file"
+        )
     places = [file.parent / checkpoint.OPT_FILE, file.parent.parent / checkpoint.OPT_FILE]
     options = next((place for place in places if place.is_file()), None)
     if options is None:
-        raise UserError(f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it "
-                        "there from the run's output folder")
+        raise UserError(
+            f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it "
+            "there from the run's output folder"
+        )
     arrays = {"n_g": checkpoint.read_pdparams(file)}
     encoder = file.with_name("n_e.pdparams")
     if encoder.is_file():

@@ -64,9 +64,7 @@ def winograd_input(x, means, table_a, table_b, index, height, width, up, slope, 
         previous = image
         for r in range(fresh, 4):
             y = top + r
-            _modulated_line(
-                x, means, table_a, table_b, index, image, y, height, width, up, slope, lines[(y + 1) % 4]
-            )
+            _modulated_line(x, means, table_a, table_b, index, image, y, height, width, up, slope, lines[(y + 1) % 4])
         l0 = lines[(top + 1) % 4].reshape(span)
         l1 = lines[(top + 2) % 4].reshape(span)
         l2 = lines[(top + 3) % 4].reshape(span)
@@ -105,9 +103,7 @@ def winograd_input(x, means, table_a, table_b, index, height, width, up, slope, 
 
 
 @_jit
-def winograd_input_grad(
-    grad, height, width, first, count, lines, out, own_top, own_bottom, top_line, bottom_line
-):
+def winograd_input_grad(grad, height, width, first, count, lines, out, own_top, own_bottom, top_line, bottom_line):
     """The adjoint of `winograd_input` behind the modulation: adds B dV B^T into the gradient of the modulated map.
 
     Args:

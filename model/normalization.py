@@ -36,7 +36,12 @@ class InstanceNorm(nn.Layer):
     def row_modulation(self, x):
         """The norm of x [N,H,W,C] as (x - mean) * a + b: three [N,C] and the table row of each pixel."""
         mean, scale = self.row_statistics(x)
-        return mean, scale, paddle.zeros_like(scale), np.repeat(np.arange(x.shape[0], dtype=np.int32), x.shape[1] * x.shape[2])
+        return (
+            mean,
+            scale,
+            paddle.zeros_like(scale),
+            np.repeat(np.arange(x.shape[0], dtype=np.int32), x.shape[1] * x.shape[2]),
+        )
 
     def forward(self, x):
         mean, scale = self.statistics(x)

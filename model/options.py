@@ -35,8 +35,16 @@ GROUPS = {
 }
 
 NUM_UPSAMPLING = {"normal": 5, "more": 6, "most": 7}
-PREPROCESS_MODES = ("resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
-                    "scale_shortside_and_crop", "fixed", "none")
+PREPROCESS_MODES = (
+    "resize_and_crop",
+    "crop",
+    "scale_width",
+    "scale_width_and_crop",
+    "scale_shortside",
+    "scale_shortside_and_crop",
+    "fixed",
+    "none",
+)
 NORM_G = re.compile(r"(spectral)?spade(batch|syncbatch|instance)(3x3|5x5)")
 NORM_DE = re.compile(r"(spectral)?(instance|batch|syncbatch|none)")
 
@@ -52,10 +60,16 @@ def parse_norm_g(text: str) -> tuple[bool, str, int]:
     """
     match = NORM_G.fullmatch(text)
     if match is None:
-        valid = [f"{s}spade{n}{k}" for s in ("spectral", "") for n in ("batch", "syncbatch", "instance")
-                 for k in ("3x3", "5x5")]
-        raise UserError(f"norm_G {text!r} is unknown: expected [spectral]spade{{batch,syncbatch,instance}}{{3x3,5x5}}"
-                        f"{_closest(text, valid)}")
+        valid = [
+            f"{s}spade{n}{k}"
+            for s in ("spectral", "")
+            for n in ("batch", "syncbatch", "instance")
+            for k in ("3x3", "5x5")
+        ]
+        raise UserError(
+            f"norm_G {text!r} is unknown: expected [spectral]spade{{batch,syncbatch,instance}}{{3x3,5x5}}"
+            f"{_closest(text, valid)}"
+        )
     return bool(match[1]), match[2], int(match[3][0])
 
 
@@ -71,8 +85,9 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     match = NORM_DE.fullmatch(text)
     if match is None:
         valid = [s + n for s in ("spectral", "") for n in ("instance", "batch", "syncbatch", "none")]
-        raise UserError(f"{option} {text!r} is unknown: expected [spectral]{{instance,batch,syncbatch,none}}"
-                        f"{_closest(text, valid)}")
+        raise UserError(
+            f"{option} {text!r} is unknown: expected [spectral]{{instance,batch,syncbatch,none}}{_closest(text, valid)}"
+        )
     return bool(match[1]), match[2]
 
 
@@ -83,19 +98,33 @@ def _closest(text: str, valid: Iterable[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{by_lower[near[0]]}?" if near else ""
 
 
-def _opt(default: Any, group: str, text: str, *, low: float | None = None, high: float | None = None,
-         above: float | None = None, below: float | None = None, choices: Sequence[str] = ()) -> Any:
+def _opt(
+    default: Any,
+    group: str,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
     """A documented dataclass field: low <= value <= high, above < value < below, or one of the choices."""
-    return field(default=default, metadata=dict(group=group, help=text, low=low, high=high, above=above, below=below,
-                                                choices=tuple(choices)))
+    return field(
+        default=default,
+        metadata=dict(group=group, help=text, low=low, high=high, above=above, below=below, choices=tuple(choices)),
+    )
 
 
 def _range_text(meta: Mapping[str, Any]) -> str:
     """The valid values in words, '' when there is nothing to say."""
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
-    parts = [f"{word} {meta[key]}" for key, word in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
-             if meta[key] is not None]
+    parts = [
+        f"{word} {meta[key]}"
+        for key, word in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
+        if meta[key] is not None
+    ]
     return " and ".join(parts)
 
 
@@ -119,8 +148,13 @@ def _kinds(f: dataclasses.Field) -> tuple[type, ...]:
 
 def _expected(f: dataclasses.Field) -> str:
     """The values of a field's type in words."""
-    words = {bool: "true or false", int: "a whole number", float: "a finite number",
-             str: "text (in a yaml file, put it in quotes)", type(None): "null"}
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a finite number",
+        str: "text (in a yaml file, put it in quotes)",
+        type(None): "null",
+    }
     return " or ".join(words[kind] for kind in _kinds(f))
 
 
@@ -151,12 +185,16 @@ def _check_range(f: dataclasses.Field, value: Any) -> None:
         return
     if meta["choices"]:
         if value not in meta["choices"]:
-            raise UserError(f"{f.name} {value!r} is unknown: expected {_range_text(meta)}"
-                            f"{_closest(value, meta['choices'])}")
+            raise UserError(
+                f"{f.name} {value!r} is unknown: expected {_range_text(meta)}{_closest(value, meta['choices'])}"
+            )
         return
-    if ((meta["low"] is not None and value < meta["low"]) or (meta["above"] is not None and value <= meta["above"])
-            or (meta["high"] is not None and value > meta["high"])
-            or (meta["below"] is not None and value >= meta["below"])):
+    if (
+        (meta["low"] is not None and value < meta["low"])
+        or (meta["above"] is not None and value <= meta["above"])
+        or (meta["high"] is not None and value > meta["high"])
+        or (meta["below"] is not None and value >= meta["below"])
+    ):
         raise UserError(f"{f.name} {value} is out of range: expected {_range_text(meta)}")
 
 
@@ -171,31 +209,55 @@ class OPT(_Checked):
     """
 
     # data
-    preset: str = _opt("coco_stuff", "data", "recipe that the other options start from; in OPT(...) it is a note only, "
-                       "OPT.from_preset applies it", choices=("coco_stuff", "ade20k", "cityscapes", "facades",
-                                                              "custom", "sample"))
-    dataset_mode: str = _opt("coco_stuff", "data", "layout of the files on disk; alone on the command line it also "
-                             "chooses the preset of its name, as in the released code",
-                             choices=("coco_stuff", "ade20k", "cityscapes", "facades", "custom", "sample"))
+    preset: str = _opt(
+        "coco_stuff",
+        "data",
+        "recipe that the other options start from; in OPT(...) it is a note only, OPT.from_preset applies it",
+        choices=("coco_stuff", "ade20k", "cityscapes", "facades", "custom", "sample"),
+    )
+    dataset_mode: str = _opt(
+        "coco_stuff",
+        "data",
+        "layout of the files on disk; alone on the command line it also "
+        "chooses the preset of its name, as in the released code",
+        choices=("coco_stuff", "ade20k", "cityscapes", "facades", "custom", "sample"),
+    )
     dataroot: str = _opt("dataset/coco_stuff", "data", "folder of the data set")
     label_dir: str = _opt("", "data", "folder of the label maps (dataset_mode custom)")
     image_dir: str = _opt("", "data", "folder of the photos (dataset_mode custom)")
     instance_dir: str = _opt("", "data", "folder of the instance maps (dataset_mode custom; none with no_instance)")
-    preprocess_mode: str = _opt("resize_and_crop", "data", "how photo and maps get to size: resize_and_crop squashes "
-                                "to load_size x load_size, scale_* keep the shape, *crop cut out squares of crop_size, "
-                                "fixed resizes to crop_size wide and crop_size/aspect_ratio high, none rounds the "
-                                "sides to multiples of 32 (released code)", choices=PREPROCESS_MODES)
-    load_size: int = _opt(286, "data", "size in pixels that photos are scaled to before the crop (released code)",
-                          low=1)
-    crop_size: int = _opt(256, "data", "width in pixels of the pictures that the networks see; a multiple of 32, 64 or "
-                          "128 as num_upsampling_layers is normal, more or most (paper, appendix A: 256; Cityscapes "
-                          "512)", low=1)
-    aspect_ratio: float = _opt(1.0, "data", "width over height of the generated pictures (paper, appendix A: 1; "
-                               "Cityscapes 2)", above=0)
-    label_nc: int = _opt(182, "data", "number of classes in the label maps, ids 0..label_nc-1, without the unknown "
-                         "class (COCO-Stuff)", low=1)
-    contain_dontcare_label: bool = _opt(True, "data", "the maps have an unknown class with a channel of its own: 255, "
-                                        "or ADE20K's 0 (released code)")
+    preprocess_mode: str = _opt(
+        "resize_and_crop",
+        "data",
+        "how photo and maps get to size: resize_and_crop squashes "
+        "to load_size x load_size, scale_* keep the shape, *crop cut out squares of crop_size, "
+        "fixed resizes to crop_size wide and crop_size/aspect_ratio high, none rounds the "
+        "sides to multiples of 32 (released code)",
+        choices=PREPROCESS_MODES,
+    )
+    load_size: int = _opt(
+        286, "data", "size in pixels that photos are scaled to before the crop (released code)", low=1
+    )
+    crop_size: int = _opt(
+        256,
+        "data",
+        "width in pixels of the pictures that the networks see; a multiple of 32, 64 or "
+        "128 as num_upsampling_layers is normal, more or most (paper, appendix A: 256; Cityscapes "
+        "512)",
+        low=1,
+    )
+    aspect_ratio: float = _opt(
+        1.0, "data", "width over height of the generated pictures (paper, appendix A: 1; Cityscapes 2)", above=0
+    )
+    label_nc: int = _opt(
+        182,
+        "data",
+        "number of classes in the label maps, ids 0..label_nc-1, without the unknown class (COCO-Stuff)",
+        low=1,
+    )
+    contain_dontcare_label: bool = _opt(
+        True, "data", "the maps have an unknown class with a channel of its own: 255, or ADE20K's 0 (released code)"
+    )
     no_instance: bool = _opt(False, "data", "go without instance maps and their edge channel (released code)")
     no_flip: bool = _opt(False, "data", "do not mirror training pictures at random")
     serial_batches: bool = _opt(False, "data", "read the pictures in order, without shuffling")
@@ -203,71 +265,130 @@ class OPT(_Checked):
     nThreads: int = _opt(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
 
     # networks
-    ngf: int = _opt(64, "networks", "channels of the generator's last block, 16 times as many in its first; of the "
-                    "encoder's first layer (paper, appendix A)", low=1)
+    ngf: int = _opt(
+        64,
+        "networks",
+        "channels of the generator's last block, 16 times as many in its first; of the "
+        "encoder's first layer (paper, appendix A)",
+        low=1,
+    )
     ndf: int = _opt(64, "networks", "channels of the discriminator's first layer (paper, appendix A)", low=1)
     output_nc: int = _opt(3, "networks", "colour channels of the generated picture (released code)", low=1)
-    norm_G: str = _opt("spectralspadesyncbatch3x3", "networks", "generator's norm: [spectral]spade{batch,syncbatch,"
-                       "instance}{3x3,5x5}, the size is that of the modulation's convolutions (paper, section 3.1)")
-    norm_D: str = _opt("spectralinstance", "networks", "discriminator's norm: [spectral]{instance,batch,syncbatch,"
-                       "none} (paper, appendix A)")
-    norm_E: str = _opt("spectralinstance", "networks", "encoder's norm: [spectral]{instance,batch,syncbatch,none} "
-                       "(paper, appendix A)")
-    num_upsampling_layers: str = _opt("normal", "networks", "times the generator doubles its size: normal 5, more 6, "
-                                      "most 7 (and one more block) (released code)", choices=NUM_UPSAMPLING)
+    norm_G: str = _opt(
+        "spectralspadesyncbatch3x3",
+        "networks",
+        "generator's norm: [spectral]spade{batch,syncbatch,"
+        "instance}{3x3,5x5}, the size is that of the modulation's convolutions (paper, section 3.1)",
+    )
+    norm_D: str = _opt(
+        "spectralinstance",
+        "networks",
+        "discriminator's norm: [spectral]{instance,batch,syncbatch,none} (paper, appendix A)",
+    )
+    norm_E: str = _opt(
+        "spectralinstance", "networks", "encoder's norm: [spectral]{instance,batch,syncbatch,none} (paper, appendix A)"
+    )
+    num_upsampling_layers: str = _opt(
+        "normal",
+        "networks",
+        "times the generator doubles its size: normal 5, more 6, most 7 (and one more block) (released code)",
+        choices=NUM_UPSAMPLING,
+    )
     use_vae: bool = _opt(True, "networks", "learn an encoder that takes a style from a photo (paper, section 3.2)")
     z_dim: int = _opt(256, "networks", "length of the style vector (paper, appendix A)", low=0)
     num_D: int = _opt(2, "networks", "scales of the discriminator, each half as large (released code)", low=1)
     n_layers_D: int = _opt(4, "networks", "strided layers of each discriminator (released code)", low=1)
 
     # losses
-    gan_mode: str = _opt("hinge", "losses", "adversarial loss: hinge (paper, appendix A), least squares, the original "
-                         "cross entropy, or Wasserstein", choices=("hinge", "ls", "original", "w"))
+    gan_mode: str = _opt(
+        "hinge",
+        "losses",
+        "adversarial loss: hinge (paper, appendix A), least squares, the original cross entropy, or Wasserstein",
+        choices=("hinge", "ls", "original", "w"),
+    )
     no_ganFeat_loss: bool = _opt(False, "losses", "leave out the discriminator's feature matching loss")
     no_vgg_loss: bool = _opt(False, "losses", "leave out the perceptual loss; needs no VGG weights then")
     lambda_feat: float = _opt(10.0, "losses", "weight of feature matching (paper, appendix A)", low=0)
     lambda_vgg: float = _opt(10.0, "losses", "weight of the perceptual loss (paper, appendix A)", low=0)
     lambda_kld: float = _opt(0.05, "losses", "weight of the encoder's KL divergence (paper, appendix A)", low=0)
-    vgg_path: str = _opt("vgg/vgg19pretrain.pdparams", "losses", "VGG19 weights: .pdparams, or torchvision's vgg19 as "
-                         ".pth or .safetensors")
+    vgg_path: str = _opt(
+        "vgg/vgg19pretrain.pdparams",
+        "losses",
+        "VGG19 weights: .pdparams, or torchvision's vgg19 as .pth or .safetensors",
+    )
 
     # optimisation
-    lr: float = _opt(2e-4, "optimisation", "base learning rate of Adam; G gets half of it and D double, unless no_TTUR "
-                     "(paper, section 4: 1e-4 and 4e-4)", above=0)
-    beta1: float = _opt(0.0, "optimisation", "Adam's beta1 (paper, section 4); with no_TTUR on the command line 0.5 "
-                        "unless given (released code)", low=0, below=1)
-    beta2: float = _opt(0.9, "optimisation", "Adam's beta2 (released code; the paper's text says 0.999); with no_TTUR "
-                        "on the command line 0.999 unless given (released code)", low=0, below=1)
+    lr: float = _opt(
+        2e-4,
+        "optimisation",
+        "base learning rate of Adam; G gets half of it and D double, unless no_TTUR (paper, section 4: 1e-4 and 4e-4)",
+        above=0,
+    )
+    beta1: float = _opt(
+        0.0,
+        "optimisation",
+        "Adam's beta1 (paper, section 4); with no_TTUR on the command line 0.5 unless given (released code)",
+        low=0,
+        below=1,
+    )
+    beta2: float = _opt(
+        0.9,
+        "optimisation",
+        "Adam's beta2 (released code; the paper's text says 0.999); with no_TTUR "
+        "on the command line 0.999 unless given (released code)",
+        low=0,
+        below=1,
+    )
     no_TTUR: bool = _opt(False, "optimisation", "same learning rate for G and D, not the two time-scale rule")
     G_lr: float | None = _opt(None, "optimisation", "learning rate of G and E; null = from lr", above=0)
     D_lr: float | None = _opt(None, "optimisation", "learning rate of D; null = from lr", above=0)
     D_steps_per_G: int = _opt(1, "optimisation", "steps of D for each step of G (released code)", low=1)
-    niter: int = _opt(50, "optimisation", "epochs at the full learning rate (released code; paper, appendix A: 100)",
-                      low=0)
-    niter_decay: int = _opt(0, "optimisation", "epochs after them in which it falls linearly to zero (released code)",
-                            low=0)
-    init_type: str = _opt("xavier", "optimisation", "how weights start (paper, appendix A: Glorot)",
-                          choices=("xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"))
-    init_variance: float = _opt(0.02, "optimisation", "gain of the initial weights, the standard deviation for normal "
-                                "(released code)", above=0)
+    niter: int = _opt(
+        50, "optimisation", "epochs at the full learning rate (released code; paper, appendix A: 100)", low=0
+    )
+    niter_decay: int = _opt(
+        0, "optimisation", "epochs after them in which it falls linearly to zero (released code)", low=0
+    )
+    init_type: str = _opt(
+        "xavier",
+        "optimisation",
+        "how weights start (paper, appendix A: Glorot)",
+        choices=("xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"),
+    )
+    init_variance: float = _opt(
+        0.02, "optimisation", "gain of the initial weights, the standard deviation for normal (released code)", above=0
+    )
 
     # training
     batchSize: int = _opt(1, "training", "pictures per process and step", low=1)
     accumulate: int = _opt(1, "training", "batches whose gradients are summed to one step", low=1)
-    max_steps: int | None = _opt(None, "training", "stop after so many steps in all; null = after niter + niter_decay "
-                                 "epochs", low=1)
+    max_steps: int | None = _opt(
+        None, "training", "stop after so many steps in all; null = after niter + niter_decay epochs", low=1
+    )
     seed: int = _opt(0, "training", "seed of weights, order, crops, flips and style noise", low=0, high=2**32 - 1)
     device: str = _opt("auto", "training", "auto (a GPU when there is one), cpu, gpu or gpu:N")
-    modulation: str = _opt("auto", "training", "how SPADE's gamma and beta are computed: once per distinct label "
-                           "neighbourhood (pattern), at every pixel (dense), or whichever is faster (auto); same "
-                           "numbers", choices=("auto", "pattern", "dense"))
-    kernels: str = _opt("auto", "training", "convolutions: as blocked matrix products, which are faster on CPUs, or "
-                        "Paddle's own (plain); same numbers", choices=("auto", "blocked", "plain"))
+    modulation: str = _opt(
+        "auto",
+        "training",
+        "how SPADE's gamma and beta are computed: once per distinct label "
+        "neighbourhood (pattern), at every pixel (dense), or whichever is faster (auto); same "
+        "numbers",
+        choices=("auto", "pattern", "dense"),
+    )
+    kernels: str = _opt(
+        "auto",
+        "training",
+        "convolutions: as blocked matrix products, which are faster on CPUs, or Paddle's own (plain); same numbers",
+        choices=("auto", "blocked", "plain"),
+    )
     amp: bool = _opt(False, "training", "mixed precision (Paddle's level O1)")
     ema: float = _opt(0.0, "training", "decay of the running average of G's weights; 0 = none", low=0, below=1)
     recompute: bool = _opt(False, "training", "compute activations again in the backward pass: slower, less memory")
-    reuse_fake: bool = _opt(False, "training", "train D on the picture of G's step and not on a fresh one: faster, "
-                            "but not the published mathematics")
+    reuse_fake: bool = _opt(
+        False,
+        "training",
+        "train D on the picture of G's step and not on a fresh one: faster, but not the published mathematics",
+    )
     fresh: bool = _opt(False, "training", "start anew although output holds a checkpoint to resume from")
 
     # output
@@ -276,18 +397,37 @@ class OPT(_Checked):
     log_dir: str = _opt("log", "output", "folder of log.npy and the VisualDL records")
     print_freq: int = _opt(20, "output", "steps between lines of losses", low=1)
     display_freq: int = _opt(500, "output", "steps between preview pictures; 0 = none", low=0)
-    save_latest_freq: int = _opt(1000, "output", "steps between checkpoints to resume from; 0 = at epochs' ends only",
-                                 low=0)
+    save_latest_freq: int = _opt(
+        1000, "output", "steps between checkpoints to resume from; 0 = at epochs' ends only", low=0
+    )
     save_epoch_freq: int = _opt(1, "output", "epochs between checkpoints that are kept", low=1)
     keep_epochs: int = _opt(3, "output", "how many of these are kept, the oldest go first", low=1)
-    val_every: int = _opt(0, "output", "epochs between quick FID measurements, by which the best checkpoint is kept; "
-                          "0 = none", low=0)
+    val_every: int = _opt(
+        0, "output", "epochs between quick FID measurements, by which the best checkpoint is kept; 0 = none", low=0
+    )
     val_images: int = _opt(8, "output", "label maps of the validation split shown in the previews", low=0)
 
     # Fields that a checkpoint's networks depend on; `incompatible` compares them with care.
-    ARCHITECTURE: ClassVar[frozenset[str]] = frozenset((
-        "label_nc", "contain_dontcare_label", "no_instance", "output_nc", "crop_size", "aspect_ratio", "ngf", "ndf",
-        "norm_G", "norm_D", "norm_E", "num_upsampling_layers", "use_vae", "z_dim", "num_D", "n_layers_D"))
+    ARCHITECTURE: ClassVar[frozenset[str]] = frozenset(
+        (
+            "label_nc",
+            "contain_dontcare_label",
+            "no_instance",
+            "output_nc",
+            "crop_size",
+            "aspect_ratio",
+            "ngf",
+            "ndf",
+            "norm_G",
+            "norm_D",
+            "norm_E",
+            "num_upsampling_layers",
+            "use_vae",
+            "z_dim",
+            "num_D",
+            "n_layers_D",
+        )
+    )
 
     def _check_together(self) -> None:
         for name in ("norm_D", "norm_E"):
@@ -296,31 +436,41 @@ class OPT(_Checked):
             object.__setattr__(self, name, text if text not in ("", "spectral") else text + "none")
         parse_norm_g(self.norm_G)
         _check_device(self.device)
-        step = 2 ** self.num_up
+        step = 2**self.num_up
         sized = "crop" in self.preprocess_mode or self.preprocess_mode == "fixed"
         if sized and self.crop_size % step:
             near = max(step, round(self.crop_size / step) * step)
-            raise UserError(f"crop_size {self.crop_size} is not divisible by {step} (the generator doubles its size "
-                            f"{self.num_up} times): the nearest valid value is {near}")
+            raise UserError(
+                f"crop_size {self.crop_size} is not divisible by {step} (the generator doubles its size "
+                f"{self.num_up} times): the nearest valid value is {near}"
+            )
         if min(self.start_size) < 1:
-            raise UserError(f"crop_size {self.crop_size} and aspect_ratio {self.aspect_ratio:g} leave the generator's "
-                            f"first block {self.start_size[0]}x{self.start_size[1]} pixels: num_upsampling_layers "
-                            f"{self.num_upsampling_layers} needs width and height of at least {step}")
+            raise UserError(
+                f"crop_size {self.crop_size} and aspect_ratio {self.aspect_ratio:g} leave the generator's "
+                f"first block {self.start_size[0]}x{self.start_size[1]} pixels: num_upsampling_layers "
+                f"{self.num_upsampling_layers} needs width and height of at least {step}"
+            )
         if self.use_vae and self.z_dim < 1:
-            raise UserError(f"use_vae needs a style vector, and z_dim is {self.z_dim}: give z_dim >= 1 or "
-                            "--use_vae false")
+            raise UserError(
+                f"use_vae needs a style vector, and z_dim is {self.z_dim}: give z_dim >= 1 or --use_vae false"
+            )
         if self.output_nc != 3 and (self.use_vae or not self.no_vgg_loss):
-            raise UserError(f"output_nc {self.output_nc}: encoder and VGG read 3 channels; give --use_vae false and "
-                            "--no_vgg_loss, or output_nc 3")
+            raise UserError(
+                f"output_nc {self.output_nc}: encoder and VGG read 3 channels; give --use_vae false and "
+                "--no_vgg_loss, or output_nc 3"
+            )
         if self.reuse_fake and self.D_steps_per_G > 1:
-            raise UserError(f"reuse_fake and D_steps_per_G {self.D_steps_per_G} exclude each other: D's further steps "
-                            "have no picture of G's to reuse")
+            raise UserError(
+                f"reuse_fake and D_steps_per_G {self.D_steps_per_G} exclude each other: D's further steps "
+                "have no picture of G's to reuse"
+            )
         if self.dataset_mode == "custom":
             if not self.label_dir:
                 raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
             if not self.no_instance and not self.instance_dir:
-                raise UserError("dataset_mode custom needs instance_dir, the folder of the instance maps, or "
-                                "no_instance")
+                raise UserError(
+                    "dataset_mode custom needs instance_dir, the folder of the instance maps, or no_instance"
+                )
 
     # Derived values
 
@@ -337,14 +487,14 @@ class OPT(_Checked):
     @property
     def start_size(self) -> tuple[int, int]:
         """(height, width) of the generator's first block in pixels."""
-        width = self.crop_size // 2 ** self.num_up
+        width = self.crop_size // 2**self.num_up
         return round(width / self.aspect_ratio), width
 
     @property
     def generator_size(self) -> tuple[int, int]:
         """(height, width) of the generated pictures in pixels."""
         height, width = self.start_size
-        return height * 2 ** self.num_up, width * 2 ** self.num_up
+        return height * 2**self.num_up, width * 2**self.num_up
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -398,15 +548,16 @@ class OPT(_Checked):
         g_height, g_width = self.generator_size
         if (height, width) == (g_height, g_width):
             return
-        step = 2 ** self.num_up
+        step = 2**self.num_up
         begin = f"pictures of {width}x{height} (width x height) and the generator's of {g_width}x{g_height} differ"
         if width != g_width:
             raise UserError(f"{begin}: crop_size must be the pictures' width and a multiple of {step}")
         columns = g_width // step
         nearest = sorted(range(1, 2 * columns + 1), key=lambda rows: abs(math.log(rows * self.aspect_ratio / columns)))
         fits = [f"{columns / rows:.6g} ({g_width}x{rows * step})" for rows in sorted(nearest[:3], reverse=True)]
-        raise UserError(f"{begin}: aspect_ratio {self.aspect_ratio:g} does not fit, values that do are "
-                        f"{', '.join(fits)}")
+        raise UserError(
+            f"{begin}: aspect_ratio {self.aspect_ratio:g} does not fit, values that do are {', '.join(fits)}"
+        )
 
     def check_training(self) -> None:
         """What training from files needs beyond valid options; `parse_train` has called it.
@@ -416,15 +567,21 @@ class OPT(_Checked):
         """
         width = self.generator_size[1]
         if "crop" in self.preprocess_mode and self.image_size != self.loader_size:
-            raise UserError(f"preprocess_mode {self.preprocess_mode} cuts squares, and aspect_ratio is "
-                            f"{self.aspect_ratio:g}: give aspect_ratio 1 or preprocess_mode fixed")
+            raise UserError(
+                f"preprocess_mode {self.preprocess_mode} cuts squares, and aspect_ratio is "
+                f"{self.aspect_ratio:g}: give aspect_ratio 1 or preprocess_mode fixed"
+            )
         if self.preprocess_mode.endswith("and_crop") and self.load_size < self.crop_size:
-            raise UserError(f"load_size {self.load_size} is smaller than crop_size {self.crop_size}, so that crops "
-                            f"would leave the picture: give load_size >= {self.crop_size} (usual: "
-                            f"{round(self.crop_size * 286 / 256)}) or preprocess_mode fixed")
+            raise UserError(
+                f"load_size {self.load_size} is smaller than crop_size {self.crop_size}, so that crops "
+                f"would leave the picture: give load_size >= {self.crop_size} (usual: "
+                f"{round(self.crop_size * 286 / 256)}) or preprocess_mode fixed"
+            )
         if self.preprocess_mode == "scale_width" and self.load_size != width:
-            raise UserError(f"preprocess_mode scale_width makes pictures {self.load_size} wide (load_size), and the "
-                            f"generator's are {width} wide: give load_size {width}, or another crop_size")
+            raise UserError(
+                f"preprocess_mode scale_width makes pictures {self.load_size} wide (load_size), and the "
+                f"generator's are {width} wide: give load_size {width}, or another crop_size"
+            )
         self.check_geometry()
         if self.total_epochs < 1:
             raise UserError("niter 0 and niter_decay 0 leave nothing to train: give niter >= 1")
@@ -504,17 +661,50 @@ _LONG = dict(niter=100, niter_decay=100, use_vae=False)
 PRESETS: dict[str, dict[str, Any]] = {
     "coco_stuff": {},
     # Id 0 is ADE20K's unknown class and stays channel 0, as the released weights expect; hence 151 channels.
-    "ade20k": dict(dataset_mode="ade20k", dataroot="dataset/ADEChallengeData2016", label_nc=150,
-                   contain_dontcare_label=True, no_instance=True, **_LONG),
-    "cityscapes": dict(dataset_mode="cityscapes", dataroot="dataset/cityscapes", label_nc=35,
-                       contain_dontcare_label=False, no_instance=False, preprocess_mode="fixed", load_size=512,
-                       crop_size=512, aspect_ratio=2.0, num_upsampling_layers="more", **_LONG),
-    "facades": dict(dataset_mode="facades", dataroot="dataset/facades", label_nc=13, contain_dontcare_label=False,
-                    no_instance=True, **_LONG),
+    "ade20k": dict(
+        dataset_mode="ade20k",
+        dataroot="dataset/ADEChallengeData2016",
+        label_nc=150,
+        contain_dontcare_label=True,
+        no_instance=True,
+        **_LONG,
+    ),
+    "cityscapes": dict(
+        dataset_mode="cityscapes",
+        dataroot="dataset/cityscapes",
+        label_nc=35,
+        contain_dontcare_label=False,
+        no_instance=False,
+        preprocess_mode="fixed",
+        load_size=512,
+        crop_size=512,
+        aspect_ratio=2.0,
+        num_upsampling_layers="more",
+        **_LONG,
+    ),
+    "facades": dict(
+        dataset_mode="facades",
+        dataroot="dataset/facades",
+        label_nc=13,
+        contain_dontcare_label=False,
+        no_instance=True,
+        **_LONG,
+    ),
     "custom": dict(dataset_mode="custom", dataroot="", label_nc=13, contain_dontcare_label=False),
     # Small enough that two CPU cores show recognisable scenes in about ten minutes.
-    "sample": dict(dataset_mode="sample", dataroot="dataset/sample", crop_size=128, load_size=143, ngf=16, ndf=16,
-                   z_dim=64, no_vgg_loss=True, batchSize=4, display_freq=100, save_latest_freq=200),
+    "sample": dict(
+        dataset_mode="sample",
+        dataroot="dataset/sample",
+        crop_size=128,
+        load_size=143,
+        ngf=16,
+        ndf=16,
+        z_dim=64,
+        no_vgg_loss=True,
+        batchSize=4,
+        display_freq=100,
+        save_latest_freq=200,
+    ),
 }
 
 
@@ -526,8 +716,9 @@ class ValOPT(_Checked):
         UserError: a value of the wrong type or out of its range, or values that contradict each other.
     """
 
-    checkpoint: str = _opt("output/model", "data", "folder of checkpoints, one checkpoint in it, or a generator's "
-                           ".pdparams file")
+    checkpoint: str = _opt(
+        "output/model", "data", "folder of checkpoints, one checkpoint in it, or a generator's .pdparams file"
+    )
     which_epoch: str = _opt("latest", "data", "checkpoint of the folder: latest, best, or an epoch's number")
     use_ema: bool = _opt(True, "data", "take the averaged weights of G when the checkpoint has them")
     phase: str = _opt("val", "data", "split of the data set", choices=("val", "train"))
@@ -539,14 +730,23 @@ class ValOPT(_Checked):
     batchSize: int = _opt(1, "data", "pictures per step", low=1)
     nThreads: int = _opt(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
     device: str = _opt("auto", "data", "auto (a GPU when there is one), cpu, gpu or gpu:N")
-    style: str = _opt("auto", "style", "style of the pictures, with a checkpoint that has an encoder: each photo's own "
-                      "(photo), style_image's (image), noise from the seed (random), the mean of all (mean); auto is "
-                      "image when style_image is given, else photo, else random",
-                      choices=("auto", "photo", "image", "random", "mean"))
+    style: str = _opt(
+        "auto",
+        "style",
+        "style of the pictures, with a checkpoint that has an encoder: each photo's own "
+        "(photo), style_image's (image), noise from the seed (random), the mean of all (mean); auto is "
+        "image when style_image is given, else photo, else random",
+        choices=("auto", "photo", "image", "random", "mean"),
+    )
     style_image: str = _opt("", "style", "photo whose style all pictures get")
     style_image2: str = _opt("", "style", "photo whose style an interpolation ends with")
-    style_steps: int = _opt(0, "style", "pictures per label map on the way from style_image to style_image2, or "
-                            "between two draws of noise without them; 0 = no interpolation", low=0)
+    style_steps: int = _opt(
+        0,
+        "style",
+        "pictures per label map on the way from style_image to style_image2, or "
+        "between two draws of noise without them; 0 = no interpolation",
+        low=0,
+    )
     seed: int = _opt(0, "style", "seed of the noise", low=0, high=2**32 - 1)
     results_dir: str = _opt("output_val", "output", "folder to write to, pictures under pics/")
     panels: bool = _opt(False, "output", "write label | generated | photo side by side as well")
@@ -556,8 +756,9 @@ class ValOPT(_Checked):
         _check_device(self.device)
         for metric in self.metric_names:
             if metric not in ("fid", "seg"):
-                raise UserError(f"metrics {metric!r} is unknown: expected fid, seg or fid,seg"
-                                f"{_closest(metric, ('fid', 'seg'))}")
+                raise UserError(
+                    f"metrics {metric!r} is unknown: expected fid, seg or fid,seg{_closest(metric, ('fid', 'seg'))}"
+                )
         if self.which_epoch not in ("latest", "best") and not self.which_epoch.isdigit():
             raise UserError(f"which_epoch {self.which_epoch!r} is unknown: expected latest, best, or an epoch's number")
         if self.style == "image" and not self.style_image:
@@ -571,8 +772,10 @@ class ValOPT(_Checked):
         if self.style_steps and self.style_image and not self.style_image2:
             raise UserError(f"style_steps {self.style_steps} goes from one style to another: give style_image2 too")
         if self.style_steps and self.style in ("photo", "mean"):
-            raise UserError(f"style {self.style} and style_steps {self.style_steps} exclude each other: interpolate "
-                            "between two images or, with style random, two draws of noise")
+            raise UserError(
+                f"style {self.style} and style_steps {self.style_steps} exclude each other: interpolate "
+                "between two images or, with style random, two draws of noise"
+            )
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -620,8 +823,9 @@ def _read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
     if text.startswith(_HEADER) and not text.rstrip().endswith(_END.strip()):
         raise UserError(f"{path}: cut off, its last line is not '...': take an older copy, or write the options again")
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected lines 'option: value', found "
-                        f"{'nothing' if values is None else type(values).__name__}")
+        raise UserError(
+            f"{path}: expected lines 'option: value', found {'nothing' if values is None else type(values).__name__}"
+        )
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in values.items():
         if key not in fields:
@@ -647,9 +851,13 @@ def _read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
 _RENAMED = {
     "continue_train": "a run resumes by itself; --fresh starts anew",
     "load_from_opt_file": "options travel with the checkpoint; --config FILE reads others",
-    "checkpoints_dir": "--output", "gpu_ids": "--device", "vgg_ckpt_path": "--vgg_path", "batch_size": "--batchSize",
+    "checkpoints_dir": "--output",
+    "gpu_ids": "--device",
+    "vgg_ckpt_path": "--vgg_path",
+    "batch_size": "--batchSize",
     "total_epoch": "--niter and --niter_decay, the sum of which is the number of epochs",
-    "decay_epoch": "--niter, the epochs before the decay", "ckpt_dir": "--output, in val.py --checkpoint",
+    "decay_epoch": "--niter, the epochs before the decay",
+    "ckpt_dir": "--output, in val.py --checkpoint",
 }
 
 
@@ -666,16 +874,28 @@ def _parser(cls: type, prog: str, description: str, groups: Mapping[str, str], e
         def _fill_text(self, text, width, indent):
             return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.split("\n"))
 
-    parser = jsonargparse.ArgumentParser(prog=prog, description=description, epilog=epilog, formatter_class=Formatter,
-                                         exit_on_error=False, allow_abbrev=False, usage="%(prog)s [--option VALUE ...]")
+    parser = jsonargparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=Formatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+        usage="%(prog)s [--option VALUE ...]",
+    )
     parser.add_argument("--config", type=str, metavar="FILE", help="yaml file of options; flags win over it")
     titled = {group: parser.add_argument_group(group, title) for group, title in groups.items()}
     for f in dataclasses.fields(cls):
         extra = dict(nargs="?", const=True) if f.type is bool else {}
         allowed = _range_text(f.metadata)
         titled[f.metadata["group"]].add_argument(
-            f"--{f.name}", type=f.type, default=f.default, metavar="true|false" if f.type is bool else "VALUE",
-            help=f"{f.metadata['help']}{'; ' if allowed else ''}{allowed} (default: {_shown(f.default)})", **extra)
+            f"--{f.name}",
+            type=f.type,
+            default=f.default,
+            metavar="true|false" if f.type is bool else "VALUE",
+            help=f"{f.metadata['help']}{'; ' if allowed else ''}{allowed} (default: {_shown(f.default)})",
+            **extra,
+        )
     return parser
 
 
@@ -719,8 +939,9 @@ def _layered(flags: Mapping[str, Any], config: Mapping[str, Any] | None = None) 
     # As in the released code, naming the data set's layout alone brings its recipe.
     preset = given.get("preset") or given.get("dataset_mode") or fields["preset"].default
     if preset not in PRESETS:
-        raise UserError(f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}"
-                        f"{_closest(str(preset), PRESETS)}")
+        raise UserError(
+            f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}{_closest(str(preset), PRESETS)}"
+        )
     values = {**PRESETS[preset], **given, "preset": preset}
     if values.get("no_TTUR"):  # the released command line's defaults without TTUR
         values = {"beta1": 0.5, "beta2": 0.999, **values}
@@ -736,8 +957,13 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
     argv = sys.argv[1:] if argv is None else argv
     recipes = {name: ", ".join(f"{k}={_shown(v)}" for k, v in values.items()) for name, values in PRESETS.items()}
     epilog = "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())])
-    parser = _parser(OPT, "train.py", "Train SPADE. Flags win over --config, which wins over --preset, which wins over "
-                     "the defaults.", GROUPS, epilog)
+    parser = _parser(
+        OPT,
+        "train.py",
+        "Train SPADE. Flags win over --config, which wins over --preset, which wins over the defaults.",
+        GROUPS,
+        epilog,
+    )
     flags = _flags(OPT, parser, argv)
     path = flags.pop("config", None)
     opt = _layered(flags, _read_yaml(OPT, path) if path else None)

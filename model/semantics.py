@@ -199,7 +199,7 @@ class Semantics:
 
     @classmethod
     def from_batch(cls, batch, opt):
-        """From a batch of the data loader or a plain dict of arrays: label, instance, and patterns if they are there."""
+        """From a batch of the data loader, or a dict of arrays: label, instance, and patterns if they are there."""
         data = {k: np.asarray(v) for k, v in batch.items() if k in ("label", "instance") or k.startswith("patterns/")}
         label, instance = data.pop("label"), data.pop("instance", None)
         return cls(label, instance, opt, data)

@@ -197,8 +197,10 @@ class Session:
         opt, position = self.opt, state["position"]
         if (state["batch"], state["length"]) != (opt.batchSize * self.world, len(self.loader)):
             position = min(position * len(self.loader) // state["length"], len(self.loader) - 1)
-            self._notes.append(f"batches    of an epoch were {state['length']} and are {len(self.loader)} now: "
-                               f"going on at the same share of epoch {state['epoch']}")
+            self._notes.append(
+                f"batches    of an epoch were {state['length']} and are {len(self.loader)} now: "
+                f"going on at the same share of epoch {state['epoch']}"
+            )
         self.loader = make_loader(opt, "train", epoch=state["epoch"], start=position, rank=self.rank, world=self.world)
 
     def _tell_changes(self, saved):
@@ -306,8 +308,10 @@ class Session:
         arrays = {name: {key: value.numpy() for key, value in state.items()} for name, state in nets.items()}
         wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
         if wrong:
-            raise UserError(f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}); "
-                            f"{self._kept()}: lower --lr")
+            raise UserError(
+                f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}); "
+                f"{self._kept()}: lower --lr"
+            )
         best = self.score is not None and (self.best is None or self.score < self.best)
         self.best = self.score if best else self.best
         state = {

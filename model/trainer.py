@@ -115,7 +115,10 @@ class Trainer:
         reproducible, needs no state but the count, and does not depend on how many processes share the batch.
         """
         n, z_dim = shape
-        rows = [np.random.Generator(np.random.Philox(key=[self.opt.seed, 1], counter=[0, 0, self.draws, place])) for place in range(n)]
+        rows = [
+            np.random.Generator(np.random.Philox(key=[self.opt.seed, 1], counter=[0, 0, self.draws, place]))
+            for place in range(n)
+        ]
         self.draws += 1
         return paddle.to_tensor(np.stack([row.standard_normal(z_dim, dtype=np.float32) for row in rows]))
 
@@ -136,7 +139,7 @@ class Trainer:
                 integer unless no_instance.
 
         Returns:
-            The seven losses as floats, weighted by their lambdas; G's are those of its last step when D_steps_per_G > 1.
+            The seven losses as floats, weighted by their lambdas; when D_steps_per_G > 1, G's are those of its last step.
         """
         image = as_tensor(batch["image"])
         semantics = Semantics.from_batch(batch, self.opt)

@@ -24,7 +24,9 @@ def plain(x, mean, a, b, weight, bias, residual, index, up, slope):
     if up:
         x = F.interpolate(x.transpose([0, 3, 1, 2]), scale_factor=2, mode="nearest").transpose([0, 2, 3, 1])
     index = paddle.to_tensor(index.reshape(x.shape[:3]))
-    y = F.leaky_relu((x - mean.unsqueeze([1, 2])) * F.embedding(index, a) + F.embedding(index, b), slope).transpose([0, 3, 1, 2])
+    y = F.leaky_relu((x - mean.unsqueeze([1, 2])) * F.embedding(index, a) + F.embedding(index, b), slope).transpose(
+        [0, 3, 1, 2]
+    )
     y = F.conv2d(y, weight, bias, padding=weight.shape[2] // 2).transpose([0, 2, 3, 1])
     return y if residual is None else y + residual
 
@@ -36,7 +38,15 @@ def test_modulated_convolution_and_gradients(size, kernel):
     rng = np.random.default_rng(0)
     height, width = (2 * h, 2 * w) if up else (h, w)
     index = rng.integers(0, 9, n * height * width).astype(np.int32)
-    shapes = [(n, h, w, c), (n if kernel == 1 else 1, c), (9, c), (9, c), (k, c, kernel, kernel), (k,), (n, height, width, k)]
+    shapes = [
+        (n, h, w, c),
+        (n if kernel == 1 else 1, c),
+        (9, c),
+        (9, c),
+        (k, c, kernel, kernel),
+        (k,),
+        (n, height, width, k),
+    ]
     arrays = [rng.standard_normal(s).astype(np.float32) for s in shapes]
     direction = rng.standard_normal((n, height, width, k)).astype(np.float32)
 

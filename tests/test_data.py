@@ -18,8 +18,15 @@ from model.options import OPT
 
 
 def make_opt(**changes):
-    fields = dict(crop_size=64, load_size=72, batchSize=2, label_nc=182, modulation="dense", nThreads=0,
-                  num_upsampling_layers="normal")
+    fields = dict(
+        crop_size=64,
+        load_size=72,
+        batchSize=2,
+        label_nc=182,
+        modulation="dense",
+        nThreads=0,
+        num_upsampling_layers="normal",
+    )
     return OPT(**{**fields, **changes})
 
 
@@ -49,22 +56,33 @@ def write_set(root: Path, count=5, phase="train", size=(80, 60), photos=True, in
 # Geometry
 
 
-@pytest.mark.parametrize("mode, size, scaled", [
-    ("resize_and_crop", (200, 100), (72, 72)),
-    ("crop", (200, 100), (200, 100)),
-    ("scale_width", (200, 101), (72, 36)),  # int(36.36)
-    ("scale_width_and_crop", (100, 199), (72, 143)),  # int(143.28)
-    ("fixed", (200, 100), (64, 64)),
-    ("none", (200, 100), (192, 96)),
-    ("none", (80, 112), (64, 128)),  # 2.5 and 3.5 round to even
-    ("none", (48, 49), (64, 64)),  # 1.5 rounds to 2
-])
+@pytest.mark.parametrize(
+    "mode, size, scaled",
+    [
+        ("resize_and_crop", (200, 100), (72, 72)),
+        ("crop", (200, 100), (200, 100)),
+        ("scale_width", (200, 101), (72, 36)),  # int(36.36)
+        ("scale_width_and_crop", (100, 199), (72, 143)),  # int(143.28)
+        ("fixed", (200, 100), (64, 64)),
+        ("none", (200, 100), (192, 96)),
+        ("none", (80, 112), (64, 128)),  # 2.5 and 3.5 round to even
+        ("none", (48, 49), (64, 64)),  # 1.5 rounds to 2
+    ],
+)
 def test_scaled_size_follows_the_released_code(mode, size, scaled):
     assert scaled_size(size, make_opt(preprocess_mode=mode)) == scaled
 
 
-@pytest.mark.parametrize("size, scaled", [((200, 100), (144, 100)), ((100, 201), (100, 144)), ((72, 90), (72, 90)),
-                                          ((90, 72), (90, 72)), ((100, 100), (100, 72))])
+@pytest.mark.parametrize(
+    "size, scaled",
+    [
+        ((200, 100), (144, 100)),
+        ((100, 201), (100, 144)),
+        ((72, 90), (72, 90)),
+        ((90, 72), (90, 72)),
+        ((100, 100), (100, 72)),
+    ],
+)
 def test_shortside_keeps_the_released_quirk(size, scaled):
     for mode in ("scale_shortside", "scale_shortside_and_crop"):
         assert scaled_size(size, make_opt(preprocess_mode=mode)) == scaled
@@ -75,8 +93,19 @@ def test_fixed_rounds_the_height():
     assert scaled_size((9, 9), make_opt(preprocess_mode="fixed", crop_size=64, aspect_ratio=1.5)) == (64, 43)
 
 
-@pytest.mark.parametrize("mode", ["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "scale_shortside",
-                                  "scale_shortside_and_crop", "fixed", "none"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "resize_and_crop",
+        "crop",
+        "scale_width",
+        "scale_width_and_crop",
+        "scale_shortside",
+        "scale_shortside_and_crop",
+        "fixed",
+        "none",
+    ],
+)
 @pytest.mark.parametrize("flip", [False, True])
 def test_maps_come_from_the_nearest_pixel(mode, flip):
     opt = make_opt(preprocess_mode=mode, label_nc=65535, contain_dontcare_label=False)
@@ -87,7 +116,7 @@ def test_maps_come_from_the_nearest_pixel(mode, flip):
     columns, rows = ((np.arange(n) + 0.5) * size / n for n, size in ((sw, width), (sh, height)))
     expected = np.floor(rows)[:, None] * 256 + np.floor(columns)
     if "crop" in mode:
-        expected = np.pad(expected, ((0, 64), (0, 64)))[y: y + 64, x: x + 64]
+        expected = np.pad(expected, ((0, 64), (0, 64)))[y : y + 64, x : x + 64]
     if flip:
         expected = expected[:, ::-1]
     assert image is None
@@ -104,8 +133,12 @@ def test_photos_are_bicubic_and_normalised():
     by_hand = np.asarray(photo.resize((72, 72), Image.Resampling.BICUBIC))[7:71, 2:66][:, ::-1].transpose(2, 0, 1)
     assert image.dtype == np.float32 and image.flags.c_contiguous
     np.testing.assert_allclose(image, by_hand / 127.5 - 1, atol=1e-6)
-    ends, _, _ = transform(Image.fromarray(np.array([[[0, 255, 0]]], np.uint8)), Image.new("L", (1, 1)), None,
-                           make_opt(preprocess_mode="scale_width", load_size=1))
+    ends, _, _ = transform(
+        Image.fromarray(np.array([[[0, 255, 0]]], np.uint8)),
+        Image.new("L", (1, 1)),
+        None,
+        make_opt(preprocess_mode="scale_width", load_size=1),
+    )
     assert ends.ravel().tolist() == [-1, 1, -1]
 
 
@@ -153,8 +186,11 @@ def test_random_choices_depend_on_seed_epoch_and_index_alone():
     first = crop_and_flip(opt, size, 2, 7)
     np.random.seed(5)
     assert crop_and_flip(opt, size, 2, 7) == first
-    others = [crop_and_flip(replace(opt, seed=1), size, 2, 7), crop_and_flip(opt, size, 3, 7),
-              crop_and_flip(opt, size, 2, 8)]
+    others = [
+        crop_and_flip(replace(opt, seed=1), size, 2, 7),
+        crop_and_flip(opt, size, 3, 7),
+        crop_and_flip(opt, size, 2, 8),
+    ]
     assert all(pos != first[0] for pos, _ in others)
 
 
@@ -210,8 +246,12 @@ def test_optimised_grey_pngs_keep_their_ids(tmp_path):
     for bits, row, ids in ((2, [0b00011011], [0, 1, 2, 3]), (4, [0x0F, 0x2A], [0, 15, 2, 10])):
         header = struct.pack(">IIBBBBB", 4, 1, bits, 0, 0, 0, 0)
         path = tmp_path / "map.png"
-        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes([0, *row])))
-                         + chunk(b"IEND", b""))
+        path.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", header)
+            + chunk(b"IDAT", zlib.compress(bytes([0, *row])))
+            + chunk(b"IEND", b"")
+        )
         assert np.asarray(read_ids(path)).tolist() == [ids]
 
 
@@ -297,7 +337,8 @@ def test_coco_stuff_pairs_by_stem_and_adds_portraits(tmp_path):
     names = dataset.names(range(14))
     assert names == [f"p{i}" for i in range(12)] + ["p0", "p1"]
     assert ["portrait" in i.label and "portrait" in i.image and "portrait" in i.instance for i in dataset.items] == (
-        [False] * 12 + [True] * 2)
+        [False] * 12 + [True] * 2
+    )
     assert len(CocoStuff(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
 
 
@@ -305,8 +346,11 @@ def test_missing_partners_are_listed_in_both_directions(tmp_path):
     write_set(tmp_path, 9)
     for i in range(7):
         (tmp_path / "train_img" / f"p{i}.jpg").rename(tmp_path / "train_img" / f"q{i}.jpg")
-    with pytest.raises(UserError, match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4, \.\.\.\) and "
-                                        r"7 of 9 photos without label map \(q0, q1"):
+    with pytest.raises(
+        UserError,
+        match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4, \.\.\.\) and "
+        r"7 of 9 photos without label map \(q0, q1",
+    ):
         PhotoMaps(make_opt(dataroot=str(tmp_path)))
     (tmp_path / "train_inst" / "p8.png").unlink()
     (tmp_path / "train_img").rename(tmp_path / "val_img")
@@ -397,8 +441,9 @@ def test_facades_layout(tmp_path):
 def test_custom_folders_with_and_without_splits(tmp_path):
     save_map(tmp_path / "maps" / "a.png", 1)
     save_photo(tmp_path / "photos" / "a.jpg")
-    opt = make_opt(dataset_mode="custom", label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"),
-                   no_instance=True)
+    opt = make_opt(
+        dataset_mode="custom", label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"), no_instance=True
+    )
     assert PhotoMaps(opt).names([0]) == PhotoMaps(opt, "val").names([0]) == ["a"]
     save_map(tmp_path / "maps" / "val" / "b.png", 2)
     assert PhotoMaps(replace(opt, image_dir=""), "val").names([0]) == ["b"]
@@ -545,8 +590,13 @@ def start(tmp_path):
     write_set(tmp_path, 4)
     (tmp_path / "loop.py").write_text(SCRIPT)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    process = subprocess.Popen([sys.executable, str(tmp_path / "loop.py"), str(tmp_path)], stdout=subprocess.PIPE,
-                               text=True, start_new_session=True, env=environment)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "loop.py"), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
     workers = [int(pid) for pid in process.stdout.readline().split()]
     assert len(workers) == 2
     return process, workers

@@ -18,11 +18,38 @@ CUSTOM = dict(label_dir="labels", image_dir="images", instance_dir="instances")
 
 # The options of the released networks' reference cases, beta2 as they were run.
 REFERENCE = dict(
-    ngf=8, ndf=8, label_nc=6, contain_dontcare_label=True, no_instance=False, output_nc=3, crop_size=64,
-    aspect_ratio=1.0, num_upsampling_layers="normal", norm_G="spectralspadesyncbatch3x3", norm_D="spectralinstance",
-    norm_E="spectralinstance", use_vae=False, z_dim=256, num_D=2, n_layers_D=4, no_ganFeat_loss=False,
-    no_vgg_loss=True, lambda_feat=10.0, lambda_vgg=10.0, lambda_kld=0.05, gan_mode="hinge", lr=0.0002, beta1=0.0,
-    beta2=0.999, no_TTUR=False, D_steps_per_G=1, niter=50, niter_decay=0, init_type="xavier", init_variance=0.02)
+    ngf=8,
+    ndf=8,
+    label_nc=6,
+    contain_dontcare_label=True,
+    no_instance=False,
+    output_nc=3,
+    crop_size=64,
+    aspect_ratio=1.0,
+    num_upsampling_layers="normal",
+    norm_G="spectralspadesyncbatch3x3",
+    norm_D="spectralinstance",
+    norm_E="spectralinstance",
+    use_vae=False,
+    z_dim=256,
+    num_D=2,
+    n_layers_D=4,
+    no_ganFeat_loss=False,
+    no_vgg_loss=True,
+    lambda_feat=10.0,
+    lambda_vgg=10.0,
+    lambda_kld=0.05,
+    gan_mode="hinge",
+    lr=0.0002,
+    beta1=0.0,
+    beta2=0.999,
+    no_TTUR=False,
+    D_steps_per_G=1,
+    niter=50,
+    niter_decay=0,
+    init_type="xavier",
+    init_variance=0.02,
+)
 
 
 def preset(recipe, **overrides):
@@ -31,10 +58,18 @@ def preset(recipe, **overrides):
 
 def run(function, *argv):
     """Run a parser as a program does; the line printed last says whether Paddle was imported."""
-    code = (f"import sys\nfrom model.errors import run_cli\nfrom model.options import {function}\n"
-            f"def main():\n    print({function}())\n    print('paddle' in sys.modules)\nrun_cli(main)\n")
-    return subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "COLUMNS": "100"})
+    code = (
+        f"import sys\nfrom model.errors import run_cli\nfrom model.options import {function}\n"
+        f"def main():\n    print({function}())\n    print('paddle' in sys.modules)\nrun_cli(main)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "100"},
+    )
 
 
 # Defaults and documentation
@@ -71,15 +106,18 @@ def test_architecture_names_fields():
 # Checks of values
 
 
-@pytest.mark.parametrize("changes", [
-    {},
-    dict(use_vae=True),
-    dict(norm_G="spadeinstance5x5", norm_D="none", norm_E="batch"),
-    dict(num_upsampling_layers="most", crop_size=256, aspect_ratio=2.0),
-    dict(num_upsampling_layers="most", crop_size=512, aspect_ratio=2.0, use_vae=True),
-    dict(gan_mode="ls", D_steps_per_G=3, no_TTUR=True, beta1=0.5),
-    dict(num_D=3, n_layers_D=3, no_instance=True, contain_dontcare_label=False),
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        dict(use_vae=True),
+        dict(norm_G="spadeinstance5x5", norm_D="none", norm_E="batch"),
+        dict(num_upsampling_layers="most", crop_size=256, aspect_ratio=2.0),
+        dict(num_upsampling_layers="most", crop_size=512, aspect_ratio=2.0, use_vae=True),
+        dict(gan_mode="ls", D_steps_per_G=3, no_TTUR=True, beta1=0.5),
+        dict(num_D=3, n_layers_D=3, no_instance=True, contain_dontcare_label=False),
+    ],
+)
 def test_reference_options_are_accepted(changes):
     opt = OPT(**{**REFERENCE, **changes})
     opt.check_geometry()
@@ -97,42 +135,45 @@ def test_uncropped_pictures_may_have_any_crop_size(mode):
     OPT(preprocess_mode=mode, crop_size=250, load_size=333, aspect_ratio=1.3)
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(crop_size=250), r"^crop_size 250 is not divisible by 32 .* 256$"),
-    (dict(crop_size=96, num_upsampling_layers="more"), r"crop_size 96 is not divisible by 64"),
-    (dict(crop_size=64, num_upsampling_layers="most"), r"crop_size 64 is not divisible by 128 .* 128$"),
-    (dict(crop_size=128, num_upsampling_layers="most", aspect_ratio=2.0), r"first block 0x1 pixels"),
-    (dict(aspect_ratio=0), r"aspect_ratio 0.0 is out of range: expected > 0"),
-    (dict(ngf=0), r"ngf 0 is out of range: expected >= 1"),
-    (dict(ngf=1.5), r"ngf 1.5 is not a whole number"),
-    (dict(ngf="8"), r"ngf '8' is not a whole number"),
-    (dict(ngf=True), r"ngf True is not a whole number"),
-    (dict(lr="fast"), r"lr 'fast' is not a finite number"),
-    (dict(lr=0), r"lr 0.0 is out of range: expected > 0"),
-    (dict(lr=float("nan")), r"lr nan is not a finite number"),
-    (dict(lambda_kld=float("inf")), r"lambda_kld inf is not a finite number"),
-    (dict(lambda_vgg=10**400), r"is not a finite number"),
-    (dict(beta2=1), r"beta2 1.0 is out of range: expected >= 0 and < 1"),
-    (dict(use_vae=1), r"use_vae 1 is not true or false"),
-    (dict(dataroot=3), r"dataroot 3 is not text"),
-    (dict(max_steps=0), r"max_steps 0 is out of range: expected >= 1"),
-    (dict(max_steps="all"), r"max_steps 'all' is not a whole number or null"),
-    (dict(seed=2**32), r"seed 4294967296 is out of range: expected >= 0 and <= 4294967295"),
-    (dict(gan_mode="hing"), r"gan_mode 'hing' is unknown: expected one of hinge, ls, original, w; .* hinge\?"),
-    (dict(preprocess_mode="resize"), r"preprocess_mode 'resize' is unknown: expected one of resize_and_crop, crop"),
-    (dict(dataset_mode="coco"), r"dataset_mode 'coco' is unknown: .*coco_stuff"),
-    (dict(norm_G="spectralsyncbatch3x3"), r"norm_G .* expected \[spectral\]spade.*mean spectralspadesyncbatch3x3"),
-    (dict(norm_G="spectralspadebatch7x7"), r"norm_G 'spectralspadebatch7x7' is unknown"),
-    (dict(norm_D="spectralinstanse"), r"norm_D 'spectralinstanse' is unknown.*did you mean spectralinstance\?"),
-    (dict(norm_E="layer"), r"norm_E 'layer' is unknown: expected \[spectral\]\{instance,batch,syncbatch,none\}$"),
-    (dict(z_dim=0), r"use_vae needs a style vector, and z_dim is 0"),
-    (dict(D_steps_per_G=0), r"D_steps_per_G 0 is out of range"),
-    (dict(reuse_fake=True, D_steps_per_G=2), r"reuse_fake and D_steps_per_G 2 exclude each other"),
-    (dict(output_nc=1), r"output_nc 1: .*--no_vgg_loss"),
-    (dict(device="tpu"), r"device 'tpu' is unknown: expected auto, cpu, gpu or gpu:N"),
-    (dict(dataset_mode="custom"), r"dataset_mode custom needs label_dir"),
-    (dict(dataset_mode="custom", label_dir="l"), r"needs instance_dir, .* or no_instance"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(crop_size=250), r"^crop_size 250 is not divisible by 32 .* 256$"),
+        (dict(crop_size=96, num_upsampling_layers="more"), r"crop_size 96 is not divisible by 64"),
+        (dict(crop_size=64, num_upsampling_layers="most"), r"crop_size 64 is not divisible by 128 .* 128$"),
+        (dict(crop_size=128, num_upsampling_layers="most", aspect_ratio=2.0), r"first block 0x1 pixels"),
+        (dict(aspect_ratio=0), r"aspect_ratio 0.0 is out of range: expected > 0"),
+        (dict(ngf=0), r"ngf 0 is out of range: expected >= 1"),
+        (dict(ngf=1.5), r"ngf 1.5 is not a whole number"),
+        (dict(ngf="8"), r"ngf '8' is not a whole number"),
+        (dict(ngf=True), r"ngf True is not a whole number"),
+        (dict(lr="fast"), r"lr 'fast' is not a finite number"),
+        (dict(lr=0), r"lr 0.0 is out of range: expected > 0"),
+        (dict(lr=float("nan")), r"lr nan is not a finite number"),
+        (dict(lambda_kld=float("inf")), r"lambda_kld inf is not a finite number"),
+        (dict(lambda_vgg=10**400), r"is not a finite number"),
+        (dict(beta2=1), r"beta2 1.0 is out of range: expected >= 0 and < 1"),
+        (dict(use_vae=1), r"use_vae 1 is not true or false"),
+        (dict(dataroot=3), r"dataroot 3 is not text"),
+        (dict(max_steps=0), r"max_steps 0 is out of range: expected >= 1"),
+        (dict(max_steps="all"), r"max_steps 'all' is not a whole number or null"),
+        (dict(seed=2**32), r"seed 4294967296 is out of range: expected >= 0 and <= 4294967295"),
+        (dict(gan_mode="hing"), r"gan_mode 'hing' is unknown: expected one of hinge, ls, original, w; .* hinge\?"),
+        (dict(preprocess_mode="resize"), r"preprocess_mode 'resize' is unknown: expected one of resize_and_crop, crop"),
+        (dict(dataset_mode="coco"), r"dataset_mode 'coco' is unknown: .*coco_stuff"),
+        (dict(norm_G="spectralsyncbatch3x3"), r"norm_G .* expected \[spectral\]spade.*mean spectralspadesyncbatch3x3"),
+        (dict(norm_G="spectralspadebatch7x7"), r"norm_G 'spectralspadebatch7x7' is unknown"),
+        (dict(norm_D="spectralinstanse"), r"norm_D 'spectralinstanse' is unknown.*did you mean spectralinstance\?"),
+        (dict(norm_E="layer"), r"norm_E 'layer' is unknown: expected \[spectral\]\{instance,batch,syncbatch,none\}$"),
+        (dict(z_dim=0), r"use_vae needs a style vector, and z_dim is 0"),
+        (dict(D_steps_per_G=0), r"D_steps_per_G 0 is out of range"),
+        (dict(reuse_fake=True, D_steps_per_G=2), r"reuse_fake and D_steps_per_G 2 exclude each other"),
+        (dict(output_nc=1), r"output_nc 1: .*--no_vgg_loss"),
+        (dict(device="tpu"), r"device 'tpu' is unknown: expected auto, cpu, gpu or gpu:N"),
+        (dict(dataset_mode="custom"), r"dataset_mode custom needs label_dir"),
+        (dict(dataset_mode="custom", label_dir="l"), r"needs instance_dir, .* or no_instance"),
+    ],
+)
 def test_wrong_values(changes, message):
     with pytest.raises(UserError, match=message) as error:
         OPT(**changes)
@@ -152,19 +193,28 @@ def test_values_take_their_fields_type():
     assert [type(v) for v in (opt.lambda_feat, opt.ngf, opt.lr, opt.dataroot)] == [float, int, float, str]
 
 
-@pytest.mark.parametrize("text, parts", [
-    ("spectralspadesyncbatch3x3", (True, "syncbatch", 3)), ("spadebatch5x5", (False, "batch", 5)),
-    ("spectralspadeinstance5x5", (True, "instance", 5)),
-])
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("spectralspadesyncbatch3x3", (True, "syncbatch", 3)),
+        ("spadebatch5x5", (False, "batch", 5)),
+        ("spectralspadeinstance5x5", (True, "instance", 5)),
+    ],
+)
 def test_parse_norm_g(text, parts):
     assert parse_norm_g(text) == parts
 
 
-@pytest.mark.parametrize("given, kept, parts", [
-    ("spectralinstance", "spectralinstance", (True, "instance")), ("none", "none", (False, "none")),
-    ("", "none", (False, "none")), ("spectral", "spectralnone", (True, "none")),
-    ("spectralsync_batch", "spectralsyncbatch", (True, "syncbatch")),
-])
+@pytest.mark.parametrize(
+    "given, kept, parts",
+    [
+        ("spectralinstance", "spectralinstance", (True, "instance")),
+        ("none", "none", (False, "none")),
+        ("", "none", (False, "none")),
+        ("spectral", "spectralnone", (True, "none")),
+        ("spectralsync_batch", "spectralsyncbatch", (True, "syncbatch")),
+    ],
+)
 def test_norm_d_spellings_of_the_released_code(given, kept, parts):
     opt = OPT(norm_D=given, norm_E=given)
     assert opt.norm_D == opt.norm_E == kept
@@ -174,10 +224,16 @@ def test_norm_d_spellings_of_the_released_code(given, kept, parts):
 # Derived values
 
 
-@pytest.mark.parametrize("layers, crop, ratio, start", [
-    ("normal", 256, 1.0, (8, 8)), ("more", 512, 2.0, (4, 8)), ("most", 256, 2.0, (1, 2)),
-    ("normal", 256, 1.3333, (6, 8)), ("normal", 256, 0.5, (16, 8)),
-])
+@pytest.mark.parametrize(
+    "layers, crop, ratio, start",
+    [
+        ("normal", 256, 1.0, (8, 8)),
+        ("more", 512, 2.0, (4, 8)),
+        ("most", 256, 2.0, (1, 2)),
+        ("normal", 256, 1.3333, (6, 8)),
+        ("normal", 256, 0.5, (16, 8)),
+    ],
+)
 def test_sizes(layers, crop, ratio, start):
     opt = OPT(num_upsampling_layers=layers, crop_size=crop, aspect_ratio=ratio)
     assert opt.start_size == start
@@ -185,22 +241,37 @@ def test_sizes(layers, crop, ratio, start):
     opt.check_geometry()
 
 
-@pytest.mark.parametrize("mode, size", [("crop", (256, 256)), ("resize_and_crop", (256, 256)), ("fixed", (128, 256)),
-                                        ("none", None), ("scale_width", None), ("scale_shortside", None)])
+@pytest.mark.parametrize(
+    "mode, size",
+    [
+        ("crop", (256, 256)),
+        ("resize_and_crop", (256, 256)),
+        ("fixed", (128, 256)),
+        ("none", None),
+        ("scale_width", None),
+        ("scale_shortside", None),
+    ],
+)
 def test_loader_size(mode, size):
     assert OPT(preprocess_mode=mode, aspect_ratio=2.0).loader_size == size
 
 
-@pytest.mark.parametrize("dontcare, no_instance, channels", [(False, True, 6), (True, True, 7), (False, False, 7),
-                                                             (True, False, 8)])
+@pytest.mark.parametrize(
+    "dontcare, no_instance, channels", [(False, True, 6), (True, True, 7), (False, False, 7), (True, False, 8)]
+)
 def test_semantic_nc(dontcare, no_instance, channels):
     assert OPT(label_nc=6, contain_dontcare_label=dontcare, no_instance=no_instance).semantic_nc == channels
 
 
-@pytest.mark.parametrize("changes, rates", [
-    (dict(lr=4e-4), (2e-4, 8e-4)), (dict(lr=4e-4, no_TTUR=True), (4e-4, 4e-4)), (dict(G_lr=1.0), (1.0, 4e-4)),
-    (dict(D_lr=1.0, no_TTUR=True), (2e-4, 1.0)),
-])
+@pytest.mark.parametrize(
+    "changes, rates",
+    [
+        (dict(lr=4e-4), (2e-4, 8e-4)),
+        (dict(lr=4e-4, no_TTUR=True), (4e-4, 4e-4)),
+        (dict(G_lr=1.0), (1.0, 4e-4)),
+        (dict(D_lr=1.0, no_TTUR=True), (2e-4, 1.0)),
+    ],
+)
 def test_learning_rates(changes, rates):
     assert OPT(**changes).learning_rates == pytest.approx(rates)
 
@@ -232,14 +303,17 @@ def test_geometry_of_real_pictures():
         OPT().check_geometry((300, 300))
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(aspect_ratio=2.0), r"resize_and_crop cuts squares, and aspect_ratio is 2: give aspect_ratio 1"),
-    (dict(crop_size=512), r"load_size 286 is smaller than crop_size 512, .* \(usual: 572\)"),
-    (dict(preprocess_mode="scale_width"), r"286 wide \(load_size\), and the generator's are 256 wide"),
-    (dict(preprocess_mode="fixed", aspect_ratio=1.5), r"aspect_ratio 1.5 does not fit"),
-    (dict(niter=0), r"nothing to train"),
-    (dict(dataset_mode="custom", label_dir="l", no_instance=True), r"needs image_dir"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(aspect_ratio=2.0), r"resize_and_crop cuts squares, and aspect_ratio is 2: give aspect_ratio 1"),
+        (dict(crop_size=512), r"load_size 286 is smaller than crop_size 512, .* \(usual: 572\)"),
+        (dict(preprocess_mode="scale_width"), r"286 wide \(load_size\), and the generator's are 256 wide"),
+        (dict(preprocess_mode="fixed", aspect_ratio=1.5), r"aspect_ratio 1.5 does not fit"),
+        (dict(niter=0), r"nothing to train"),
+        (dict(dataset_mode="custom", label_dir="l", no_instance=True), r"needs image_dir"),
+    ],
+)
 def test_options_that_cannot_be_trained(changes, message):
     with pytest.raises(UserError, match=message):
         OPT(**changes).check_training()
@@ -271,8 +345,10 @@ def test_presets_hold_changes_only():
     assert {f.metadata["choices"] for f in dataclasses.fields(OPT) if f.name == "preset"} == {tuple(PRESETS)}
 
 
-@pytest.mark.parametrize("name, channels, start", [("coco_stuff", 184, (8, 8)), ("ade20k", 151, (8, 8)),
-                                                   ("cityscapes", 36, (4, 8)), ("facades", 13, (8, 8))])
+@pytest.mark.parametrize(
+    "name, channels, start",
+    [("coco_stuff", 184, (8, 8)), ("ade20k", 151, (8, 8)), ("cityscapes", 36, (4, 8)), ("facades", 13, (8, 8))],
+)
 def test_preset_channels(name, channels, start):
     opt = preset(name)
     assert (opt.semantic_nc, opt.start_size) == (channels, start)
@@ -290,14 +366,20 @@ def test_from_preset():
 def test_edited_defaults_reach_presets_and_command_line(tmp_path):
     source = (ROOT / "model" / "options.py").read_text(encoding="utf-8")
     edited = source.replace("ndf: int = _opt(64,", "ndf: int = _opt(48,").replace(
-        'preset: str = _opt("coco_stuff",', 'preset: str = _opt("facades",')
+        'preset: str = _opt("coco_stuff",', 'preset: str = _opt("facades",'
+    )
     assert edited.count("_opt(48,") == 1 and edited != source
     (tmp_path / "edited_options.py").write_text(edited, encoding="utf-8")
-    code = ("import edited_options as e\n"
-            "o = e.parse_train([])\n"
-            "print(o.ndf, o.label_nc, e.OPT.from_preset('ade20k').ndf)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-                          env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    code = (
+        "import edited_options as e\no = e.parse_train([])\nprint(o.ndf, o.label_nc, e.OPT.from_preset('ade20k').ndf)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
     assert done.stdout.split() == ["48", "13", "48"], done.stderr
 
 
@@ -322,8 +404,9 @@ def test_save_is_readable_and_atomic(tmp_path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["opt.yaml"]
 
 
-@pytest.mark.parametrize("name", ["", "1e5", "2e-4", "null", "true", "2024", "a: b", "# c", "- d", "{e", "中文", "x\ny",
-                                  "..."])
+@pytest.mark.parametrize(
+    "name", ["", "1e5", "2e-4", "null", "true", "2024", "a: b", "# c", "- d", "{e", "中文", "x\ny", "..."]
+)
 def test_text_survives(name, tmp_path):
     OPT(name=name).save(tmp_path / "opt.yaml")
     assert OPT.load(tmp_path / "opt.yaml").name == name
@@ -336,27 +419,30 @@ def test_handwritten_yaml(tmp_path):
     assert (opt.ngf, opt.lr, opt.use_vae, opt.G_lr, opt.ndf) == (8, 2e-5, False, None, 64)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("", "found nothing"),
-    ("- 1\n- 2\n", "found list"),
-    ("just words", "found str"),
-    ("ngf: [8\n", "not a yaml file of options"),
-    ("ngf: 8\nngf: 9\n", "line 2: .*ngf is given twice"),
-    ("{[1]: 2}\n", "not a yaml file of options"),
-    ("seed: 2001-99-99\n", "not a yaml file of options"),
-    ("a: " + "[" * 5000, "not a yaml file of options"),
-    ("crop_sise: 256\n", r"unknown option crop_sise; did you mean crop_size\?"),
-    ("7: 256\n", "unknown option 7"),
-    ("ngf: eight\n", "ngf 'eight' is not a whole number"),
-    ("ngf: 8\nlr: fast\n", "lr 'fast' is not a finite number"),
-    ("lr: 1e999\n", "lr inf is not a finite number"),
-    ("lr: .nan\n", "lr nan is not a finite number"),
-    ("preset: [sample]\n", r"preset \['sample'\] is not text"),
-    ("name: 2024\n", "name 2024 is not text .in a yaml file, put it in quotes."),
-    ("crop_size: 250\n", "crop_size 250 is not divisible by 32"),
-    ("z_dim: !!python/object/apply:os.system ['touch hacked']\n", "not a yaml file of options"),
-    ("!!python/object/new:model.options.OPT {}\n", "not a yaml file of options"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "found nothing"),
+        ("- 1\n- 2\n", "found list"),
+        ("just words", "found str"),
+        ("ngf: [8\n", "not a yaml file of options"),
+        ("ngf: 8\nngf: 9\n", "line 2: .*ngf is given twice"),
+        ("{[1]: 2}\n", "not a yaml file of options"),
+        ("seed: 2001-99-99\n", "not a yaml file of options"),
+        ("a: " + "[" * 5000, "not a yaml file of options"),
+        ("crop_sise: 256\n", r"unknown option crop_sise; did you mean crop_size\?"),
+        ("7: 256\n", "unknown option 7"),
+        ("ngf: eight\n", "ngf 'eight' is not a whole number"),
+        ("ngf: 8\nlr: fast\n", "lr 'fast' is not a finite number"),
+        ("lr: 1e999\n", "lr inf is not a finite number"),
+        ("lr: .nan\n", "lr nan is not a finite number"),
+        ("preset: [sample]\n", r"preset \['sample'\] is not text"),
+        ("name: 2024\n", "name 2024 is not text .in a yaml file, put it in quotes."),
+        ("crop_size: 250\n", "crop_size 250 is not divisible by 32"),
+        ("z_dim: !!python/object/apply:os.system ['touch hacked']\n", "not a yaml file of options"),
+        ("!!python/object/new:model.options.OPT {}\n", "not a yaml file of options"),
+    ],
+)
 @pytest.mark.parametrize("reader", ["load", "--config"])
 def test_damaged_or_hostile_yaml(text, message, reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -400,17 +486,20 @@ def test_differences():
     assert OPT().differences(OPT(ngf=8, seed=1)) == {"ngf": (64, 8), "seed": (0, 1)}
 
 
-@pytest.mark.parametrize("mine, theirs, names", [
-    ({}, dict(lr=1.0, gan_mode="ls", seed=3), set()),
-    ({}, dict(ngf=8, label_nc=3), {"ngf", "label_nc"}),
-    ({}, dict(norm_G="spectralspadebatch3x3"), set()),
-    ({}, dict(norm_G="spectralspadebatch5x5"), {"norm_G"}),
-    ({}, dict(norm_G="spadesyncbatch3x3", norm_D="instance"), {"norm_G", "norm_D"}),
-    ({}, dict(crop_size=512), {"crop_size"}),
-    (dict(use_vae=False), dict(use_vae=False, crop_size=512, z_dim=3, norm_E="batch"), set()),
-    ({}, dict(use_vae=False), {"use_vae"}),
-    ({}, dict(z_dim=3, norm_E="batch"), {"z_dim", "norm_E"}),
-])
+@pytest.mark.parametrize(
+    "mine, theirs, names",
+    [
+        ({}, dict(lr=1.0, gan_mode="ls", seed=3), set()),
+        ({}, dict(ngf=8, label_nc=3), {"ngf", "label_nc"}),
+        ({}, dict(norm_G="spectralspadebatch3x3"), set()),
+        ({}, dict(norm_G="spectralspadebatch5x5"), {"norm_G"}),
+        ({}, dict(norm_G="spadesyncbatch3x3", norm_D="instance"), {"norm_G", "norm_D"}),
+        ({}, dict(crop_size=512), {"crop_size"}),
+        (dict(use_vae=False), dict(use_vae=False, crop_size=512, z_dim=3, norm_E="batch"), set()),
+        ({}, dict(use_vae=False), {"use_vae"}),
+        ({}, dict(z_dim=3, norm_E="batch"), {"z_dim", "norm_E"}),
+    ],
+)
 def test_incompatible(mine, theirs, names):
     assert set(OPT(**mine).incompatible(OPT(**theirs))) == names
 
@@ -445,16 +534,29 @@ def test_saved_options_are_a_config(tmp_path):
     assert parse_train(["--config", str(tmp_path / "opt.yaml")]) == opt
 
 
-@pytest.mark.parametrize("argv, name, value", [
-    (["--no_vgg_loss"], "no_vgg_loss", True), (["--no_vgg_loss", "true"], "no_vgg_loss", True),
-    (["--no_vgg_loss", "false"], "no_vgg_loss", False), (["--no_vgg_loss=False"], "no_vgg_loss", False),
-    (["--use_vae"], "use_vae", True), (["--use_vae", "false"], "use_vae", False),
-    (["--use_vae", "--ngf", "8"], "ngf", 8), (["--batchSize=3"], "batchSize", 3), (["--lr", "2e-5"], "lr", 2e-5),
-    (["--lr", "1"], "lr", 1.0), (["--max_steps", "null"], "max_steps", None), (["--max_steps", "9"], "max_steps", 9),
-    (["--G_lr", "1e-4"], "G_lr", 1e-4), (["--name", "2024"], "name", "2024"),
-    (["--name", "a=b: {c"], "name", "a=b: {c"),
-    (["--name", ""], "name", ""), (["--ngf", "8", "--ngf", "9"], "ngf", 9), (["--dataroot", "a b"], "dataroot", "a b"),
-])
+@pytest.mark.parametrize(
+    "argv, name, value",
+    [
+        (["--no_vgg_loss"], "no_vgg_loss", True),
+        (["--no_vgg_loss", "true"], "no_vgg_loss", True),
+        (["--no_vgg_loss", "false"], "no_vgg_loss", False),
+        (["--no_vgg_loss=False"], "no_vgg_loss", False),
+        (["--use_vae"], "use_vae", True),
+        (["--use_vae", "false"], "use_vae", False),
+        (["--use_vae", "--ngf", "8"], "ngf", 8),
+        (["--batchSize=3"], "batchSize", 3),
+        (["--lr", "2e-5"], "lr", 2e-5),
+        (["--lr", "1"], "lr", 1.0),
+        (["--max_steps", "null"], "max_steps", None),
+        (["--max_steps", "9"], "max_steps", 9),
+        (["--G_lr", "1e-4"], "G_lr", 1e-4),
+        (["--name", "2024"], "name", "2024"),
+        (["--name", "a=b: {c"], "name", "a=b: {c"),
+        (["--name", ""], "name", ""),
+        (["--ngf", "8", "--ngf", "9"], "ngf", 9),
+        (["--dataroot", "a b"], "dataroot", "a b"),
+    ],
+)
 def test_flags(argv, name, value):
     assert getattr(parse_train(argv), name) == value
 
@@ -478,28 +580,31 @@ def test_betas_without_ttur_are_the_released_command_lines():
     assert OPT(no_TTUR=True).betas == (0.0, 0.9)
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--ngff", "3"], r"^unknown option --ngff; did you mean --ngf\?$"),
-    (["--batchsize", "3"], r"did you mean --batchSize\?"),
-    (["--crop-size=3"], r"unknown option --crop-size; did you mean --crop_size\?"),
-    (["--batch", "3"], r"unknown option --batch"),
-    (["--zzz"], r"^unknown option --zzz; see --help$"),
-    (["--"], r"unknown option --"),
-    (["--no_use_vae"], r"unknown option --no_use_vae: to switch it off, give --use_vae false"),
-    (["--gpu_ids", "0"], r"unknown option --gpu_ids: here it is --device"),
-    (["stray"], r"unrecognized arguments: stray"),
-    (["--ngf"], r"expected one argument"),
-    (["--ngf", "--ndf", "3"], r"ngf.*expected one argument"),
-    (["--ngf", "x"], r"^--ngf x is not a whole number$"),
-    (["--lr", "fast"], r"^--lr fast is not a finite number$"),
-    (["--max_steps", "x"], r"^--max_steps x is not a whole number or null$"),
-    (["--use_vae", "maybe"], r"^--use_vae maybe is not true or false$"),
-    (["--preset", "sampel"], r"did you mean sample\?"),
-    (["--preset", "custom"], r"dataset_mode custom needs label_dir"),
-    (["--crop_size", "512"], r"load_size 286 is smaller than crop_size 512"),
-    (["--config", "nowhere.yaml"], r"nowhere.yaml: No such file"),
-    (["--init_type", "xaver"], r"did you mean xavier\?"),
-])
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--ngff", "3"], r"^unknown option --ngff; did you mean --ngf\?$"),
+        (["--batchsize", "3"], r"did you mean --batchSize\?"),
+        (["--crop-size=3"], r"unknown option --crop-size; did you mean --crop_size\?"),
+        (["--batch", "3"], r"unknown option --batch"),
+        (["--zzz"], r"^unknown option --zzz; see --help$"),
+        (["--"], r"unknown option --"),
+        (["--no_use_vae"], r"unknown option --no_use_vae: to switch it off, give --use_vae false"),
+        (["--gpu_ids", "0"], r"unknown option --gpu_ids: here it is --device"),
+        (["stray"], r"unrecognized arguments: stray"),
+        (["--ngf"], r"expected one argument"),
+        (["--ngf", "--ndf", "3"], r"ngf.*expected one argument"),
+        (["--ngf", "x"], r"^--ngf x is not a whole number$"),
+        (["--lr", "fast"], r"^--lr fast is not a finite number$"),
+        (["--max_steps", "x"], r"^--max_steps x is not a whole number or null$"),
+        (["--use_vae", "maybe"], r"^--use_vae maybe is not true or false$"),
+        (["--preset", "sampel"], r"did you mean sample\?"),
+        (["--preset", "custom"], r"dataset_mode custom needs label_dir"),
+        (["--crop_size", "512"], r"load_size 286 is smaller than crop_size 512"),
+        (["--config", "nowhere.yaml"], r"nowhere.yaml: No such file"),
+        (["--init_type", "xaver"], r"did you mean xavier\?"),
+    ],
+)
 def test_command_line_errors_are_one_line(argv, message):
     with pytest.raises(UserError, match=message) as error:
         parse_train(argv)
@@ -511,7 +616,12 @@ def test_val_defaults_and_flags(tmp_path):
     opt = parse_val([])
     assert opt == ValOPT()
     assert (opt.checkpoint, opt.results_dir, opt.phase, opt.which_epoch, opt.style) == (
-        "output/model", "output_val", "val", "latest", "auto")
+        "output/model",
+        "output_val",
+        "val",
+        "latest",
+        "auto",
+    )
     opt = parse_val(["--panels", "--metrics", "seg, fid,seg", "--how_many", "3", "--use_ema", "false"])
     assert (opt.panels, opt.metric_names, opt.how_many, opt.use_ema) == (True, ("seg", "fid"), 3, False)
     (tmp_path / "val.yaml").write_text("how_many: 5\nseed: 2\n")
@@ -521,18 +631,21 @@ def test_val_defaults_and_flags(tmp_path):
     parse_val(["--style_steps", "5", "--style", "random"])
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--metrics", "fid,ssim"], r"metrics 'ssim' is unknown"),
-    (["--which_epoch", "newest"], r"which_epoch 'newest' is unknown"),
-    (["--phase", "test"], r"phase 'test' is unknown: expected one of val, train"),
-    (["--style", "image"], r"needs style_image"),
-    (["--style", "random", "--style_image", "a"], r"exclude each other"),
-    (["--style_image2", "a"], r"give style_image and style_steps too"),
-    (["--style_steps", "1"], r"style_steps 1"),
-    (["--style_steps", "4", "--style_image", "a"], r"give style_image2 too"),
-    (["--style_steps", "4", "--style", "mean"], r"exclude each other"),
-    (["--panel"], r"did you mean --panels\?"),
-])
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--metrics", "fid,ssim"], r"metrics 'ssim' is unknown"),
+        (["--which_epoch", "newest"], r"which_epoch 'newest' is unknown"),
+        (["--phase", "test"], r"phase 'test' is unknown: expected one of val, train"),
+        (["--style", "image"], r"needs style_image"),
+        (["--style", "random", "--style_image", "a"], r"exclude each other"),
+        (["--style_image2", "a"], r"give style_image and style_steps too"),
+        (["--style_steps", "1"], r"style_steps 1"),
+        (["--style_steps", "4", "--style_image", "a"], r"give style_image2 too"),
+        (["--style_steps", "4", "--style", "mean"], r"exclude each other"),
+        (["--panel"], r"did you mean --panels\?"),
+    ],
+)
 def test_val_errors(argv, message):
     with pytest.raises(UserError, match=message):
         parse_val(argv)
@@ -541,11 +654,29 @@ def test_val_errors(argv, message):
 # As programs
 
 
-@pytest.mark.parametrize("function, words", [
-    ("parse_train", ["data:", "networks:", "losses:", "optimisation:", "training:", "output:", "presets:", "--preset",
-                     "--crop_size", "(default: 256)", "cityscapes: ", "--config FILE"]),
-    ("parse_val", ["--checkpoint", "(default: output/model)", "style:"]),
-])
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (
+            "parse_train",
+            [
+                "data:",
+                "networks:",
+                "losses:",
+                "optimisation:",
+                "training:",
+                "output:",
+                "presets:",
+                "--preset",
+                "--crop_size",
+                "(default: 256)",
+                "cityscapes: ",
+                "--config FILE",
+            ],
+        ),
+        ("parse_val", ["--checkpoint", "(default: output/model)", "style:"]),
+    ],
+)
 def test_help(function, words):
     done = run(function, "--help")
     assert done.returncode == 0 and done.stderr == ""

@@ -18,8 +18,10 @@ from model.errors import UserError
 from model.options import OPT
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ("--dataroot data --label_nc 6 --crop_size 64 --load_size 68 --ngf 4 --ndf 4 --z_dim 8 --n_layers_D 2 --num_D 1 "
-        "--no_vgg_loss --val_images 2 --print_freq 4 --device cpu").split()
+TINY = (
+    "--dataroot data --label_nc 6 --crop_size 64 --load_size 68 --ngf 4 --ndf 4 --z_dim 8 --n_layers_D 2 --num_D 1 "
+    "--no_vgg_loss --val_images 2 --print_freq 4 --device cpu"
+).split()
 
 
 def write_data(root, train=3, val=3):
@@ -108,14 +110,22 @@ def test_a_run_leaves_what_it_says(whole):
     folder, out = whole
     assert losses(folder).shape == (8, 7) and np.isfinite(losses(folder)).all()
     assert [p.name for p in sorted((folder / "output" / "pics").iterdir())] == [
-        f"step_{n:08d}.jpg" for n in (2, 3, 4, 6, 8)  # every second step, epochs' ends, the end
+        f"step_{n:08d}.jpg"
+        for n in (2, 3, 4, 6, 8)  # every second step, epochs' ends, the end
     ]
     for name in ("n_g", "n_d", "n_e"):
         assert checkpoint.read_pdparams(folder / "output" / "model" / f"{name}.pdparams")
     assert OPT.load(folder / "output" / "opt.yaml").max_steps == 8
     assert list((folder / "log").glob("vdlrecords.*"))
-    for words in ("3 training pictures", "3 steps of 1 an epoch", "from new weights, to step 8", "step 8/8",
-                  "parameters: G ", "output/model/step_00000008", "visualdl --logdir log"):
+    for words in (
+        "3 training pictures",
+        "3 steps of 1 an epoch",
+        "from new weights, to step 8",
+        "step 8/8",
+        "parameters: G ",
+        "output/model/step_00000008",
+        "visualdl --logdir log",
+    ):
         assert words in out
     meta = checkpoint.load(folder / "output" / "model").meta
     assert (meta["step"], meta["epoch"], meta["epoch_end"]) == (8, 2, False)
@@ -125,8 +135,13 @@ def test_stop_and_resume_is_exact(whole, tmp_path):
     """Stopped by SIGTERM at whichever step, resumed twice with other workers: bit for bit the uninterrupted run."""
     (tmp_path / "data").symlink_to(whole[0] / "data")
     saved = ["--display_freq", 2, "--save_latest_freq", 4]
-    process = subprocess.Popen(command("--nThreads", 2, "--max_steps", 8, *saved), cwd=tmp_path,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command("--nThreads", 2, "--max_steps", 8, *saved),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     wait_for(lambda: rows(tmp_path) >= 2, process)
     process.send_signal(signal.SIGTERM)
     out = process.communicate(timeout=120)[0]
@@ -155,11 +170,24 @@ def test_non_finite_loss_keeps_the_checkpoint(whole, tmp_path, here):
     (tmp_path / "data").symlink_to(whole[0] / "data")
     here(tmp_path, "--max_steps", 1, "--nThreads", 0)
     before = {p: p.read_bytes() for p in (tmp_path / "output" / "model").rglob("*.p*") if p.is_file()}
-    message = (r"step \d: .*(nan|inf).* after the pictures train\d; the last good checkpoint, "
-               r"output/model/step_00000001, is untouched")
+    message = (
+        r"step \d: .*(nan|inf).* after the pictures train\d; the last good checkpoint, "
+        r"output/model/step_00000001, is untouched"
+    )
     with pytest.raises(UserError, match=message):
-        here(tmp_path, "--max_steps", 8, "--nThreads", 0, "--lr", "1e30", "--save_latest_freq", 0,
-             "--save_epoch_freq", 99)
+        here(
+            tmp_path,
+            "--max_steps",
+            8,
+            "--nThreads",
+            0,
+            "--lr",
+            "1e30",
+            "--save_latest_freq",
+            0,
+            "--save_epoch_freq",
+            99,
+        )
     # Weights that are not finite are not saved either, although the step's losses were.
     with pytest.raises(UserError, match="weights are not finite.* is untouched"):
         here(tmp_path, "--max_steps", 2, "--nThreads", 0, "--lr", "1e38", "--display_freq", 0)
@@ -178,9 +206,24 @@ def test_fresh_moves_the_old_run_aside(tmp_path, here):
 
 
 def session_options(folder, **changes):
-    values = dict(dataroot=str(folder / "data"), label_nc=6, crop_size=64, load_size=68, ngf=4, ndf=4, z_dim=8,
-                  n_layers_D=2, num_D=1, no_vgg_loss=True, batchSize=1, nThreads=0, val_images=1,
-                  device="cpu", output=str(folder / "output"), log_dir=str(folder / "log"))
+    values = dict(
+        dataroot=str(folder / "data"),
+        label_nc=6,
+        crop_size=64,
+        load_size=68,
+        ngf=4,
+        ndf=4,
+        z_dim=8,
+        n_layers_D=2,
+        num_D=1,
+        no_vgg_loss=True,
+        batchSize=1,
+        nThreads=0,
+        val_images=1,
+        device="cpu",
+        output=str(folder / "output"),
+        log_dir=str(folder / "log"),
+    )
     return OPT(**{**values, **changes})
 
 

@@ -114,9 +114,7 @@ def test_generator_waits_with_several_discriminator_steps(opt):
     for i in range(5):
         weights.append(export_official(trainer.G))
         rows.append(trainer.step(training_batch(i, opt)))
-    moved = [
-        any((weights[i + 1][k] != weights[i][k]).any() for k, _ in trainer.G.named_parameters()) for i in range(4)
-    ]
+    moved = [any((weights[i + 1][k] != weights[i][k]).any() for k, _ in trainer.G.named_parameters()) for i in range(4)]
     assert moved == [True, False, False, True]
     for name in ("g_loss_gan", "g_loss_feat", "g_loss_vae"):
         values = [row[name] for row in rows]

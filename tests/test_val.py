@@ -92,8 +92,16 @@ def test_style_image_and_interpolation(run, tmp_path, monkeypatch):
     monkeypatch.setattr(inference.Painter, "paint", lambda self, batch, z: seen.append(z) or paint(self, batch, z))
     run("--how_many", 1)
     run("--how_many", 1, "--style_image", "data/val_img/val0.jpg")
-    run("--how_many", 1, "--style_image", "data/val_img/val0.jpg", "--style_image2", "data/val_img/val1.jpg",
-        "--style_steps", 3)
+    run(
+        "--how_many",
+        1,
+        "--style_image",
+        "data/val_img/val0.jpg",
+        "--style_image2",
+        "data/val_img/val1.jpg",
+        "--style_steps",
+        3,
+    )
     own, given, start, middle, end = seen
     np.testing.assert_allclose(given, start)
     np.testing.assert_allclose(middle, (start + end) / 2, rtol=1e-5)
@@ -135,8 +143,17 @@ def test_training_split_is_read_as_for_validation(run, tmp_path, trained):
     assert np.abs(shown - np.asarray(photo)).mean() < 12  # twice through JPEG; a flip or a crop would give 70
 
 
-@pytest.mark.parametrize("path", ["output", "output/model", "output/model/latest", "output/model/step_00000003",
-                                  "output/model/n_g.pdparams", "output/model/step_00000003/n_g.pdparams"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "output",
+        "output/model",
+        "output/model/latest",
+        "output/model/step_00000003",
+        "output/model/n_g.pdparams",
+        "output/model/step_00000003/n_g.pdparams",
+    ],
+)
 def test_checkpoint_paths(trained, monkeypatch, path):
     from model.inference import Painter
 
