@@ -1,4 +1,4 @@
-"""The style encoder of the VAE variant: photo -> mean and log variance of its style vector (SPADE, appendix A, fig. 14)."""
+"""The style encoder of the VAE: photo -> mean and log variance of its style vector (SPADE, appendix A, fig. 14)."""
 
 import paddle.nn.functional as F
 from paddle import nn

@@ -8,6 +8,7 @@ from model import blocked
 from model.architecture import SLOPE, SPADEResnetBlock, initialize, leaky_relu
 from model.blocked import use_blocked
 from model.convolution import Conv2D
+from model.passes import recompute
 
 UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
 
@@ -28,6 +29,7 @@ class SPADEGenerator(nn.Layer):
         num_upsampling_layers: normal (5 upsamplings), more (6) or most (7, one more block).
         z_dim: length of the style vector, or None to start from the semantics.
         kernels: auto, blocked (compiled loops for CPUs) or plain (Paddle's operators).
+        recompute: keep the blocks' inputs alone for the backward pass, and compute the rest again there.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class SPADEGenerator(nn.Layer):
         z_dim=None,
         output_nc=3,
         kernels="auto",
+        recompute=False,
     ):
         super().__init__()
-        self.blocked = use_blocked(kernels)
+        self.blocked, self.recompute = use_blocked(kernels), recompute
         self.start_size, self.z_dim, self.depth = start_size, z_dim, num_upsampling_layers
         wide = 16 * ngf
         if z_dim is None:
@@ -82,6 +85,12 @@ class SPADEGenerator(nn.Layer):
             z = paddle.randn([len(semantics), self.z_dim])
         return self.fc(z).reshape([z.shape[0], -1, height, width])
 
+    def run(self, block, function, x):
+        """function(x), a pass of a block."""
+        if self.recompute and paddle.is_grad_enabled():
+            return recompute(block, function, x)
+        return function(x)
+
     def forward(self, semantics, z=None):
         """
         Args:
@@ -95,10 +104,10 @@ class SPADEGenerator(nn.Layer):
         if self.blocked and not semantics.dense:
             x = x.transpose([0, 2, 3, 1])
             for block, enlarge in self.blocks():
-                x = block.forward_rows(x, semantics, enlarge)
+                x = self.run(block, lambda x, b=block, up=enlarge: b.forward_rows(x, semantics, up), x)
             return paddle.tanh(blocked.conv(x, self.conv_img, slope=SLOPE).transpose([0, 3, 1, 2]))
         for block, enlarge in self.blocks():
-            x = block(upsample(x) if enlarge else x, semantics)
+            x = self.run(block, lambda x, b=block, up=enlarge: b(upsample(x) if up else x, semantics), x)
         return paddle.tanh(self.conv_img(leaky_relu(x)))
 
 
@@ -113,5 +122,6 @@ def define_G(opt):
         opt.z_dim if opt.use_vae else None,
         opt.output_nc,
         opt.kernels,
+        opt.recompute,
     )
     return initialize(net, opt.init_type, opt.init_variance)

@@ -5,7 +5,7 @@ release the interpreter lock and are called from a small pool of threads. Every 
 said otherwise. Inner loops run over channels and touch at most three arrays, which lets the compiler vectorise them.
 
 Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016, section 4) computes a 3x3 convolution with 16 products per
-2x2 outputs and channel pair instead of 36; its constants are 0, 1 and 1/2, so that it rounds about as a direct sum does:
+2x2 outputs and channel pair instead of 36; its constants are 0, 1 and 1/2, so it rounds about as a direct sum does:
 
     Y = A^T [ (G w G^T) * (B^T d B) ] A,   d a 4x4 window, w the kernel, Y 2x2, * summed over input channels.
 """

@@ -1,4 +1,4 @@
-"""Label and instance maps as networks read them: class codes, instance edges, one-hot channels, numbered neighbourhoods.
+"""Label and instance maps as networks read them: class codes, instance edges, one-hot channels, neighbourhoods.
 
 SPADE's gamma and beta at a pixel depend on nothing but the labels and edges in a small neighbourhood of it (5x5 for 3x3
 kernels), and a label map has few distinct ones. So the neighbourhoods are numbered here, once per batch and resolution,

@@ -1,19 +1,41 @@
 """Networks, optimisers and one training step."""
 
+import contextlib
 import random
 
 import numpy as np
 import paddle
 
 from model import checkpoint
+from model.blocked import use_blocked
 from model.discriminator import define_D
+from model.ema import Average
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
+from model.passes import micro_batches, one_power_iteration
 from model.semantics import Semantics
 
 LOSSES = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d_loss_f", "d_loss_r")
+SUMMED = ("g_loss_vae",)  # over the pictures of a batch; the others are means
+
+
+def check_precision(opt):
+    """Mixed precision is for GPUs: Paddle's casts do nothing elsewhere.
+
+    Raises:
+        UserError: It is asked for on another device, or with kernels that know float32 alone.
+    """
+    if opt.amp and not paddle.get_device().startswith("gpu"):
+        raise UserError(f"amp needs a GPU, and the device is {paddle.get_device()}: give --device gpu, or leave out --amp")
+    if opt.amp and use_blocked(opt.kernels):
+        raise UserError(f"amp and kernels {opt.kernels} exclude each other: give --kernels plain, or leave out --amp")
+
+
+def float32(result):
+    """A tensor, or lists and tuples of tensors, in float32."""
+    return result.astype("float32") if isinstance(result, paddle.Tensor) else [float32(part) for part in result]
 
 
 def seed_everything(seed):
@@ -40,12 +62,18 @@ class Trainer:
     Args:
         opt: the options.
         vgg: a `VGG19` with its weights; required unless opt.no_vgg_loss.
+        batches: with opt.ema, a callable that gives the training batches on which the averaged networks' statistics
+            are estimated, the same at each call.
+
+    Raises:
+        UserError: The networks, losses or precision asked for cannot be had.
     """
 
-    def __init__(self, opt, vgg=None):
+    def __init__(self, opt, vgg=None, batches=None):
         if not opt.no_vgg_loss and vgg is None:
             raise UserError("the perceptual loss needs VGG19's weights: pass vgg, or set no_vgg_loss")
         opt.check_geometry()
+        check_precision(opt)
         seed_everything(opt.seed)
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
@@ -56,6 +84,13 @@ class Trainer:
         parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
         self.optimizer_G = paddle.optimizer.Adam(lr_G, parameters=parameters, **adam)
         self.optimizer_D = paddle.optimizer.Adam(lr_D, parameters=self.D.parameters(), **adam)
+        self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
+        self.average = None
+        if opt.ema:
+            live = {name: net for name, net in self.networks().items() if name != "n_d"}
+            copies = {name: define_G(opt) if name == "n_g" else define_E(opt) for name in live}
+            self.average = Average(live, copies, opt.ema, opt, batches)
+        self.fakes = []  # of G's step for D's, with reuse_fake
         self.steps = 0  # finished ones
         self.draws = 0  # of style noise
         self.losses = dict.fromkeys(LOSSES, 0.0)
@@ -64,6 +99,31 @@ class Trainer:
         """{'n_g': G, 'n_d': D, 'n_e': E}, without E if there is none."""
         nets = {"n_g": self.G, "n_d": self.D, "n_e": self.E}
         return {name: net for name, net in nets.items() if net is not None}
+
+    def saved_networks(self):
+        """What a checkpoint holds: `networks`, and with ema the averaged ones as 'n_g_ema' and 'n_e_ema'."""
+        averaged = self.average.networks() if self.average else {}
+        return {**self.networks(), **{f"{name}_ema": net for name, net in averaged.items()}}
+
+    def load_networks(self, arrays, folder):
+        """Put back the weights of a checkpoint; without averaged ones there, the average begins with the others.
+
+        Args:
+            arrays: {network: {key: array}}, by the names of `saved_networks`.
+            folder: where they are from, for messages.
+
+        Raises:
+            UserError: A network is missing or does not fit.
+        """
+        for name, net in self.networks().items():
+            if name not in arrays:
+                raise UserError(f"{folder} has no {name}.pdparams")
+            checkpoint.load_net(net, arrays[name], folder / f"{name}.pdparams")
+        if self.average:
+            self.average.restart()
+            for name, net in self.average.nets.items():
+                if f"{name}_ema" in arrays:
+                    checkpoint.load_net(net, arrays[f"{name}_ema"], folder / f"{name}_ema.pdparams")
 
     def _optimizers(self):
         """{name: (optimiser, the networks that it trains)}."""
@@ -76,31 +136,44 @@ class Trainer:
         state = {"steps": self.steps, "draws": self.draws, "losses": dict(self.losses)}
         for name, (optimizer, nets) in self._optimizers().items():
             state[name] = checkpoint.optimizer_state(optimizer, nets)
+        if self.average:
+            state["average"] = self.average.state_dict()
+        if self.opt.amp:
+            state["scalers"] = [scaler.state_dict() for scaler in (self.scaler_G, self.scaler_D)]
         return state
 
     def load_state_dict(self, state, where):
-        """Put back what `state_dict` returned; `where` names its file in messages.
+        """Put back what `state_dict` returned, after the weights; `where` names its file in messages.
+
+        What the state lacks, since its run was without ema or amp, begins anew.
 
         Raises:
             UserError: The state belongs to other networks.
         """
         for name, (optimizer, nets) in self._optimizers().items():
             checkpoint.load_optimizer(optimizer, nets, state[name], where)
+        if self.average and "average" in state:
+            self.average.load_state_dict(state["average"])
+        if self.opt.amp and "scalers" in state:
+            for scaler, values in zip((self.scaler_G, self.scaler_D), state["scalers"], strict=True):
+                scaler.load_state_dict(values)
         self.steps, self.draws, self.losses = state["steps"], state["draws"], dict(state["losses"])
 
     @paddle.no_grad()
     def preview(self, batch):
         """Pictures [N,3,H,W] in [-1,1] of a batch's maps, in evaluation mode; changes nothing that training depends on.
 
-        Their style is the mean of the encoder's distribution for the photo, or zeros where there is no photo.
+        Their style is the mean of the encoder's distribution for the photo, or zeros where there is no photo. With ema
+        the averaged networks draw them.
         """
-        for net in self.networks().values():
+        nets = self.average.networks() if self.average else self.networks()
+        for net in nets.values():
             net.eval()
         z = None
         if self.E:
             n, photo = len(batch["label"]), batch.get("image")
-            z = paddle.zeros([n, self.opt.z_dim]) if photo is None else self.E(as_tensor(photo))[0]
-        return self.G(Semantics.from_batch(batch, self.opt), z)
+            z = paddle.zeros([n, self.opt.z_dim]) if photo is None else nets["n_e"](as_tensor(photo))[0]
+        return nets["n_g"](Semantics.from_batch(batch, self.opt), z)
 
     def set_epoch(self, epoch):
         """Set both learning rates for an epoch, counted from 1: constant for niter, then linear decay."""
@@ -122,24 +195,52 @@ class Trainer:
         self.draws += 1
         return paddle.to_tensor(np.stack([row.standard_normal(z_dim, dtype=np.float32) for row in rows]))
 
-    def encode(self, image):
-        """Style of photos: z [N, z_dim] drawn from the encoder's distribution, and its mu and logvar."""
-        mu, logvar = self.E(image)
-        return self.sample_noise(mu.shape) * (0.5 * logvar).exp() + mu, mu, logvar
+    def run(self, forward, *args):
+        """forward(*args), in mixed precision if that is asked for; results are float32."""
+        if not self.opt.amp:
+            return forward(*args)
+        with paddle.amp.auto_cast(level="O1", dtype="float16"):
+            result = forward(*args)
+        return float32(result)
+
+    def encode(self, image, noise):
+        """Style of photos: z [N, z_dim] from the encoder's distribution by standard normal noise, its mu and logvar."""
+        mu, logvar = self.run(self.E, image)
+        return noise * (0.5 * logvar).exp() + mu, mu, logvar
 
     def discriminate(self, semantics, fake, real):
         """D on fake and real as one batch, so that its batch norms see both; returns the two outputs."""
-        return halves(self.D.features(semantics, paddle.concat([fake, real])))
+        return halves(self.run(self.D.features, semantics, paddle.concat([fake, real])))
+
+    def micro_batches(self, semantics, image, with_noise=True):
+        """The batch in the parts that are computed at once, with their style noise if there is to be any."""
+        noise = self.sample_noise([len(image), self.opt.z_dim]) if self.E and with_noise else None
+        return micro_batches(self.opt.accumulate, semantics, image, noise)
+
+    def one_power_iteration(self, *nets):
+        """Where needed, a context in which the networks' spectral norms hold still after one iteration."""
+        held = self.opt.amp or self.opt.accumulate > 1
+        return one_power_iteration([net for net in nets if net]) if held else contextlib.nullcontext()
+
+    def update(self, optimizer, scaler):
+        """One step of an optimiser along the gradients that there are; they are cleared."""
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.clear_grad()
 
     def step(self, batch):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.
+
+        With opt.accumulate each half of it adds up the gradients of the batch's parts and then moves its networks once.
+        This is the step on the whole batch, but that batch norms see a part's pictures at a time (and record each) when
+        there are any.
 
         Args:
             batch: image [N,3,H,W] float32 in [-1,1], label [N,H,W] integer with unknown as label_nc, instance [N,H,W]
                 integer unless no_instance.
 
         Returns:
-            The seven losses as floats, weighted by their lambdas; when D_steps_per_G > 1, G's are those of its last step.
+            The seven losses as floats, times their lambdas; when D_steps_per_G > 1, G's are those of its last step.
         """
         image = as_tensor(batch["image"])
         semantics = Semantics.from_batch(batch, self.opt)
@@ -159,37 +260,70 @@ class Trainer:
 
     def step_G(self, semantics, image):
         """Update G and E."""
+        totals, self.fakes = {}, []
+        self.freeze_D(True)  # this step throws the gradient of D's weights away
+        with self.one_power_iteration(self.G, self.D, self.E):
+            for part in self.micro_batches(semantics, image):
+                losses, fake = self.losses_G(part)
+                self.accumulate(losses, totals, self.scaler_G, part.share)
+                if self.opt.reuse_fake:
+                    self.fakes.append(fake.detach())
+        self.freeze_D(False)
+        self.update(self.optimizer_G, self.scaler_G)
+        if self.average:
+            self.average.update()
+        self.losses.update(totals)
+
+    def step_D(self, semantics, image):
+        """Update D on a fresh fake, or with opt.reuse_fake on that of G's step, which G has moved on from since.
+
+        G and E run in training mode, as the released code has it.
+        """
+        totals, fakes = {}, iter(self.fakes)
+        self.optimizer_D.clear_grad()
+        again = not self.opt.reuse_fake
+        with self.one_power_iteration(*([self.G, self.D, self.E] if again else [self.D])):
+            for part in self.micro_batches(semantics, image, with_noise=again):
+                losses = self.losses_D(part, self.fresh_fake(part) if again else next(fakes))
+                self.accumulate(losses, totals, self.scaler_D, part.share)
+        self.fakes = []
+        self.update(self.optimizer_D, self.scaler_D)
+        self.losses.update(totals, d_loss=totals["d_loss_f"] + totals["d_loss_r"])
+
+    def losses_G(self, part):
+        """G's and E's losses on a micro-batch by name, times their lambdas, and the pictures."""
         opt, losses = self.opt, {}
         z = None
         if self.E:
-            z, mu, logvar = self.encode(image)
+            z, mu, logvar = self.encode(part.image, part.noise)
             losses["g_loss_vae"] = opt.lambda_kld * kld_loss(mu, logvar)
-        generated = self.G(semantics, z)
-        self.freeze_D(True)  # this step throws the gradient of D's weights away
-        fake, real = self.discriminate(semantics, generated, image)
+        generated = self.run(self.G, part.semantics, z)
+        fake, real = self.discriminate(part.semantics, generated, part.image)
         losses["g_loss_gan"] = gan_loss(fake, True, opt.gan_mode, for_discriminator=False)
         if not opt.no_ganFeat_loss:
             losses["g_loss_feat"] = opt.lambda_feat * feature_matching_loss(fake, real)
         if self.vgg is not None:
-            losses["g_loss_vgg"] = opt.lambda_vgg * perceptual_loss(self.vgg, generated, image)
-        sum(losses.values()).backward()
-        self.freeze_D(False)
-        self.optimizer_G.step()
-        self.optimizer_G.clear_grad()
-        self.losses.update({name: loss.detach() for name, loss in losses.items()})
+            loss = perceptual_loss(lambda x: self.run(self.vgg, x), generated, part.image)
+            losses["g_loss_vgg"] = opt.lambda_vgg * loss
+        return losses, generated
 
-    def step_D(self, semantics, image):
-        """Update D on a fresh fake; G and E run in training mode, as the released code has it."""
-        self.optimizer_D.clear_grad()
-        with paddle.no_grad():
-            generated = self.G(semantics, self.encode(image)[0] if self.E else None)
-        fake, real = self.discriminate(semantics, generated, image)
-        losses = {
+    @paddle.no_grad()
+    def fresh_fake(self, part):
+        """Pictures for D's step on a micro-batch."""
+        return self.run(self.G, part.semantics, self.encode(part.image, part.noise)[0] if self.E else None)
+
+    def losses_D(self, part, generated):
+        """D's losses by name on a micro-batch and generated pictures of it."""
+        fake, real = self.discriminate(part.semantics, generated, part.image)
+        return {
             "d_loss_f": gan_loss(fake, False, self.opt.gan_mode),
             "d_loss_r": gan_loss(real, True, self.opt.gan_mode),
         }
-        loss = losses["d_loss_f"] + losses["d_loss_r"]
-        loss.backward()
-        self.optimizer_D.step()
-        self.optimizer_D.clear_grad()
-        self.losses.update({name: value.detach() for name, value in losses.items()}, d_loss=loss.detach())
+
+    def accumulate(self, losses, totals, scaler, share):
+        """Add the losses of a micro-batch with `share` of the batch's pictures to the totals, and their gradients."""
+        if share < 1:
+            losses = {name: loss if name in SUMMED else share * loss for name, loss in losses.items()}
+        scaler.scale(sum(losses.values())).backward()
+        for name, loss in losses.items():
+            totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
