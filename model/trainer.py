@@ -28,7 +28,9 @@ def check_precision(opt):
         UserError: It is asked for on another device, or with kernels that know float32 alone.
     """
     if opt.amp and not paddle.get_device().startswith("gpu"):
-        raise UserError(f"amp needs a GPU, and the device is {paddle.get_device()}: give --device gpu, or leave out --amp")
+        raise UserError(
+            f"amp needs a GPU, and the device is {paddle.get_device()}: give --device gpu, or leave out --amp"
+        )
     if opt.amp and use_blocked(opt.kernels):
         raise UserError(f"amp and kernels {opt.kernels} exclude each other: give --kernels plain, or leave out --amp")
 
