@@ -97,7 +97,7 @@ class _Map:
     """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
 
     def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
-        n, h, w, c = x.shape
+        self.shape = n, h, w, c = tuple(x.shape)
         self.height, self.width = (2 * h, 2 * w) if up else (h, w)
         self.pixels, self.channels, self.up, self.slope = n * self.height * self.width, c, up, np.float32(slope)
         self.tile_rows = n * self.height // 2
@@ -122,6 +122,32 @@ class _Map:
     @property
     def window(self):
         return self.size, self.stride, self.pad, self.out_height, self.out_width
+
+    def gradients(self, grad_map, need_x, need_mean, need_a, need_b):
+        """Gradients of x, mean and the tables from the modulated map's [pixels, C]; None for those not needed."""
+        means, table_a, table_b = self.tables
+        tensor, gx = buffer(*self.shape)
+        rows = gx.reshape(-1, self.channels)
+        count = len(table_a) if need_a or need_b else 0
+
+        def work(part, begin, end):
+            tables = np.zeros((2, count, self.channels), np.float32)
+            scratch = np.empty(self.channels, np.float32)
+            kernels.modulation_grad(
+                grad_map, *self.source, *self.geometry, begin, end, scratch, rows, tables[0], tables[1]
+            )
+            return tables
+
+        tables = np.zeros((2, count, self.channels), np.float32)
+        if need_x or need_mean or count:
+            parts = share(work, len(rows))
+            tables = sum(parts[1:], parts[0])
+        return [
+            tensor if need_x else None,
+            -group_sum(tensor.reshape([len(means), -1, self.channels])) if need_mean else None,
+            paddle.to_tensor(tables[0]) if need_a else None,
+            paddle.to_tensor(tables[1]) if need_b else None,
+        ]
 
     @property
     def takes_winograd(self):
@@ -314,28 +340,8 @@ class ModulatedConv(PyLayer):
         _, grad_map = zeros(m.pixels, m.channels)
         backward = _winograd_backward if m.takes_winograd else _direct_backward
         grad_weight = backward(m, weight, grad, need_weight, grad_map)
-        gx_tensor, gx = buffer(*x.shape)
-        count = table_a.shape[0] if need_a or need_b else 0
-
-        def work(part, begin, end):
-            tables = np.zeros((2, count, m.channels), np.float32)
-            kernels.modulation_grad(
-                grad_map, *m.source, *m.geometry, begin, end, np.empty(m.channels, np.float32),
-                gx.reshape(-1, m.channels), tables[0], tables[1],
-            )  # fmt: skip
-            return tables
-
-        tables = np.zeros((2, count, m.channels), np.float32)
-        if need_x or need_mean or count:
-            parts = share(work, int(np.prod(x.shape[:3])))
-            tables = sum(parts[1:], parts[0])
-        grads = [
-            gx_tensor if need_x else None,
-            -group_sum(gx_tensor.reshape([mean.shape[0], -1, m.channels])) if need_mean else None,
-            paddle.to_tensor(tables[0]) if need_a else None,
-            paddle.to_tensor(tables[1]) if need_b else None,
-            grad_weight,
-        ]
+        grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b)
+        grads.append(grad_weight)
         if need_bias is not None:
             grads.append(column_sum(grad.reshape([-1, k])) if need_bias else None)
         if need_residual is not None:
@@ -368,11 +374,58 @@ def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=N
     return ModulatedConv.apply(x, mean, a, b, layer.raw_weight if weight is None else weight, bias, residual, spec)
 
 
+class Modulate(PyLayer):
+    """act((x - mean) * a[index] + b[index]) as a map of its own, for losses on it."""
+
+    @staticmethod
+    def forward(ctx, x, mean, table_a, table_b, spec):
+        """Arguments and result as `ModulatedConv`'s, without the convolution."""
+        x, mean, table_a, table_b = (contiguous(t) for t in (x, mean, table_a, table_b))
+        m = _Map(x, mean, table_a, table_b, 1, **spec)
+        out_tensor, out = buffer(*x.shape)
+        out, area = out.reshape(-1, m.channels), m.height * m.width
+        share(lambda part, b, e: kernels.modulated(*m.source, m.slope, area, b, e, out), m.pixels)
+        ctx.save_for_backward(x, mean, table_a, table_b)
+        ctx.spec = spec
+        ctx.needs = [not t.stop_gradient for t in (x, mean, table_a, table_b)]
+        return out_tensor
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, mean, table_a, table_b = ctx.saved_tensor()
+        grad = contiguous(grad)
+        m = _Map(x, mean, table_a, table_b, 1, **ctx.spec)
+        return tuple(m.gradients(view(grad).reshape(-1, m.channels), *ctx.needs))
+
+
 def modulate(x, modulation, slope):
-    """act((x - mean) * a + b) as a map of its own, for losses on it; all [1,C] or [N,C], one row an image."""
-    mean, a, b = (t.unsqueeze([1, 2]) for t in modulation[:3])
-    x = (x - mean) * a + b
-    return x if slope == 1 else paddle.maximum(x, slope * x)
+    """act((x - mean) * a + b) of x [N,H,W,C] as a map of its own; mean, a, b and index as `conv` takes them."""
+    mean, a, b, index = modulation
+    return Modulate.apply(x, mean, a, b, {"index": index, "slope": slope})
+
+
+class ReluDistance(PyLayer):
+    """mean |relu(x) - relu(target)| of two maps [N,H,W,C]; the target gets no gradient."""
+
+    @staticmethod
+    def forward(ctx, x, target):
+        x, target = contiguous(x), contiguous(target)
+        channels = x.shape[3]
+        a, b = (view(t).reshape(-1, channels) for t in (x, target))
+        total = sum(share(lambda part, first, last: kernels.relu_distance(a, b, first, last), len(a)))
+        ctx.save_for_backward(x, target)
+        return paddle.to_tensor(np.float32(total / a.size))
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, target = ctx.saved_tensor()
+        channels = x.shape[3]
+        a, b = (view(t).reshape(-1, channels) for t in (x, target))
+        scale = np.float32(float(grad) / a.size)
+        out_tensor, out = buffer(*x.shape)
+        out = out.reshape(-1, channels)
+        share(lambda part, first, last: kernels.relu_distance_grad(a, b, scale, first, last, out), len(a))
+        return out_tensor, None
 
 
 class MaxPool(PyLayer):

@@ -542,3 +542,45 @@ def pool_max_grad(grad, x, pooled, out):
                         out[n, 2 * y + k // 2, 2 * i + k % 2, c] = g if hit else np.float32(0)
                         if hit:
                             g = np.float32(0)
+
+
+@_jit
+def modulated(x, means, table_a, table_b, index, slope, area, begin, end, out):
+    """act((x - mean) * a + b) for pixels [begin, end) of x [N*area, C]."""
+    channels = x.shape[1]
+    for r in range(begin, end):
+        row = x[r]
+        mean = means[min(r // area, means.shape[0] - 1)]
+        a = table_a[index[r]]
+        b = table_b[index[r]]
+        o = out[r]
+        for c in range(channels):
+            value = (row[c] - mean[c]) * a[c] + b[c]
+            o[c] = max(value, slope * value)
+
+
+@_jit
+def relu_distance(x, target, begin, end):
+    """Sum of |relu(x) - relu(target)| over rows [begin, end), in float64."""
+    total = 0.0
+    for r in range(begin, end):
+        a = x[r]
+        b = target[r]
+        part = np.float32(0)
+        for c in range(a.shape[0]):
+            part += abs(max(a[c], np.float32(0)) - max(b[c], np.float32(0)))
+        total += np.float64(part)
+    return total
+
+
+@_jit
+def relu_distance_grad(x, target, scale, begin, end, out):
+    """scale * the derivative of `relu_distance` by x."""
+    for r in range(begin, end):
+        a = x[r]
+        b = target[r]
+        o = out[r]
+        for c in range(a.shape[0]):
+            t = max(b[c], np.float32(0))
+            sign = np.float32(1) if a[c] > t else (np.float32(-1) if a[c] < t else np.float32(0))
+            o[c] = scale * sign if a[c] > 0 else np.float32(0)
