@@ -96,8 +96,9 @@ def contiguous(tensor):
 class _Map:
     """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
 
-    def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
+    def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None, cache=None):
         self.shape = n, h, w, c = tuple(x.shape)
+        self.cache = cache
         self.height, self.width = (2 * h, 2 * w) if up else (h, w)
         self.pixels, self.channels, self.up, self.slope = n * self.height * self.width, c, up, np.float32(slope)
         self.tile_rows = n * self.height // 2
@@ -166,11 +167,24 @@ class _Map:
         return lines, np.empty((4, span * self.channels), np.float32)
 
 
+def _winograd_weight(weight, cache):
+    """G w G^T as a tensor [16,K,C]; kept in `cache`, if there is one, until other weights are loaded."""
+    k, channels = weight.shape[:2]
+    sample = view(weight).ravel()[::101].tobytes() if cache is not None else b""
+    if cache and sample in cache:
+        return cache[sample]
+    tensor, out = buffer(16, k, channels)
+    w = view(weight).reshape(k, channels, 9)
+    share(lambda part, b, e: kernels.winograd_weight(w[b:e], out[:, b:e]), k)
+    if cache is not None:
+        cache.clear()
+        cache[sample] = tensor
+    return tensor
+
+
 def _winograd_forward(m, weight, bias, residual, out):
     k = weight.shape[0]
-    transformed, u = buffer(16, k, m.channels)
-    w = view(weight).reshape(k, m.channels, 9)
-    share(lambda part, b, e: kernels.winograd_weight(w[b:e], u[:, b:e]), k)
+    transformed = _winograd_weight(weight, m.cache)
     tiles, step = m.width // 2, m.piece(k)
 
     def work(part, begin, end):
@@ -190,12 +204,10 @@ def _winograd_forward(m, weight, bias, residual, out):
 
 
 def _winograd_backward(m, weight, grad, need_weight, grad_map):
-    """Adds the gradient of the modulated map into grad_map; returns the weight's, or None."""
+    """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
     k = weight.shape[0]
     rows = view(grad).reshape(-1, k)
-    transformed, u = buffer(16, k, m.channels)
-    w = view(weight).reshape(k, m.channels, 9)
-    share(lambda part, b, e: kernels.winograd_weight(w[b:e], u[:, b:e]), k)
+    transformed = _winograd_weight(weight, m.cache)
     tiles, step = m.width // 2, m.piece(k)
 
     def work(part, begin, end):
@@ -212,6 +224,8 @@ def _winograd_backward(m, weight, grad, need_weight, grad_map):
                 kernels.winograd_input(*m.source, *m.geometry, first, count, lines, half, v)
                 product = paddle.matmul(g_tensor, v_tensor, transpose_x=True)
                 total = product if total is None else total.add_(product)
+            if grad_map is None:
+                continue
             v_tensor = paddle.matmul(g_tensor, transformed)
             kernels.winograd_input_grad(
                 view(v_tensor), m.height, m.width, first, count, lines, grad_map,
@@ -220,8 +234,8 @@ def _winograd_backward(m, weight, grad, need_weight, grad_map):
         return begin, end, edges, total
 
     results = share(work, m.tile_rows)
-    lines = grad_map.reshape(-1, m.width, m.channels)
-    for begin, end, edges, _ in results:
+    for begin, end, edges, _ in results if grad_map is not None else ():
+        lines = grad_map.reshape(-1, m.width, m.channels)
         if begin > 0 and 2 * begin % m.height:
             lines[2 * begin - 1] += edges[0]
         if end < m.tile_rows and 2 * end % m.height:
@@ -237,16 +251,32 @@ def _winograd_backward(m, weight, grad, need_weight, grad_map):
     return out_tensor
 
 
+def _by_window(m, k):
+    """Whether permuting the weight, so that windows are copied as vectors, costs less than it gains."""
+    return m.size > 1 and m.images * m.out_area > 2 * k
+
+
+def _flat_weight(weight, by_window):
+    """The weight as a matrix [K, columns]."""
+    k, channels, size = weight.shape[:3]
+    if not by_window:
+        return weight.reshape([k, -1])
+    tensor, out = buffer(k, size * size * channels)
+    kernels.filters_by_window(view(weight).reshape(k, channels, -1), out.reshape(k, -1, channels))
+    return tensor
+
+
 def _direct_forward(m, weight, bias, residual, out):
     k = weight.shape[0]
-    flat = weight.reshape([k, -1])
+    by_window = _by_window(m, k)
+    flat = _flat_weight(weight, by_window)
     pixels = m.images * m.out_area
 
     def work(part, begin, end, rows):
         for first in range(begin, end, rows):
             last = min(end, first + rows)
             col_tensor, col = buffer(last - first, flat.shape[1])
-            kernels.columns(*m.source, *m.geometry, *m.window, first, col)
+            kernels.columns(*m.source, *m.geometry, *m.window, first, by_window, col)
             product = view(paddle.matmul(col_tensor, flat, transpose_y=True))
             np.add(product, bias, out=out[first:last])
             if residual is not None:
@@ -260,42 +290,63 @@ def _direct_forward(m, weight, bias, residual, out):
 
 
 def _direct_backward(m, weight, grad, need_weight, grad_map):
+    """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
     k = weight.shape[0]
-    flat = weight.reshape([k, -1])
+    by_window = _by_window(m, k)
+    flat = _flat_weight(weight, by_window)
     tensor = grad.reshape([-1, k])
-    values = view(grad).reshape(-1, k)
-    rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
+    values = view(grad).reshape(m.images, -1)
+    # the photos' half of a batch has no gradient when D serves G's step
+    images = [i for i in range(m.images) if values[i].any()]
+    reach = -(-(m.size - 1) // m.stride)  # output rows above that touch the map's rows below a cut
 
-    def work(part, begin, end):
-        """Images [begin, end): two never write to one pixel of the gradient map."""
+    def work(image, begin, end, rows):
+        """Output rows [begin, end) of an image, and the map's rows from the first one's window to the next part's."""
+        low = 0 if begin == 0 else begin * m.stride - m.pad
+        high = m.height if end == m.out_height else end * m.stride - m.pad
         total = None
-        for first in range(begin * m.out_area, end * m.out_area, rows):
-            last = min(end * m.out_area, first + rows)
-            if not values[first:last].any():  # the photos' half of a batch, when D serves G's step
-                continue
-            g = tensor[first:last]
-            if need_weight:
+        offset, stop = image * m.out_area, end * m.out_width
+        start = begin * m.out_width
+        if grad_map is not None:
+            start = max(0, begin - reach) * m.out_width
+        for first in [*range(start, begin * m.out_width, rows), *range(begin * m.out_width, stop, rows)]:
+            own = first >= begin * m.out_width
+            last = min(stop if own else begin * m.out_width, first + rows)
+            g = tensor[offset + first : offset + last]
+            if need_weight and own:
                 col_tensor, col = buffer(last - first, flat.shape[1])
-                kernels.columns(*m.source, *m.geometry, *m.window, first, col)
+                kernels.columns(*m.source, *m.geometry, *m.window, offset + first, by_window, col)
                 product = paddle.matmul(g, col_tensor, transpose_x=True)
                 total = product if total is None else total.add_(product)
-            kernels.columns_grad(view(paddle.matmul(g, flat)), m.height, m.width, *m.window, first, grad_map)
+            if grad_map is not None:
+                back = view(paddle.matmul(g, flat))
+                window = (offset + first, by_window, low, high)
+                kernels.columns_grad(back, m.height, m.width, *m.window, *window, grad_map)
         return total
 
-    if m.images > 1 and m.images * m.out_area >= WINOGRAD_PIXELS:
-        results = share(work, m.images)
+    rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
+    if m.images * m.out_area < WINOGRAD_PIXELS:
+        results = [work(image, 0, m.out_height, m.out_area) for image in images]
+    elif len(images) >= threads():
+        parts = share(lambda _, b, e: [work(image, 0, m.out_height, rows) for image in images[b:e]], len(images))
+        results = [total for part in parts for total in part]
     else:
-        rows = m.out_area
-        results = [work(0, 0, m.images)]
+        results = []
+        for image in images:
+            results += share(lambda _, b, e, image=image: work(image, b, e, rows), m.out_height)
     if not need_weight:
         return None
-    totals = [total for total in results if total is not None]
-    if not totals:
+    if not results:
         return paddle.zeros(weight.shape)
-    total = totals[0]
-    for more in totals[1:]:
+    total = results[0]
+    for more in results[1:]:
         total = total.add_(more)
-    return total.reshape(weight.shape)
+    if not by_window:
+        return total.reshape(weight.shape)
+    out_tensor, out = buffer(*weight.shape)
+    area = m.size**2
+    kernels.filters_by_window(view(total).reshape(k, area, -1), out.reshape(k, -1, area))
+    return out_tensor
 
 
 class ModulatedConv(PyLayer):
@@ -308,7 +359,8 @@ class ModulatedConv(PyLayer):
             x: [N,h,w,C]. mean: [1,C] or [N,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
             residual: like the result, or None.
             spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
-                the activation below 0), stride and pad (default: 1 and "same").
+                the activation below 0), stride and pad (default: 1 and "same"), cache (a dict for what derives from the
+                weight alone).
 
         Returns:
             [N,H',W',K].
@@ -337,10 +389,11 @@ class ModulatedConv(PyLayer):
         m = _Map(x, mean, table_a, table_b, weight.shape[2], **ctx.spec)
         k = weight.shape[0]
         need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual = ctx.needs
-        _, grad_map = zeros(m.pixels, m.channels)
+        need_map = need_x or need_mean or need_a or need_b
+        grad_map = zeros(m.pixels, m.channels)[1] if need_map else None
         backward = _winograd_backward if m.takes_winograd else _direct_backward
         grad_weight = backward(m, weight, grad, need_weight, grad_map)
-        grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b)
+        grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
         grads.append(grad_weight)
         if need_bias is not None:
             grads.append(column_sum(grad.reshape([-1, k])) if need_bias else None)
@@ -371,6 +424,8 @@ def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=N
         a, b = a / sigma, b / sigma
     bias = layer.bias if with_bias else None
     spec = {"index": index, "up": up, "slope": slope, "stride": layer.stride, "pad": layer.padding}
+    if weight is None:
+        spec["cache"] = layer.derived
     return ModulatedConv.apply(x, mean, a, b, layer.raw_weight if weight is None else weight, bias, residual, spec)
 
 

@@ -43,6 +43,7 @@ class Conv2D(nn.Layer):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=True, spectral=False):
         super().__init__()
         self.stride, self.padding, self.spectral = stride, padding, spectral
+        self.derived = None  # a dict for what derives from the weight, if it is a constant (VGG's)
         shape = [out_channels, in_channels, kernel_size, kernel_size]
         name = "weight_orig" if spectral else "weight"
         self.add_parameter(name, self.create_parameter(shape))

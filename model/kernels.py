@@ -278,24 +278,42 @@ def winograd_output_grad(grad, height, width, first, count, half, out):
 @_jit
 def winograd_weight(weight, out):
     """G w G^T: weight [K, C, 9] -> out [16, K, C]."""
-    rows = np.empty((4, 3), np.float32)
+    channels = weight.shape[1]
+    half = np.float32(0.5)
+    taps = np.empty((9, channels), np.float32)  # one filter, channels innermost, so that the rest is vectors
+    rows = np.empty((12, channels), np.float32)
     for k in range(weight.shape[0]):
-        for c in range(weight.shape[1]):
-            w = weight[k, c]
-            for i in range(3):
-                even = np.float32(0.5) * (w[i] + w[6 + i])
-                odd = np.float32(0.5) * w[3 + i]
-                rows[0, i] = w[i]
-                rows[1, i] = even + odd
-                rows[2, i] = even - odd
-                rows[3, i] = w[6 + i]
-            for r in range(4):
-                even = np.float32(0.5) * (rows[r, 0] + rows[r, 2])
-                odd = np.float32(0.5) * rows[r, 1]
-                out[4 * r, k, c] = rows[r, 0]
-                out[4 * r + 1, k, c] = even + odd
-                out[4 * r + 2, k, c] = even - odd
-                out[4 * r + 3, k, c] = rows[r, 2]
+        for c in range(channels):
+            for i in range(9):
+                taps[i, c] = weight[k, c, i]
+        for i in range(3):
+            w0 = taps[i]
+            w1 = taps[3 + i]
+            w2 = taps[6 + i]
+            r1 = rows[3 + i]
+            r2 = rows[6 + i]
+            rows[i] = w0
+            rows[9 + i] = w2
+            for c in range(channels):
+                r1[c] = half * (w0[c] + w2[c])
+            for c in range(channels):
+                r2[c] = r1[c] - half * w1[c]
+            for c in range(channels):
+                r1[c] += half * w1[c]
+        for r in range(4):
+            w0 = rows[3 * r]
+            w1 = rows[3 * r + 1]
+            w2 = rows[3 * r + 2]
+            o1 = out[4 * r + 1, k]
+            o2 = out[4 * r + 2, k]
+            out[4 * r, k] = w0
+            out[4 * r + 3, k] = w2
+            for c in range(channels):
+                o1[c] = half * (w0[c] + w2[c])
+            for c in range(channels):
+                o2[c] = o1[c] - half * w1[c]
+            for c in range(channels):
+                o1[c] += half * w1[c]
 
 
 @_jit
@@ -319,17 +337,27 @@ def winograd_weight_grad(grad, out):
 
 
 @_jit
-def columns(
-    x, means, table_a, table_b, index, height, width, up, slope, size, stride, pad, out_height, out_width, begin, out
-):
-    """The modulated map's size x size windows as rows, in the order of a flattened convolution weight.
+def filters_by_window(weight, out):
+    """weight [K, C, area] -> out [K, area, C]."""
+    for k in range(weight.shape[0]):
+        for i in range(weight.shape[2]):
+            for c in range(weight.shape[1]):
+                out[k, i, c] = weight[k, c, i]
+
+
+@_jit
+def columns(x, means, table_a, table_b, index, height, width, up, slope, size, stride, pad, out_height, out_width,
+            begin, by_window, out):  # fmt: skip
+    """The modulated map's size x size windows as rows, zero outside the map.
 
     Args:
         x .. slope: as for `winograd_input`; begin: the first output pixel.
-        out: [pixels, C * size * size], channel outer, window position inner; outside the map it is zero.
+        by_window: whether out's columns have the window position outer and the channel inner, or the other way round.
+        out: [pixels, size * size * C].
     """
     channels = x.shape[1]
     area = size * size
+    values = np.empty(channels, np.float32)
     for r in range(out.shape[0]):
         pixel = begin + r
         image = pixel // (out_height * out_width)
@@ -340,25 +368,33 @@ def columns(
         for k in range(area):
             y = top + k // size
             i = left + k % size
+            goal = target[k * channels : (k + 1) * channels] if by_window else values
             if y < 0 or y >= height or i < 0 or i >= width:
-                for c in range(channels):
-                    target[c * area + k] = 0
-                continue
-            p = index[(image * height + y) * width + i]
-            if up:
-                row = x[(image * (height // 2) + y // 2) * (width // 2) + i // 2]
+                goal[:] = 0
             else:
-                row = x[(image * height + y) * width + i]
-            a = table_a[p]
-            b = table_b[p]
-            for c in range(channels):
-                value = (row[c] - mean[c]) * a[c] + b[c]
-                target[c * area + k] = max(value, slope * value)
+                p = index[(image * height + y) * width + i]
+                if up:
+                    row = x[(image * (height // 2) + y // 2) * (width // 2) + i // 2]
+                else:
+                    row = x[(image * height + y) * width + i]
+                a = table_a[p]
+                b = table_b[p]
+                for c in range(channels):
+                    value = (row[c] - mean[c]) * a[c] + b[c]
+                    goal[c] = max(value, slope * value)
+            if not by_window:
+                for c in range(channels):
+                    target[c * area + k] = values[c]
 
 
 @_jit
-def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, begin, out):
-    """The adjoint of `columns` behind the modulation: grad [pixels, C * size * size], added into out [N*H*W, C]."""
+def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, begin, by_window, low, high, out):
+    """The adjoint of `columns` behind the modulation.
+
+    Args:
+        grad: [pixels, size * size * C]; low, high: the map's rows to add to, others are left alone.
+        out: [N*H*W, C], added to.
+    """
     channels = out.shape[1]
     area = size * size
     for r in range(grad.shape[0]):
@@ -370,11 +406,16 @@ def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, 
         for k in range(area):
             y = top + k // size
             i = left + k % size
-            if y < 0 or y >= height or i < 0 or i >= width:
+            if y < low or y >= high or i < 0 or i >= width:
                 continue
             target = out[(image * height + y) * width + i]
-            for c in range(channels):
-                target[c] += source[c * area + k]
+            if by_window:
+                part = source[k * channels : (k + 1) * channels]
+                for c in range(channels):
+                    target[c] += part[c]
+            else:
+                for c in range(channels):
+                    target[c] += source[c * area + k]
 
 
 @_jit
