@@ -93,11 +93,10 @@ def _values(layer):
 def _precision():
     """A factory of contexts with the mixed precision that is in force, found as Paddle's own recompute finds it."""
     tracer = paddle.base.framework._dygraph_tracer()
-    enabled = tracer._amp_level != paddle.base.core.AmpLevel.O0
-    dtype = "bfloat16" if enabled and str(tracer._amp_dtype) == "bfloat16" else "float16"
-    return lambda: (
-        paddle.amp.auto_cast(enable=enabled, level="O1", dtype=dtype) if enabled else contextlib.nullcontext()
-    )
+    if tracer._amp_level == paddle.base.core.AmpLevel.O0:
+        return contextlib.nullcontext
+    dtype = tracer._amp_dtype
+    return lambda: paddle.amp.auto_cast(level="O1", dtype=dtype)
 
 
 class _Recompute(PyLayer):

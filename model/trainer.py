@@ -228,7 +228,7 @@ class Trainer:
         """One step of an optimiser along the gradients that there are; they are cleared."""
         scaler.step(optimizer)
         scaler.update()
-        optimizer.clear_grad()
+        optimizer.clear_grad(set_to_zero=False)
 
     def step(self, batch):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.
@@ -282,7 +282,7 @@ class Trainer:
         G and E run in training mode, as the released code has it.
         """
         totals, fakes = {}, iter(self.fakes)
-        self.optimizer_D.clear_grad()
+        self.optimizer_D.clear_grad(set_to_zero=False)
         again = not self.opt.reuse_fake
         with self.one_power_iteration(*([self.G, self.D, self.E] if again else [self.D])):
             for part in self.micro_batches(semantics, image, with_noise=again):

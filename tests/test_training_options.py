@@ -174,7 +174,7 @@ def test_held_spectral_norms_are_those_of_one_pass():
     [
         dict(kernels="plain"),
         dict(kernels="blocked"),
-        dict(kernels="plain", modulation="dense", num_upsampling_layers="most", crop_size=128),
+        dict(kernels="plain", modulation="dense"),
         dict(kernels="plain", norm_G="spadeinstance3x3"),
         dict(kernels="plain", accumulate=2, batchSize=2),
     ],
@@ -296,7 +296,7 @@ def test_spectral_vectors_of_the_average_belong_to_its_weights(opt):
     G = trainer.average.networks()["n_g"]
     for conv in (c for c in G.sublayers() if isinstance(c, Conv2D) and c.spectral):
         largest = np.linalg.svd(conv.weight_orig.flatten(1).numpy(), compute_uv=False)[0]
-        assert float(conv.sigma()) == pytest.approx(largest, rel=0.05)
+        assert 0.9 * largest < float(conv.sigma()) < 1.0001 * largest
 
 
 def test_previews_are_the_averaged_generator_s(opt):
@@ -326,7 +326,7 @@ def test_statistics_need_batches(opt):
 
 def test_networks_of_other_kinds_cannot_be_averaged(opt):
     one, other = Trainer(opt), Trainer(dataclasses.replace(opt, norm_G="spadeinstance3x3"))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="n_g: the copy is another network"):
         Average({"n_g": one.G}, {"n_g": other.G}, 0.9, opt)
 
 
