@@ -1,6 +1,7 @@
 """Networks, optimisers and one training step."""
 
 import contextlib
+import functools
 import random
 
 import numpy as np
@@ -305,8 +306,8 @@ class Trainer:
         if not opt.no_ganFeat_loss:
             losses["g_loss_feat"] = opt.lambda_feat * feature_matching_loss(fake, real)
         if self.vgg is not None:
-            loss = perceptual_loss(lambda x: self.run(self.vgg, x), generated, part.image)
-            losses["g_loss_vgg"] = opt.lambda_vgg * loss
+            vgg = functools.partial(self.run, self.vgg) if opt.amp else self.vgg
+            losses["g_loss_vgg"] = opt.lambda_vgg * perceptual_loss(vgg, generated, part.image)
         return losses, generated
 
     @paddle.no_grad()
