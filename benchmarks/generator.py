@@ -109,15 +109,16 @@ def compare(runs: dict[str, Cycle], training: bool) -> dict[str, float]:
         UserError: a difference is above its tolerance, so that times would compare different things.
     """
     images = {form: run() for form, run in runs.items()}
-    fields = {"difference": max(float(np.abs(images["pattern"] - image).max()) for image in images.values())}
+    fields = {"difference": float(np.max([np.abs(images["pattern"] - image).max() for image in images.values()]))}
     fields["image_deviation"] = float(images["pattern"].std())
     if training:
         found = {form: gradients(run.net) for form, run in runs.items()}
         norm = np.sqrt(sum(float(np.square(g).sum()) for g in found["pattern"].values()))
-        fields["gradient_difference"] = max(
-            float(np.sqrt(sum(float(np.square(g - grads[n]).sum()) for n, g in found["pattern"].items())) / norm)
+        distances = [
+            np.sqrt(sum(float(np.square(g - grads[name]).sum()) for name, g in found["pattern"].items()))
             for grads in found.values()
-        )
+        ]
+        fields["gradient_difference"] = float(np.max(distances) / norm)
     for key, limit in (("difference", TOLERANCE), ("gradient_difference", GRADIENT_TOLERANCE)):
         if not fields.get(key, 0.0) <= limit:
             raise UserError(f"the forms' {key} is {fields[key]:.2g}, above {limit:g}: they do not compute the same")
