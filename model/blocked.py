@@ -96,9 +96,8 @@ def contiguous(tensor):
 class _Map:
     """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
 
-    def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None, cache=None):
+    def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
         self.shape = n, h, w, c = tuple(x.shape)
-        self.cache = cache
         self.height, self.width = (2 * h, 2 * w) if up else (h, w)
         self.pixels, self.channels, self.up, self.slope = n * self.height * self.width, c, up, np.float32(slope)
         self.tile_rows = n * self.height // 2
@@ -167,24 +166,18 @@ class _Map:
         return lines, np.empty((4, span * self.channels), np.float32)
 
 
-def _winograd_weight(weight, cache):
-    """G w G^T as a tensor [16,K,C]; kept in `cache`, if there is one, until other weights are loaded."""
+def _winograd_weight(weight):
+    """G w G^T as a tensor [16,K,C]."""
     k, channels = weight.shape[:2]
-    sample = view(weight).ravel()[::101].tobytes() if cache is not None else b""
-    if cache and sample in cache:
-        return cache[sample]
     tensor, out = buffer(16, k, channels)
     w = view(weight).reshape(k, channels, 9)
     share(lambda part, b, e: kernels.winograd_weight(w[b:e], out[:, b:e]), k)
-    if cache is not None:
-        cache.clear()
-        cache[sample] = tensor
     return tensor
 
 
 def _winograd_forward(m, weight, bias, residual, out):
     k = weight.shape[0]
-    transformed = _winograd_weight(weight, m.cache)
+    transformed = _winograd_weight(weight)
     tiles, step = m.width // 2, m.piece(k)
 
     def work(part, begin, end):
@@ -207,7 +200,7 @@ def _winograd_backward(m, weight, grad, need_weight, grad_map):
     """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
     k = weight.shape[0]
     rows = view(grad).reshape(-1, k)
-    transformed = _winograd_weight(weight, m.cache)
+    transformed = _winograd_weight(weight)
     tiles, step = m.width // 2, m.piece(k)
 
     def work(part, begin, end):
@@ -359,8 +352,7 @@ class ModulatedConv(PyLayer):
             x: [N,h,w,C]. mean: [1,C] or [N,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
             residual: like the result, or None.
             spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
-                the activation below 0), stride and pad (default: 1 and "same"), cache (a dict for what derives from the
-                weight alone).
+                the activation below 0), stride and pad (default: 1 and "same").
 
         Returns:
             [N,H',W',K].
@@ -419,14 +411,12 @@ def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=N
         weight: used instead of the layer's; with_bias: whether its bias is added.
     """
     mean, a, b, index = modulation or identity(x)
-    sigma = layer.sigma()
+    own_weight, sigma = layer.weight_and_sigma()
     if sigma is not None:  # act(v) / sigma = act(v / sigma): dividing the tables spares dividing the weight
         a, b = a / sigma, b / sigma
     bias = layer.bias if with_bias else None
     spec = {"index": index, "up": up, "slope": slope, "stride": layer.stride, "pad": layer.padding}
-    if weight is None:
-        spec["cache"] = layer.derived
-    return ModulatedConv.apply(x, mean, a, b, layer.raw_weight if weight is None else weight, bias, residual, spec)
+    return ModulatedConv.apply(x, mean, a, b, own_weight if weight is None else weight, bias, residual, spec)
 
 
 class Modulate(PyLayer):

@@ -11,20 +11,20 @@ def _unit(v):
     return v / v.norm().clip(min=1e-12)
 
 
-class _Sigma(PyLayer):
-    """sigma = u^T W v with its gradient in W, without another product with W."""
+class _Spectral(PyLayer):
+    """The weight W and sigma = u^T W v, whose gradient u v^T is added into W's own in place."""
 
     @staticmethod
     def forward(ctx, weight, u, v, value):
         ctx.save_for_backward(u, v)
-        ctx.shape = weight.shape
-        return value.clone()
+        return weight.detach(), value.clone()
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad_weight, grad_sigma):
         u, v = ctx.saved_tensor()
-        outer = paddle.matmul((grad * u).unsqueeze(1), v.unsqueeze(0))
-        return outer.reshape(ctx.shape), None, None, None
+        flat = grad_weight.reshape([u.shape[0], -1])  # a view: the gradient is ours to change
+        paddle.addmm_(flat, (grad_sigma * u).unsqueeze(1), v.unsqueeze(0))
+        return flat.reshape(grad_weight.shape), None, None, None
 
 
 class Conv2D(nn.Layer):
@@ -43,7 +43,6 @@ class Conv2D(nn.Layer):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, bias=True, spectral=False):
         super().__init__()
         self.stride, self.padding, self.spectral = stride, padding, spectral
-        self.derived = None  # a dict for what derives from the weight, if it is a constant (VGG's)
         shape = [out_channels, in_channels, kernel_size, kernel_size]
         name = "weight_orig" if spectral else "weight"
         self.add_parameter(name, self.create_parameter(shape))
@@ -57,13 +56,13 @@ class Conv2D(nn.Layer):
         """The parameter itself, before spectral normalisation."""
         return self.weight_orig if self.spectral else self.weight
 
-    def sigma(self):
-        """The weight's spectral norm estimate, a 0-d tensor; None without spectral normalisation.
+    def weight_and_sigma(self):
+        """The weight before spectral normalisation and its spectral norm estimate, a 0-d tensor, or None without.
 
         Runs the power iteration of a training pass, so it is called once per pass.
         """
         if not self.spectral:
-            return None
+            return self.weight, None
         with paddle.no_grad():
             w = self.weight_orig.flatten(1)
             if self.training:
@@ -75,10 +74,10 @@ class Conv2D(nn.Layer):
             else:
                 u, v = self.weight_u, self.weight_v
                 product = paddle.mv(w, v)
-        return _Sigma.apply(self.weight_orig, u, v, (u * product).sum())
+        return _Spectral.apply(self.weight_orig, u, v, (u * product).sum())
 
     def forward(self, x):
         """x [N,in,H,W] -> [N,out,h,w]."""
-        sigma = self.sigma()
-        weight = self.raw_weight if sigma is None else self.raw_weight / sigma
+        weight, sigma = self.weight_and_sigma()
+        weight = weight if sigma is None else weight / sigma
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)

@@ -1,7 +1,6 @@
 """The process group: ranks, gradient exchange, batch moments over all processes."""
 
 
-
 def batch_moments(x, sync=False):
     """Mean and biased variance of each channel over batch and space.
 

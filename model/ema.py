@@ -97,7 +97,7 @@ class Average:
                     own.set_value(vectors[key])
         for conv in self._layers(Conv2D):
             for _ in range(POWER_ITERATIONS - 1):
-                conv.sigma()
+                conv.weight_and_sigma()
         with one_power_iteration(self.nets.values()):
             self._estimate_statistics()
 

@@ -76,7 +76,7 @@ def one_power_iteration(nets):
     convs = [c for net in nets for c in net.sublayers() if isinstance(c, Conv2D) and c.spectral and c.training]
     with paddle.no_grad():
         for conv in convs:
-            conv.sigma()
+            conv.weight_and_sigma()
     for conv in convs:
         conv.training = False
     try:

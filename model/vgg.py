@@ -34,9 +34,6 @@ class VGG19(nn.Layer):
         self.features = nn.LayerList(modules)
         for p in self.parameters():
             p.stop_gradient = True
-        for module in self.features:
-            if isinstance(module, Conv2D):
-                module.derived = {}
         self.eval()
 
     def forward(self, image):

@@ -296,7 +296,7 @@ def test_spectral_vectors_of_the_average_belong_to_its_weights(opt):
     G = trainer.average.networks()["n_g"]
     for conv in (c for c in G.sublayers() if isinstance(c, Conv2D) and c.spectral):
         largest = np.linalg.svd(conv.weight_orig.flatten(1).numpy(), compute_uv=False)[0]
-        assert 0.9 * largest < float(conv.sigma()) < 1.0001 * largest
+        assert 0.9 * largest < float(conv.weight_and_sigma()[1]) < 1.0001 * largest
 
 
 def test_previews_are_the_averaged_generator_s(opt):
