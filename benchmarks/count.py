@@ -21,8 +21,8 @@ from benchmarks.variants import Cycle, Task
 from model.errors import run_cli
 
 COLUMNS = (
-    "name", "gmac_dense", "gmac_residual", "gmac_residual_winograd", "gmac_patterns", "gmac_done", "less_work", "seconds",
-    "gflops", "gemm_gflops", "share_of_gemm",
+    "name", "gmac_dense", "gmac_residual", "gmac_residual_winograd", "gmac_patterns", "gmac_done", "less_work",
+    "seconds", "gflops", "gemm_gflops", "share_of_gemm",
 )  # fmt: skip
 
 
@@ -72,9 +72,10 @@ def residual(net) -> tuple[int, int]:
         height, width = (2 * height, 2 * width) if up else (height, width)
         names = ("conv_0", "conv_1") + (("conv_s",) if block.learned_shortcut else ())
         convolutions += [(getattr(block, name).raw_weight, height, width) for name in names]
-    for weight, height, width in [*convolutions, (net.conv_img.raw_weight, height, width)]:
-        products = int(np.prod(weight.shape)) * height * width
-        fits = height * width >= blocked.WINOGRAD_PIXELS and weight.shape[1] >= blocked.WINOGRAD_CHANNELS
+    convolutions.append((net.conv_img.raw_weight, height, width))
+    for weight, rows, columns in convolutions:
+        products = int(np.prod(weight.shape)) * rows * columns
+        fits = rows * columns >= blocked.WINOGRAD_PIXELS and weight.shape[1] >= blocked.WINOGRAD_CHANNELS
         direct += products
         done += products * 4 // 9 if fits and weight.shape[2] == 3 else products
     return direct, done

@@ -3,10 +3,10 @@
     python -m benchmarks.data [--json FILE] [--maps DIR] [--workers N] ...
 
 `--maps` holds train_img/, train_label/ and train_inst/. Both read the same pictures, scale them to 286/256 of `--size`,
-cut and flip them. The plain pipeline hands one sample at a time to the batch and makes the one-hot map and the edges, as
-a training step on such a pipeline needs them; ours hands over ids, edges and neighbourhoods as small arrays, also
-measured without the neighbourhoods. Row "workers N" is the time of a batch when N processes read; "one core" is the
-work of a batch without any process around it.
+cut and flip them. The plain pipeline handles one sample at a time and makes its one-hot map and edges; ours hands over
+ids and numbered neighbourhoods as small arrays, and is also measured without the neighbourhoods ("ids"). Row
+"workers N" is the time of a batch when N processes read; "one core" is the work of a batch without any process around
+it.
 """
 
 import argparse

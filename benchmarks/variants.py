@@ -71,7 +71,8 @@ class Task:
     def load(self) -> harness.Maps:
         """The label maps; with fewer classes than theirs, ids are taken modulo the number of classes."""
         maps = harness.load_maps(self.maps, self.size, max(self.classes, FILE_CLASSES))
-        return dataclasses.replace(maps, label=np.where(maps.label < FILE_CLASSES, maps.label % self.classes, self.classes))
+        known = maps.label < FILE_CLASSES
+        return dataclasses.replace(maps, label=np.where(known, maps.label % self.classes, self.classes))
 
     def batches(self, form: str) -> list[dict[str, np.ndarray]]:
         """A batch for every map as the loader's workers would make it, the neighbourhoods numbered for "pattern"."""

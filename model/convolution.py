@@ -17,14 +17,14 @@ class _Spectral(PyLayer):
     @staticmethod
     def forward(ctx, weight, u, v, value):
         ctx.save_for_backward(u, v)
-        return weight.detach(), value.clone()
+        ctx.shape = weight.shape
+        return weight.flatten(1), value.clone()  # a view
 
     @staticmethod
     def backward(ctx, grad_weight, grad_sigma):
         u, v = ctx.saved_tensor()
-        flat = grad_weight.reshape([u.shape[0], -1])  # a view: the gradient is ours to change
-        paddle.addmm_(flat, (grad_sigma * u).unsqueeze(1), v.unsqueeze(0))
-        return flat.reshape(grad_weight.shape), None, None, None
+        paddle.addmm_(grad_weight, (grad_sigma * u).unsqueeze(1), v.unsqueeze(0))  # it is nobody else's
+        return grad_weight.reshape(ctx.shape), None, None, None
 
 
 class Conv2D(nn.Layer):
@@ -74,7 +74,8 @@ class Conv2D(nn.Layer):
             else:
                 u, v = self.weight_u, self.weight_v
                 product = paddle.mv(w, v)
-        return _Spectral.apply(self.weight_orig, u, v, (u * product).sum())
+        weight, sigma = _Spectral.apply(self.weight_orig, u, v, (u * product).sum())
+        return weight.reshape(self.weight_orig.shape), sigma
 
     def forward(self, x):
         """x [N,in,H,W] -> [N,out,h,w]."""
