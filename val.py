@@ -69,7 +69,7 @@ def main(argv=None) -> int:
     from model.session import set_device
 
     device = set_device(val.device)
-    painter = Painter.load(val.checkpoint, val.which_epoch)
+    painter = Painter.load(val.checkpoint, val.which_epoch, val.use_ema)
     used = f"{painter.file}" + ("" if painter.step is None else f" (step {painter.step})")
     changes = {
         "dataroot": val.dataroot,

@@ -39,13 +39,14 @@ class Painter:
     step: int | None
 
     @classmethod
-    def load(cls, path: str | Path, which: str = "latest") -> "Painter":
+    def load(cls, path: str | Path, which: str = "latest", use_ema: bool = True) -> "Painter":
         """Load a generator, and the encoder if there is one, from a checkpoint.
 
         Args:
             path: A folder of checkpoints, one checkpoint, or a generator's .pdparams file with opt.yaml beside it or
                 one folder above.
             which: Of a folder of checkpoints: latest, best, or the number of epochs done.
+            use_ema: Take the averaged weights where there are any.
 
         Raises:
             UserError: Nothing there, files that are damaged or do not fit each other, a file that is no parameter file.
@@ -62,14 +63,16 @@ class Painter:
         else:
             opt, arrays, folder = _lone_files(path)
             step = None
+        names = {name: f"{name}_ema" if use_ema and f"{name}_ema" in arrays else name for name in ("n_g", "n_e")}
+        files = {name: folder / f"{chosen}.pdparams" for name, chosen in names.items()}
         G, E = define_G(opt), None
-        checkpoint.load_net(G, arrays["n_g"], folder / "n_g.pdparams")
+        checkpoint.load_net(G, arrays[names["n_g"]], files["n_g"])
         G.eval()
-        if opt.use_vae and "n_e" in arrays:
+        if opt.use_vae and names["n_e"] in arrays:
             E = define_E(opt)
-            checkpoint.load_net(E, arrays["n_e"], folder / "n_e.pdparams")
+            checkpoint.load_net(E, arrays[names["n_e"]], files["n_e"])
             E.eval()
-        return cls(opt, G, E, folder / "n_g.pdparams", step)
+        return cls(opt, G, E, files["n_g"], step)
 
     @paddle.no_grad()
     def encode(self, image: Any) -> np.ndarray:

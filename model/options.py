@@ -361,7 +361,13 @@ class OPT(_Checked):
 
     # training
     batchSize: int = _opt(1, "training", "pictures per process and step", low=1)
-    accumulate: int = _opt(1, "training", "batches whose gradients are summed to one step", low=1)
+    accumulate: int = _opt(
+        1,
+        "training",
+        "parts that a batch is computed in, one after the other, to save memory; the step is the whole batch's, but "
+        "batch norms see a part at a time",
+        low=1,
+    )
     max_steps: int | None = _opt(
         None, "training", "stop after so many steps in all; null = after niter + niter_decay epochs", low=1
     )
@@ -381,8 +387,14 @@ class OPT(_Checked):
         "convolutions: as blocked matrix products, which are faster on CPUs, or Paddle's own (plain); same numbers",
         choices=("auto", "blocked", "plain"),
     )
-    amp: bool = _opt(False, "training", "mixed precision (Paddle's level O1)")
-    ema: float = _opt(0.0, "training", "decay of the running average of G's weights; 0 = none", low=0, below=1)
+    amp: bool = _opt(False, "training", "mixed precision (Paddle's level O1), on a GPU")
+    ema: float = _opt(
+        0.0,
+        "training",
+        "decay of the running average of G's and E's weights, for previews and val.py, 0.999 for example; 0 = none",
+        low=0,
+        below=1,
+    )
     recompute: bool = _opt(False, "training", "compute activations again in the backward pass: slower, less memory")
     reuse_fake: bool = _opt(
         False,
@@ -459,6 +471,8 @@ class OPT(_Checked):
                 f"output_nc {self.output_nc}: encoder and VGG read 3 channels; give --use_vae false and "
                 "--no_vgg_loss, or output_nc 3"
             )
+        if self.amp and self.kernels == "blocked":
+            raise UserError("amp and kernels blocked exclude each other: give --kernels auto or plain")
         if self.reuse_fake and self.D_steps_per_G > 1:
             raise UserError(
                 f"reuse_fake and D_steps_per_G {self.D_steps_per_G} exclude each other: D's further steps "
@@ -565,6 +579,11 @@ class OPT(_Checked):
         Raises:
             UserError: sizes that do not fit, crops larger than what they are cut from, no epochs, no folder of photos.
         """
+        if self.accumulate > self.batchSize:
+            raise UserError(
+                f"accumulate {self.accumulate} is more than batchSize {self.batchSize}, the pictures of a step, which "
+                "it divides: raise --batchSize or lower --accumulate"
+            )
         width = self.generator_size[1]
         if "crop" in self.preprocess_mode and self.image_size != self.loader_size:
             raise UserError(

@@ -20,6 +20,7 @@ from model.trainer import Trainer
 from model.visual import grid, preview_sheet, save_image
 from model.weights import find_vgg
 
+CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
 FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
 _NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
 
@@ -98,7 +99,7 @@ class Session:
         if opt.val_every and self.rank == 0:
             self._prepare_fid()
         self._claim = checkpoint.prepare(self.root) if self.rank == 0 else None
-        self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path))
+        self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path), self._calibration)
         origin = self._resume()
         if self.rank == 0:
             opt.save(Path(opt.output, "opt.yaml"))
@@ -180,10 +181,8 @@ class Session:
             return "anew"
         if not found:
             return "from new weights"
-        nets = self.trainer.networks()
-        saved = checkpoint.load(self.root, self.opt, nets=list(nets))
-        for name, net in nets.items():
-            checkpoint.load_net(net, saved.nets[name], saved.path / f"{name}.pdparams")
+        saved = checkpoint.load(self.root, self.opt)
+        self.trainer.load_networks(saved.nets, saved.path)
         state = saved.state
         self.trainer.load_state_dict(state["trainer"], saved.path / checkpoint.STATE_FILE)
         checkpoint.set_rng_state(state["rng"])
@@ -255,6 +254,12 @@ class Session:
     def _kept(self):
         return f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
 
+    def _calibration(self):
+        """The batches on which averaged weights' statistics are estimated: the first of epoch 1, always the same."""
+        with make_loader(dataclasses.replace(self.opt, nThreads=0), "train") as loader:
+            for _, batch in zip(range(-(-CALIBRATION_PICTURES // self.opt.batchSize)), loader, strict=False):
+                yield batch
+
     def preview(self) -> None:
         """Show the fixed maps' pictures in output/pics/ and in VisualDL."""
         if not self.maps:
@@ -304,7 +309,7 @@ class Session:
         self._saved_step = self.trainer.steps
         if self.rank != 0:
             return
-        nets = {name: net.state_dict() for name, net in self.trainer.networks().items()}
+        nets = {name: net.state_dict() for name, net in self.trainer.saved_networks().items()}
         arrays = {name: {key: value.numpy() for key, value in state.items()} for name, state in nets.items()}
         wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
         if wrong:

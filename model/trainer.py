@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from model import checkpoint
-from model.blocked import use_blocked
+from model.blocked import release_memory, use_blocked
 from model.discriminator import define_D
 from model.ema import Average
 from model.encoder import define_E
@@ -77,6 +77,8 @@ class Trainer:
             raise UserError("the perceptual loss needs VGG19's weights: pass vgg, or set no_vgg_loss")
         opt.check_geometry()
         check_precision(opt)
+        if use_blocked(opt.kernels):
+            release_memory()  # from the start, before threads have arenas of their own
         seed_everything(opt.seed)
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
@@ -230,6 +232,8 @@ class Trainer:
         scaler.step(optimizer)
         scaler.update()
         optimizer.clear_grad(set_to_zero=False)
+        if use_blocked(self.opt.kernels):
+            release_memory()
 
     def step(self, batch):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.
