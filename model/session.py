@@ -85,6 +85,8 @@ class Session:
     def __init__(self, opt: OPT):
         self.opt = opt
         self.rank, self.world = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
+        if self.world > 1:  # each would train a network of its own
+            raise UserError(f"{self.world} processes: gradients are not exchanged yet; start one, `python train.py`")
         self.root, self.pics = Path(opt.output, "model"), Path(opt.output, "pics")
         self.device = set_device(opt.device)
         self.saved = None  # the newest checkpoint's folder
