@@ -438,6 +438,8 @@ def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=N
     """
     mean, a, b, index = modulation or identity(x)
     own_weight, sigma = layer.weight_and_sigma()
+    if sigma is not None and float(sigma) < 0:  # vectors that no training pass has iterated yet: act(-v) is not -act(v)
+        own_weight, sigma = own_weight / sigma, None
     if sigma is not None:  # act(v) / sigma = act(v / sigma): dividing the tables spares dividing the weight
         a, b = a / sigma, b / sigma
     bias = layer.bias if with_bias else None

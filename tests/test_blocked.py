@@ -7,6 +7,7 @@ import pytest
 
 from model import blocked
 from model.blocked import ModulatedConv, Moments
+from model.convolution import Conv2D
 
 SIZES = {
     "direct": (1, 8, 8, 6, 5, False),
@@ -93,3 +94,16 @@ def test_views_share_memory_and_empty_parts_are_harmless():
     assert float(tensor.sum()) == 5
     assert blocked.share(lambda part, b, e: (b, e), 1) == [(0, 1)]
     assert sum(e - b for b, e in blocked.share(lambda part, b, e: (b, e), 7)) == 7
+
+
+def test_a_negative_sigma_divides_as_a_positive_one_does():
+    layer = Conv2D(6, 5, 3, padding=1, spectral=True)
+    layer.eval()
+    rng = np.random.default_rng(3)
+    layer.weight_orig.set_value(rng.standard_normal((5, 6, 3, 3)).astype(np.float32))
+    if float(layer.weight_and_sigma()[1]) > 0:
+        layer.weight_u.set_value(-layer.weight_u)
+    x = paddle.to_tensor(rng.standard_normal((1, 6, 8, 8)).astype(np.float32))
+    want = layer(F.leaky_relu(x, 0.2)).transpose([0, 2, 3, 1])
+    got = blocked.conv(x.transpose([0, 2, 3, 1]), layer, slope=0.2)
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-4)
