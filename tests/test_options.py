@@ -336,6 +336,13 @@ def test_presets_can_be_trained_and_saved(name, tmp_path):
     assert OPT.load(tmp_path / "opt.yaml") == opt
 
 
+def test_sample_preset_is_short_and_its_learning_rate_can_be_changed():
+    opt = preset("sample")
+    assert opt.total_epochs * 240 / opt.batchSize <= 400 and opt.display_freq <= 20
+    assert (opt.learning_rates, opt.betas) == ((1e-3, 1e-3), (0.0, 0.9))
+    assert parse_train(["--preset", "sample", "--lr", "5e-4"]).learning_rates == (5e-4, 5e-4)
+
+
 def test_presets_hold_changes_only():
     defaults = dataclasses.asdict(OPT())
     for name, values in PRESETS.items():
