@@ -47,6 +47,12 @@ def trained(net):
                 tensor += 0.02 * torch.randn(tensor.shape, generator=generator)
             elif name.endswith("num_batches_tracked"):
                 tensor += 7
+        for module in net.modules():
+            if hasattr(module, "weight_orig"):  # as training leaves them; at random, sigma may be anywhere near 0
+                w = module.weight_orig.flatten(1)
+                for _ in range(5):
+                    module.weight_v.copy_(torch.nn.functional.normalize(w.T @ module.weight_u, dim=0))
+                    module.weight_u.copy_(torch.nn.functional.normalize(w @ module.weight_v, dim=0))
     return net.eval()
 
 
