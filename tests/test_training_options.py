@@ -355,13 +355,13 @@ def test_mixed_precision_covers_the_networks_and_not_the_rest(opt, pretend_gpu, 
     monkeypatch.setattr(Conv2D, "forward", watch("conv", Conv2D.forward))
     monkeypatch.setattr(paddle.Tensor, "backward", watch("backward", paddle.Tensor.backward))
     trainer = Trainer(dataclasses.replace(opt, amp=True), vgg)
-    iterate = Conv2D.sigma
+    iterate = Conv2D.weight_and_sigma
 
     def sigma(conv):
         calls.append(("iteration" if conv.training and conv.spectral else "sigma", bool(pretend_gpu)))
         return iterate(conv)
 
-    monkeypatch.setattr(Conv2D, "sigma", sigma)
+    monkeypatch.setattr(Conv2D, "weight_and_sigma", sigma)
     rows = [trainer.step(training_batch(i, opt)) for i in range(2)]
     assert {name for name, inside in calls if inside} == {"vgg", "conv", "sigma"}
     assert {name for name, inside in calls if not inside} == {
