@@ -27,20 +27,11 @@ import numpy as np
 from PIL import Image
 
 from .errors import UserError
+from .options import PREPROCESS_MODES
 
 if TYPE_CHECKING:
     import paddle  # imported by Loader only, so that tools that list and read files start fast
 
-PREPROCESS_MODES = (
-    "resize_and_crop",
-    "crop",
-    "scale_width",
-    "scale_width_and_crop",
-    "scale_shortside",
-    "scale_shortside_and_crop",
-    "fixed",
-    "none",
-)
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
