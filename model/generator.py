@@ -10,8 +10,6 @@ from model.blocked import use_blocked
 from model.convolution import Conv2D
 from model.passes import recompute
 
-UPSAMPLINGS = {"normal": 5, "more": 6, "most": 7}
-
 
 def upsample(x):
     """Nearest-neighbour upsampling by 2."""
@@ -23,7 +21,7 @@ class SPADEGenerator(nn.Layer):
 
     Args:
         semantic_nc: channels of the semantics.
-        start_size: (height, width) of the first feature map; the picture is 2**UPSAMPLINGS[...] times as large.
+        start_size: (height, width) of the first feature map; the picture is 32, 64 or 128 times as large.
         ngf: channels of the last block but one in `most`, of the last otherwise.
         norm_G: such as spectralspadesyncbatch3x3.
         num_upsampling_layers: normal (5 upsamplings), more (6) or most (7, one more block).
