@@ -11,6 +11,7 @@ from model import blocked
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import SPADE, BatchNorm, InstanceNorm
+from model.options import parse_norm_g
 
 SLOPE = 0.2  # of every leaky ReLU
 
@@ -75,7 +76,7 @@ class SPADEResnetBlock(nn.Layer):
 
     def __init__(self, fin, fout, norm_G, semantic_nc):
         super().__init__()
-        spectral, norm, kernel_size = parse_norm_G(norm_G)
+        spectral, norm, kernel_size = parse_norm_g(norm_G)
         fmiddle = min(fin, fout)
         self.learned_shortcut = fin != fout
         self.conv_0 = Conv2D(fin, fmiddle, 3, padding=1, spectral=spectral)
@@ -110,16 +111,6 @@ class SPADEResnetBlock(nn.Layer):
         dx = layer(x, self.norm_0, statistics, self.conv_0, None, up, SLOPE)
         statistics = self.norm_1.param_free_norm.row_statistics(dx)
         return layer(dx, self.norm_1, statistics, self.conv_1, shortcut, False, SLOPE)
-
-
-def parse_norm_G(norm_G):
-    """norm_G -> (spectral, norm, kernel_size); 'spectralspadesyncbatch3x3' -> (True, 'syncbatch', 3)."""
-    match = re.fullmatch(r"(spectral)?spade(batch|syncbatch|instance)([35])x\3", norm_G)
-    if not match:
-        raise UserError(
-            f"norm_G {norm_G!r} is unknown: use [spectral]spade followed by batch, syncbatch or instance and 3x3 or 5x5"
-        )
-    return bool(match[1]), match[2], int(match[3])
 
 
 def _orthogonal(rng, shape):

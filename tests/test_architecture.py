@@ -8,7 +8,7 @@ import pytest
 from paddle import nn
 from reference_cases import entry, evaluating, training
 
-from model.architecture import SPADEResnetBlock, conv_norm, initialize, parse_norm_G
+from model.architecture import SPADEResnetBlock, conv_norm, initialize
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import BatchNorm
@@ -64,20 +64,6 @@ def test_names_and_shapes_of_a_block(fin, fout, middle):
 
 
 # ---- norms by name ----
-
-
-@pytest.mark.parametrize(
-    "name, parsed",
-    [("spectralspadesyncbatch3x3", (True, "syncbatch", 3)), ("spadeinstance5x5", (False, "instance", 5))],
-)
-def test_norm_G_is_read(name, parsed):
-    assert parse_norm_G(name) == parsed
-
-
-@pytest.mark.parametrize("name", ["spadebatch", "spadebatch3x5", "spadelayer3x3", "batch3x3", "spadebatch7x7", ""])
-def test_unknown_norm_G_is_refused(name):
-    with pytest.raises(UserError, match=f"norm_G '{name}' is unknown"):
-        parse_norm_G(name)
 
 
 @pytest.mark.parametrize(

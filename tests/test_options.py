@@ -206,6 +206,12 @@ def test_parse_norm_g(text, parts):
     assert parse_norm_g(text) == parts
 
 
+@pytest.mark.parametrize("text", ["spadebatch", "spadebatch3x5", "spadelayer3x3", "batch3x3", "spadebatch7x7", ""])
+def test_unknown_norm_g_is_refused(text):
+    with pytest.raises(UserError, match=f"norm_G '{text}' is unknown"):
+        parse_norm_g(text)
+
+
 @pytest.mark.parametrize(
     "given, kept, parts",
     [
