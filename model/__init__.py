@@ -20,6 +20,7 @@ warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at every 
 _HOME = {
     "OPT": "options",
     "Semantics": "semantics",
+    "Synthesizer": "synthesizer",
     "Trainer": "trainer",
     "define_D": "discriminator",
     "define_E": "encoder",

@@ -1,0 +1,299 @@
+"""`Synthesizer`: a trained model, from a checkpoint or an exported folder, that turns a drawing into a picture."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.data import id_map, unknown_id
+from model.errors import UserError
+from model.palettes import class_names, palette
+from model.visual import tensor_to_image
+
+Map = Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What a model expects and knows, apart from its weights.
+
+    Attributes:
+        names: class names in the order of the ids.
+        colours: (red, green, blue) of each id, 0..255.
+        size: (height, width) of its pictures in pixels.
+        label_nc: number of classes without the unknown one.
+        unknown: the id of unlabelled pixels; None if every pixel needs a class.
+        file_unknown: another id that stands for it in files (255, or 65535).
+        uses_instances: whether it sees edges between instances.
+        z_dim: length of its style vectors; 0 without styles.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    size: tuple[int, int]
+    label_nc: int
+    unknown: int | None
+    file_unknown: int
+    uses_instances: bool
+    z_dim: int
+
+    @classmethod
+    def of(cls, opt) -> "Interface":
+        """That of a generator with these options."""
+        count = opt.label_nc + opt.contain_dontcare_label
+        names = (class_names(opt.dataset_mode, opt.label_nc) + ["unlabeled"])[:count]
+        unknown = None
+        if opt.contain_dontcare_label:  # ADE20K keeps its unknown class where its files have it
+            unknown = 0 if opt.dataset_mode == "ade20k" else opt.label_nc
+        colours = tuple(tuple(int(part) for part in row) for row in palette(opt.dataset_mode, count))
+        return cls(
+            tuple(names), colours, opt.generator_size, opt.label_nc, unknown, unknown_id(opt.label_nc),
+            not opt.no_instance, opt.z_dim if opt.use_vae else 0,
+        )  # fmt: skip
+
+
+class _Checkpoint:
+    """The engine of a checkpoint: the project's own networks."""
+
+    def __init__(self, path: Path, which: str, device: str):
+        from model.inference import Painter
+        from model.session import parameter_count, set_device
+
+        self.device = set_device(device)
+        self.painter = Painter.load(path, which)
+        self.interface = Interface.of(self.painter.opt)
+        self.has_encoder = self.painter.E is not None
+        nets = [net for net in (self.painter.G, self.painter.E) if net is not None]
+        self.info = {
+            "file": str(self.painter.file), "step": self.painter.step, "device": self.device,
+            "parameters": sum(parameter_count(net) for net in nets),
+        }  # fmt: skip
+
+    def paint(self, label, instance, z):
+        batch = {"label": label} if instance is None else {"label": label, "instance": instance}
+        return self.painter.paint(batch, z)
+
+    def encode(self, image):
+        return self.painter.encode(image)
+
+    def noise(self, seed):
+        return self.painter.noise(seed, [0])[0]
+
+
+class Synthesizer:
+    """A trained model as a function from a label map to a picture; safe to call from several threads.
+
+    Attributes:
+        names: class names, by id.
+        palette: uint8 [n, 3], the colour of each id in colour maps.
+        size: (height, width) of the pictures in pixels.
+        z_dim: length of style vectors; 0 where the model has one style only.
+        has_encoder: whether photos can give the style.
+        uses_instances: whether edges between instances change the picture.
+        label_nc: number of classes without the unknown one.
+        unknown: the id of unlabelled pixels, or None.
+        info: file, step (None where it is not known), parameters, device.
+    """
+
+    def __init__(self, engine):
+        self._engine, self._lock = engine, threading.Lock()
+        self._interface = interface = engine.interface
+        self.names = list(interface.names)
+        self.palette = np.array(interface.colours, np.uint8)
+        self.size, self.z_dim, self.label_nc = interface.size, interface.z_dim, interface.label_nc
+        self.unknown, self.uses_instances = interface.unknown, interface.uses_instances
+        self.has_encoder, self.info = engine.has_encoder, dict(engine.info)
+
+    @classmethod
+    def load(cls, path: str | Path, *, which: str = "latest", device: str = "auto") -> "Synthesizer":
+        """Load a model.
+
+        Args:
+            path: a folder of checkpoints, one checkpoint, or a generator's .pdparams file with opt.yaml near it.
+            which: of a folder of checkpoints: latest, best, or the number of epochs done.
+            device: auto (a GPU when there is one), cpu, gpu or gpu:N.
+
+        Raises:
+            UserError: nothing there, damaged files, no such device.
+        """
+        if which not in ("latest", "best") and not which.isdecimal():
+            raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
+        return cls(_Checkpoint(Path(path), which, device))
+
+    def __call__(self, label: Map, instance: Map | None = None, style: Any = None, seed: int | None = None):
+        """Paint a label map.
+
+        Args:
+            label: a PIL picture or an array: ids [H,W], or the palette's colours [H,W,3]; any size, brought to the
+                model's by nearest neighbour. Where a colour stands for several ids it means the first.
+            instance: ids of the instances, a PIL picture or an array [H,W] of the label map's size; without it edges
+                run where classes meet. Ignored by models that do not use instances.
+            style: None, a vector [z_dim], or a photo (PIL), which the encoder turns into one.
+            seed: without a style, the number that draws one; without both the style is the mean, all zeros. A model
+                that has one style ignores it.
+
+        Returns:
+            An RGB picture (PIL) of the model's size.
+
+        Raises:
+            UserError: ids or colours that the model does not know, maps of different sizes, a style it cannot take.
+        """
+        ids = self._label(label)
+        edges = None
+        if self.uses_instances:
+            edges = ids if instance is None else _ids(instance, "the instance map", coded=True)
+            if edges.shape != ids.shape:
+                raise UserError(
+                    f"the instance map is {_size(edges)} and the label map {_size(ids)}: give both in the same size"
+                )
+            edges = self._resized(edges)[None]
+        z = self._style(style, seed)
+        image = self.paint(self._resized(ids)[None], edges, None if z is None else z[None])[0]
+        return Image.fromarray(tensor_to_image(image))
+
+    def paint(self, label: np.ndarray, instance: np.ndarray | None, z: np.ndarray | None) -> np.ndarray:
+        """Pictures of a batch that is ready for the network.
+
+        Args:
+            label, instance: integer [N,H,W] of the model's size, unknown pixels as `unknown`; instance None without.
+            z: float32 [N, z_dim], None without styles.
+
+        Returns:
+            float32 [N,3,H,W] in [-1,1].
+        """
+        with self._lock:
+            return self._engine.paint(label, instance, z)
+
+    def encode(self, photo: Image.Image) -> np.ndarray:
+        """The style float32 [z_dim] of a photo of any size and colour mode.
+
+        Raises:
+            UserError: the model has no encoder.
+        """
+        if not self.has_encoder:
+            reason = "its encoder (n_e.pdparams) is not beside it" if self.z_dim else "it was trained without --use_vae"
+            raise UserError(f"{self.info['file']} cannot take a photo's style: {reason}")
+        height, width = self.size
+        small = photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        pixels = np.asarray(small, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+        with self._lock:
+            return self._engine.encode(np.ascontiguousarray(pixels))[0]
+
+    def noise(self, seed: int) -> np.ndarray:
+        """The style float32 [z_dim] that a seed, 0 .. 2**63 - 1, draws: standard normal.
+
+        Raises:
+            UserError: the seed is outside that range.
+        """
+        if not 0 <= seed < 2**63:
+            raise UserError(f"seed {seed} is out of range: expected 0 .. 2**63 - 1")
+        return self._engine.noise(int(seed))
+
+    def _style(self, style, seed):
+        if not self.z_dim:
+            if style is not None:
+                raise UserError(f"{self.info['file']} was trained without --use_vae and knows one style: give none")
+            return None
+        if style is None:
+            return np.zeros(self.z_dim, np.float32) if seed is None else self.noise(seed)
+        if isinstance(style, Image.Image):
+            return self.encode(style)
+        z = np.asarray(style, np.float32)
+        if z.shape != (self.z_dim,) or not np.isfinite(z).all():
+            raise UserError(f"a style of shape {list(z.shape)}: expected {self.z_dim} finite numbers")
+        return z
+
+    def _label(self, label: Map) -> np.ndarray:
+        """A label map as ids int32 [H,W], known to the network."""
+        colours = _colours(label)
+        if colours is not None:
+            ids = self._by_colour(colours)
+            grey = bool((colours == colours[..., :1]).all())
+            indexed = isinstance(label, Image.Image) and label.mode == "P"
+            if (ids >= 0).all() and not (indexed and grey):  # a grey palette only shows the ids
+                return ids
+            if not grey and not indexed:
+                raise UserError(self._strange_colours(colours[ids < 0], ids.size))
+        ids = _ids(label, "the label map")
+        if self.unknown is not None:
+            ids = np.where(ids == self._interface.file_unknown, np.int32(self.unknown), ids)
+        strange = [int(i) for i in np.unique(ids) if not 0 <= i < len(self.names)]
+        if strange:
+            shown = ", ".join(map(str, strange[:8])) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
+            also = "" if self.unknown is None else f" and {self._interface.file_unknown} for unlabelled"
+            raise UserError(
+                f"the label map holds ids {shown}: expected 0..{len(self.names) - 1}{also}, the model's classes"
+            )
+        return ids
+
+    def _by_colour(self, colours: np.ndarray) -> np.ndarray:
+        """The ids int32 [H,W] of colours, the first where several have one; -1 where the palette lacks it."""
+        keys, first = np.unique(_packed(self.palette), return_index=True)
+        packed = _packed(colours)
+        place = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
+        return np.where(keys[place] == packed, first[place], -1).astype(np.int32)
+
+    def _strange_colours(self, strange: np.ndarray, pixels: int) -> str:
+        """What is said of colours [n,3] that are not the palette's, in a map of so many pixels."""
+        values, first, counts = np.unique(_packed(strange), return_index=True, return_counts=True)
+        told = []
+        for i in np.argsort(-counts, kind="stable")[:3]:
+            nearest = int(((self.palette.astype(int) - strange[first[i]]) ** 2).sum(1).argmin())
+            near = f"nearest {self.names[nearest]} #{bytes(self.palette[nearest]).hex()}"
+            told.append(f"#{values[i]:06x} ({_percent(counts[i], pixels)}, {near})")
+        more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+        return (
+            f"{_percent(len(strange), pixels)} of the label map's pixels have colours that are not the model's: "
+            f"{', '.join(told)}{more}; save it without smoothing, as PNG"
+        )
+
+    def _resized(self, ids):
+        height, width = self.size
+        if ids.shape == (height, width):
+            return ids
+        return np.asarray(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share >= 1 else "under 1 %"
+
+
+def _size(ids: np.ndarray) -> str:
+    return f"{ids.shape[1]}x{ids.shape[0]}"
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+
+
+def _colours(label: Map) -> np.ndarray | None:
+    """The colours uint8 [H,W,3] of a map that has any."""
+    if isinstance(label, Image.Image):
+        return np.asarray(label.convert("RGB")) if label.mode in ("RGB", "RGBA", "P") else None
+    if label.ndim == 3 and label.shape[2] in (3, 4) and label.dtype == np.uint8:
+        return label[..., :3]
+    return None
+
+
+def _ids(given: Map, what: str, coded: bool = False) -> np.ndarray:
+    """A map as ids int32 [H,W]."""
+    if isinstance(given, np.ndarray) and given.ndim == 2 and given.dtype.kind in "iub":
+        wide = given.astype(np.int64)
+        if given.size and -(2**31) <= wide.min() and wide.max() < 2**31:
+            return wide.astype(np.int32)
+        raise UserError(f"{what} of shape {list(given.shape)} holds no ids or ids beyond 32 bits")
+    if isinstance(given, np.ndarray):
+        if given.ndim != 3 or given.shape[2] not in (3, 4) or given.dtype != np.uint8:
+            raise UserError(
+                f"{what} is an array {given.dtype} {list(given.shape)}: expected integer ids [H,W] or uint8 colours "
+                "[H,W,3]"
+            )
+        given = Image.fromarray(given)
+    try:
+        return np.asarray(id_map(given, coded)).astype(np.int32)
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None
