@@ -18,6 +18,7 @@ from model.errors import UserError
 from model.generator import define_G
 from model.options import OPT, ValOPT
 from model.semantics import Semantics
+from model.spade_inputs import style_noise
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,7 @@ class Painter:
 
     def noise(self, seed: int, indices: Sequence[int]) -> np.ndarray:
         """Random styles [N, z_dim]: standard normal, a function of the seed and each picture's number."""
-        draws = [np.random.Generator(np.random.Philox(key=[seed, 2], counter=[0, 0, 0, int(i)])) for i in indices]
-        return np.stack([draw.standard_normal(self.opt.z_dim, dtype=np.float32) for draw in draws])
+        return np.stack([style_noise(seed, number, self.opt.z_dim) for number in indices])
 
     @paddle.no_grad()
     def paint(self, batch: Mapping[str, Any], z: np.ndarray | None = None) -> np.ndarray:

@@ -1,12 +1,6 @@
-"""Label and instance maps as networks read them: class codes, instance edges, one-hot channels, neighbourhoods.
+"""Label and instance maps as networks read them: class codes, one-hot channels, numbered neighbourhoods.
 
-SPADE's gamma and beta at a pixel depend on nothing but the labels and edges in a small neighbourhood of it (5x5 for 3x3
-kernels), and a label map has few distinct ones. So the neighbourhoods are numbered here, once per batch and resolution,
-with NumPy alone, in the data loader's workers:
-
-    inner   the distinct s x s windows of codes: what the shared convolution sees,
-    outer   the distinct s x s windows of inner numbers: what the gamma and beta convolutions see,
-    index   each pixel's outer number.
+The numbering itself is `model.spade_inputs`, NumPy alone, and runs in the data loader's workers.
 """
 
 from dataclasses import dataclass
@@ -16,84 +10,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-
-def instance_edges(instance):
-    """Where a pixel's instance id differs from one of its four neighbours' (SPADE, appendix A; pix2pixHD, section 3.3).
-
-    Args:
-        instance: integer array [N,H,W].
-
-    Returns:
-        bool array [N,H,W].
-    """
-    edge = np.zeros(instance.shape, bool)
-    for axis in (1, 2):
-        low = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
-        high = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        differ = instance[low] != instance[high]
-        edge[low] |= differ
-        edge[high] |= differ
-    return edge
-
-
-def nearest_indices(size, target):
-    """Source rows of a nearest-neighbour resize from `size` to `target`, torch's rule floor(i * size / target)."""
-    scale = np.float32(size) / np.float32(target)
-    return np.minimum((np.arange(target, dtype=np.float32) * scale).astype(np.int64), size - 1)
-
-
-def resized(maps, height, width):
-    """Nearest-neighbour resize of [N,H,W]."""
-    if maps.shape[1:] == (height, width):
-        return maps
-    rows, cols = nearest_indices(maps.shape[1], height), nearest_indices(maps.shape[2], width)
-    return maps[:, rows[:, None], cols]
-
-
-def _number(keys):
-    """Number equal keys: first positions of the distinct ones, and each key's number; runs of equal keys cost one."""
-    flat = keys.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    _, first, inverse = np.unique(flat[starts], return_index=True, return_inverse=True)
-    lengths = np.diff(np.append(starts, flat.size))
-    return starts[first], np.repeat(inverse.astype(np.int32).ravel(), lengths).reshape(keys.shape)
-
-
-def _merge(parts, count):
-    """Number the tuples that equal-shaped id arrays (ids below `count`) make; first positions and numbers."""
-    bits = max(1, int(count - 1).bit_length())
-    fit = 62 // bits
-    while len(parts) > 1:
-        key = parts[0].astype(np.int64)
-        for part in parts[1:fit]:
-            key = (key << bits) | part
-        first, numbers = _number(key)
-        parts = [numbers, *parts[fit:]]
-        if len(parts) > 1:  # longer than one word: number what was packed, go on with that
-            bits = max(bits, max(1, int(len(first) - 1).bit_length()))
-            fit = max(2, 62 // bits)
-    return first, numbers, len(first)
-
-
-def distinct_windows(ids, size):
-    """Number the distinct size x size windows of id maps, whose outside is one more id.
-
-    Args:
-        ids: integer array [N,H,W], 0 .. K-1.
-        size: odd.
-
-    Returns:
-        windows int32 [P, size*size] with K for outside, and numbers int32 [N,H,W].
-    """
-    outside, margin = int(ids.max()) + 1, size // 2
-    n, height, width = ids.shape
-    padded = np.pad(ids, ((0, 0), (margin, margin), (margin, margin)), constant_values=outside)
-    _, rows, count = _merge([padded[:, :, i : i + width] for i in range(size)], outside + 1)
-    first, index, _ = _merge([rows[:, i : i + height] for i in range(size)], count)
-    image, rest = np.divmod(first, height * width)
-    y, x = np.divmod(rest, width)
-    windows = [padded[image, y + i, x + j] for i in range(size) for j in range(size)]
-    return np.stack(windows, axis=1).astype(np.int32), index.astype(np.int32)
+from model.spade_inputs import class_codes, numbered, resized
 
 
 @dataclass(frozen=True)
@@ -117,10 +34,7 @@ class Patterns:
     @classmethod
     def find(cls, codes, with_edges, size):
         """Number the neighbourhoods of code maps [N,H,W] for kernels of size 3 or 5."""
-        present, numbered = np.unique(codes, return_inverse=True)
-        numbered = numbered.reshape(codes.shape).astype(np.int32)
-        inner, inner_index = distinct_windows(numbered, size)
-        outer, index = distinct_windows(inner_index, size)
+        present, inner, outer, index = numbered(codes, size)
         labels = present // 2 if with_edges else present
         edges = (present % 2).astype(np.float32) if with_edges else None
         return cls(labels.astype(np.int64), edges, inner, outer, index)
@@ -142,10 +56,7 @@ _FIELDS = ("labels", "edges", "inner", "outer", "index")
 
 def encode(label, instance, opt):
     """Code maps [N,H,W]: the label, or with instances 2 * label + edge."""
-    codes = np.asarray(label).astype(np.int32)
-    if opt.no_instance:
-        return codes
-    return 2 * codes + instance_edges(np.asarray(instance))
+    return class_codes(label, None if opt.no_instance else np.asarray(instance))
 
 
 def spade_sizes(opt):
