@@ -73,13 +73,14 @@ def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Fou
         UserError: nothing known, more than one network, or a network that only looks like ours.
     """
     _refuse_earlier_reproduction(arrays, source)
-    # Optimisers keep arrays under the parameters' names.
-    optimiser = [name for name in arrays if re.match(r"(moment[12]|vhat|adam_[mv])\.", name)]
+    # Optimisers keep arrays under the parameters' names, early synchronised batch norms sums beside the statistics.
+    unneeded = re.compile(r"(moment[12]|vhat|adam_[mv])\.|.*\._(tmp_running_mean|tmp_running_var|running_iter)$")
+    helpers = {name for name in arrays if unneeded.match(name)}
     candidates: dict[tuple[str, str], None] = {}
     for kind, (probe, _) in KINDS.items():
         for name in arrays:
             prefix = name[: -len(probe)] if name.endswith(probe) else None
-            if prefix is not None and (not prefix or prefix.endswith(".")) and name not in optimiser:
+            if prefix is not None and (not prefix or prefix.endswith(".")) and name not in helpers:
                 candidates[kind, prefix] = None
     if not candidates:
         some = ", ".join(list(arrays)[:4])
@@ -91,8 +92,8 @@ def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Fou
         what = ", ".join(f"{kind} ({prefix or 'no prefix'})" for kind, prefix in candidates)
         raise UserError(f"{source} holds several networks: {what}; save the one that is wanted in a file of its own")
     ((kind, prefix),) = candidates
-    mine = {n[len(prefix) :]: v for n, v in arrays.items() if n.startswith(prefix) and n not in optimiser}
-    ignored = [name for name in arrays if not name.startswith(prefix) or name in optimiser]
+    mine = {n[len(prefix) :]: v for n, v in arrays.items() if n.startswith(prefix) and n not in helpers}
+    ignored = [name for name in arrays if not name.startswith(prefix) or name in helpers]
     if layout == "paddle":
         # In all of these networks a matrix is a Linear's weight, and nothing else is.
         mine = {name: value.T if value.ndim == 2 else value for name, value in mine.items()}

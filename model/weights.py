@@ -317,15 +317,24 @@ class _Published:
     where: str
     folder: str
     patterns: tuple[str, ...]
+    size: int = 0  # bytes; 0 and "" where they are not known
+    sha256: str = ""
     hint: str = ""
+
+    @property
+    def known(self) -> str:
+        """Size and digest for messages."""
+        return f" ({self.size:,} bytes, sha256 {self.sha256})" if self.sha256 else ""
 
 
 PUBLISHED = {
     "vgg19": _Published(
         "vgg19-dcbb9e9d.pth",
-        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth (its sha256 begins with dcbb9e9d)",
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         "vgg",
         ("vgg19pretrain.pdparams", "vgg19*.pdparams", "vgg19*.pth", "vgg19*.safetensors"),
+        574_673_361,
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
         ", or train without the perceptual loss: --no_vgg_loss",
     ),
     "inception": _Published(
@@ -333,6 +342,8 @@ PUBLISHED = {
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         "inception",
         ("*inception*.pdparams", "pt_inception*.pth", "*inception*.safetensors"),
+        95_628_359,
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     ),
     "deeplab": _Published(
         "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
@@ -365,7 +376,7 @@ def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
             if candidate.is_file():
                 return candidate
     raise UserError(
-        f"{path}: no {kind} weights there; download {published.name} from {published.where} "
+        f"{path}: no {kind} weights there; download {published.name}{published.known} from {published.where} "
         f"and put it in {folder}{os.sep}{published.hint}"
     )
 

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import paddle
 import pytest
+from test_weights import BAD
 
 from model import OPT, Semantics, define_D, define_E, define_G
 from model.errors import UserError, run_cli
@@ -266,19 +267,31 @@ REFUSED = {
 }
 
 
+def refusal(folder, monkeypatch, capsys):
+    """The one line that the command line answers to `source`, after which the folder is as it was."""
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr("sys.argv", ["convert_weights.py", str(folder / "source"), str(folder / "target.pdparams")])
+    with pytest.raises(SystemExit) as caught:
+        run_cli(convert_weights.main)
+    said = capsys.readouterr()
+    assert caught.value.code == 2
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1 and "source" in said.err
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    return said.err
+
+
 @needs_torch
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(tmp_path, capsys, monkeypatch, name):
     make, reason = REFUSED[name]
     make(tmp_path / "source")
-    monkeypatch.setattr("sys.argv", ["convert_weights.py", str(tmp_path / "source"), str(tmp_path / "target.pdparams")])
-    with pytest.raises(SystemExit) as caught:
-        run_cli(convert_weights.main)
-    error = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert error.startswith("error: ") and error.count("\n") == 1 and "source" in error
-    assert re.search(reason, error)
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert re.search(reason, refusal(tmp_path, monkeypatch, capsys))
+
+
+@pytest.mark.parametrize("make", BAD.values(), ids=BAD)
+def test_bad_files_are_refused_by_the_command(tmp_path, capsys, monkeypatch, make):
+    make(tmp_path / "source", tmp_path / "touched")
+    refusal(tmp_path, monkeypatch, capsys)
 
 
 @needs_torch

@@ -286,6 +286,11 @@ def swap(path, old, new):
     path.write_bytes(path.read_bytes().replace(old, new))
 
 
+def swap_sizes(path):
+    """Let the directory of a zip claim a gigabyte for a storage of 16 bytes."""
+    swap(path, struct.pack("<II", 16, 16), struct.pack("<II", 1 << 30, 1 << 30))
+
+
 def npz_of(path, array):
     with open(path, "wb") as file:
         np.savez_compressed(file, a=array)
@@ -325,6 +330,10 @@ BAD = {
     "pickle without end": lambda p, t: torch_zip(p, tensor_pickle()[:-1]),
     "pickle with an empty stack": lambda p, t: torch_zip(p, b"\x80\x02RRR."),
     "pickle text of 4 GB": lambda p, t: torch_zip(p, b"\x80\x02X\xff\xff\xff\xffa."),
+    "zip with paths that leave the folder": lambda p, t: torch_zip(
+        p, tensor_pickle(key="X\x0a\x00\x00\x00../touched"), {"../../touched": bytes(16)}
+    ),
+    "zip whose sizes lie": lambda p, t: torch_zip(p, tensor_pickle()) or swap_sizes(p),
     "zip bomb": lambda p, t: torch_zip(p, tensor_pickle(), {"0": bytes(10**7)}, zipfile.ZIP_DEFLATED),
     "zip without data": lambda p, t: zipfile.ZipFile(p, "w").writestr("evil.py", b"import os"),
     "TorchScript": lambda p, t: torch_zip(p, tensor_pickle(), extra=["archive/constants.pkl"]),
@@ -341,6 +350,16 @@ BAD = {
     "safetensors outside its data": lambda p, t: p.write_bytes(
         boxed(b'{"x":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}')
     ),
+    "safetensors with a header longer than the file": lambda p, t: p.write_bytes(struct.pack("<Q", 2**40) + b"{}" * 9),
+    "safetensors cut in its header": lambda p, t: p.write_bytes(
+        boxed(b'{"x":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}')[:40]
+    ),
+    "safetensors whose tensors overlap": lambda p, t: p.write_bytes(
+        boxed(
+            b'{"x":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"y":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}'
+        )
+        + bytes(4)
+    ),
     "safetensors that is not JSON": lambda p, t: p.write_bytes(boxed(b"{" * 100)),
     "safetensors of an odd type": lambda p, t: p.write_bytes(
         boxed(b'{"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}') + b"1"
@@ -351,6 +370,11 @@ BAD = {
         p, lambda q: q.open("wb").write(b"\x0a\x20\x0a\x01w\x12\x1b\x08\x04\x12\x07Float32\x1a\x10" + bytes(16))
     ),
     "MindSpore absurd length": lambda p, t: p.write_bytes(b"\x0a" + b"\xff" * 9 + b"\x01rest"),
+    "MindSpore length beyond its message": lambda p, t: p.write_bytes(b"\x0a\x0c\x0a\x01w\x12\x7f\x08\x01\x12\x07Floa"),
+    "MindSpore varint without end": lambda p, t: p.write_bytes(b"\x0a" + b"\xff" * 40),
+    "MindSpore content shorter than its shape": lambda p, t: p.write_bytes(
+        b"\x0a\x16\x0a\x01w\x12\x11\x08\x02\x12\x07Float32\x1a\x04" + bytes(4)
+    ),
     "MindSpore absurd shape": lambda p, t: p.write_bytes(
         b"\x0a\x13\x0a\x01w\x12\x0e\x08\xff\xff\xff\x7f\x12\x07Float32"
     ),
@@ -405,6 +429,15 @@ def test_several_or_unknown_networks_are_refused():
         recognise({"encoder.weight": np.zeros(1)}, "torch", "a.pth")
 
 
+def test_helpers_of_early_synchronised_norms_are_ignored():
+    arrays = randomised(net := generator())
+    norm = "up_0.norm_s.param_free_norm."
+    helpers = {norm + name: np.ones(2) for name in ("_tmp_running_mean", "_tmp_running_var", "_running_iter")}
+    found = recognise(arrays | helpers, "torch", "latest_net_G.pth")
+    assert set(found.ignored) == set(helpers) and found.weights.keys() == arrays.keys()
+    load_official(net, found.weights)
+
+
 def test_ade20k_keeps_its_channels():
     net = SPADEGenerator(151, (1, 1), ngf=1)
     arrays = randomised(net)
@@ -431,9 +464,10 @@ def test_another_inception_is_refused():
 
 
 def test_a_missing_file_says_where_it_is_published(tmp_path):
-    with pytest.raises(UserError, match="vgg19-dcbb9e9d.pth.*download.pytorch.org.*--no_vgg_loss"):
+    with pytest.raises(UserError, match="vgg19-dcbb9e9d.pth .*sha256 dcbb9e9d.*download.pytorch.org.*--no_vgg_loss"):
         find_vgg(tmp_path / "vgg/vgg19pretrain.pdparams")
-    with pytest.raises(UserError, match="pt_inception-2015-12-05-6726825d.pth from https"):
+    known = r"pt_inception-2015-12-05-6726825d.pth \(95,628,359 bytes, sha256 6726825d.*\) from https"
+    with pytest.raises(UserError, match=known):
         find_inception(tmp_path)
     with pytest.raises(UserError, match="deeplabv2_resnet101_msc-cocostuff164k-100000.pth from https"):
         find_deeplab(tmp_path / "deeplab")
