@@ -779,10 +779,37 @@ class ValOPT(_Checked):
     seed: int = _opt(0, "style", "seed of the noise", low=0, high=2**32 - 1)
     results_dir: str = _opt("output_val", "output", "folder to write to, pictures under pics/")
     panels: bool = _opt(False, "output", "write label | generated | photo side by side as well")
-    metrics: str = _opt("", "output", "scores to compute, with commas between: fid, seg")
+    format: str = _opt(
+        "auto",
+        "output",
+        "of the pictures: jpg (quality 95), png (exact), or png when scores are computed, else jpg (auto)",
+        choices=("auto", "jpg", "png"),
+    )
+    metrics: str = _opt("", "metrics", "scores to compute, with commas between: fid, seg")
+    seg_model: str = _opt(
+        "",
+        "metrics",
+        "network for seg in place of DeepLabV2: .onnx, a Paddle inference model, or FILE.py:NAME (docs/evaluation.md)",
+    )
+    other: str = _opt(
+        "", "metrics", "another checkpoint, or a folder of another implementation's pictures, scored beside"
+    )
+    other_name: str = _opt("other", "metrics", "what tables and sheets call it")
+    sheets: int = _opt(8, "metrics", "comparison sheets of the first so many pictures, with seg; 0 = none", low=0)
 
     def _check_together(self) -> None:
         _check_device(self.device)
+        if self.other and not self.metric_names:
+            raise UserError(f"other {self.other} is compared by scores: give --metrics fid, seg or fid,seg too")
+        if self.other_name in ("generated", "photos", "") or set(self.other_name) & set("/\\|"):
+            raise UserError(f"other_name {self.other_name!r}: expected a word other than generated and photos")
+        if self.seg_model and "seg" not in self.metric_names:
+            raise UserError(f"seg_model {self.seg_model} computes segmentation scores: give --metrics seg or fid,seg")
+        if self.metric_names and self.style_steps:
+            raise UserError(
+                f"metrics {self.metrics} and style_steps {self.style_steps} exclude each other: scores need one "
+                "picture for each photo"
+            )
         for metric in self.metric_names:
             if metric not in ("fid", "seg"):
                 raise UserError(
@@ -805,6 +832,11 @@ class ValOPT(_Checked):
                 f"style {self.style} and style_steps {self.style_steps} exclude each other: interpolate "
                 "between two images or, with style random, two draws of noise"
             )
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the pictures' files: JPEG changes pictures, which FID notices."""
+        return ("png" if self.metric_names else "jpg") if self.format == "auto" else self.format
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -1007,7 +1039,12 @@ def parse_val(argv: Sequence[str] | None = None) -> ValOPT:
         UserError: an unknown option, a wrong value, options that contradict each other.
     """
     argv = sys.argv[1:] if argv is None else argv
-    groups = {"data": "checkpoint and pictures", "style": "the look of the pictures", "output": "what is written"}
+    groups = {
+        "data": "checkpoint and pictures",
+        "style": "the look of the pictures",
+        "output": "what is written",
+        "metrics": "what the pictures are judged by",
+    }
     parser = _parser(ValOPT, "val.py", "Generate pictures from a validation split with a trained checkpoint.", groups)
     flags = _flags(ValOPT, parser, argv)
     path = flags.pop("config", None)

@@ -43,6 +43,9 @@ class GreyReader:
         self.seen = 0
 
     def __call__(self, pictures):
+        return self.read(pictures)
+
+    def read(self, pictures):
         self.seen += len(pictures)
         distance = np.full((len(pictures), 182, *pictures.shape[1:3]), 1e6, np.float32)
         for label, grey in GREYS.items():
@@ -108,7 +111,7 @@ def test_protocol_says_what_was_compared(folders, networks):
     protocol = run(folders, networks, max_pictures=4)["protocol"]
     assert protocol["image_size"] == "48x32"
     assert protocol["reference"] == {
-        "pictures": 4, "first": "p0.png", "last": "p3.png", "folder": str(folders / "photo"),
+        "pictures": 4, "first": "p0.png", "last": "p3.png", "files": ".png", "folder": str(folders / "photo"),
     }  # fmt: skip
     assert protocol["fid"]["weights_sha256"] == "means"
     assert "biased" in protocol["fid"]["note"]
@@ -142,6 +145,39 @@ def test_cache_spares_the_networks(folders, networks, tmp_path):
     for path in cache.iterdir():
         path.write_bytes(path.read_bytes()[:50])
     assert run(folders, networks, cache_dir=cache) == first
+
+
+class Interrupted(Exception):
+    """As Ctrl-C would be."""
+
+
+def test_an_interrupted_evaluation_goes_on(folders, networks, tmp_path, monkeypatch):
+    def after(calls, call):
+        def counted(*arguments):
+            nonlocal calls
+            calls -= 1
+            if calls < 0:
+                raise Interrupted
+            return call(*arguments)
+
+        return counted
+
+    monkeypatch.setattr("model.metrics.images._SAVE_EVERY", 0)
+    cache, judges = tmp_path / "cache", dict(networks)
+    net, reader = networks["extractor"].net, networks["predictor"]
+    monkeypatch.setattr(networks["extractor"], "net", after(4, net))  # 3 batches of photos, 1 of the pictures
+    with pytest.raises(Interrupted):
+        run(folders, judges, first="bad", cache_dir=cache)
+    monkeypatch.setattr(networks["extractor"], "net", after(2, net))  # 2 and 1 pictures are left
+    monkeypatch.setattr(GreyReader, "__call__", after(1, GreyReader.read))
+    with pytest.raises(Interrupted):
+        run(folders, judges, first="bad", cache_dir=cache)
+    assert reader.seen == 2
+    monkeypatch.undo()
+    result = run(folders, judges, first="bad", cache_dir=cache)
+    assert reader.seen == 5 + 5  # none a second time
+    for name, row in run(folders, judges, first="bad")["rows"].items():
+        assert result["rows"][name] == pytest.approx(row, rel=1e-9)
 
 
 def test_sheets_show_pictures_and_their_segmentations(folders, networks, tmp_path):
@@ -198,6 +234,11 @@ def test_mistakes_are_told_in_one_line(folders, networks, tmp_path):
         run(folders, networks, other_dir=folders / "bad", other_name="generated")
     with pytest.raises(UserError, match="is not a folder"):
         run(folders, networks, first="nowhere")
+    for name in ("../up", "a|b", ".", ""):
+        with pytest.raises(UserError, match="no plain word"):
+            run(folders, networks, name=name)
+    with pytest.raises(UserError, match="sheets show segmentations"):
+        run(folders, networks, metrics=("fid",), sheets=1, output_dir=folders)
     (folders / "empty").mkdir()
     with pytest.raises(UserError, match="holds no pictures"):
         run(folders, networks, first="empty")

@@ -189,7 +189,7 @@ def test_cache_serves_the_same_files_only(folder, extractor, tmp_path, monkeypat
 
 
 def test_cache_keeps_the_sets_that_were_used_last(folder, extractor, tmp_path, monkeypatch):
-    monkeypatch.setattr(fid_module, "_CACHED_SETS", 2)
+    monkeypatch.setattr("model.metrics.images._CACHED_SETS", 2)
     cache = tmp_path / "cache"
     for age, size in enumerate([(8, 8), (9, 9), (8, 8), (10, 10)]):
         for path in cache.glob("*"):

@@ -1,5 +1,6 @@
 """val.py: pictures of a split from a checkpoint alone, their styles, and what is refused."""
 
+import json
 import os
 import pickle
 import shutil
@@ -206,21 +207,123 @@ def test_what_is_missing_is_told(run, tmp_path, trained):
         run("--checkpoint", tmp_path / "nothing")
     with pytest.raises(UserError, match="training split instead: --phase train"):
         run("--dataroot", tmp_path)
-    (tmp_path / "out" / "pics").mkdir(parents=True)
-    (tmp_path / "out" / "pics" / "other.jpg").touch()
-    with pytest.raises(UserError, match="pictures of other runs"):
-        run("--metrics", "fid")
-    with pytest.raises(UserError, match="exclude each other"):
-        run("--metrics", "fid", "--style_steps", 2)
 
 
-def test_metrics(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--metrics", "fid", "--style_steps", "2"], "exclude each other"),
+        (["--metrics", "kid"], "'kid' is unknown"),
+        (["--other", "pics"], "give --metrics"),
+        (["--metrics", "fid", "--seg_model", "a.onnx"], "give --metrics seg"),
+        (["--metrics", "fid", "--other", "pics", "--other_name", "photos"], "other than generated and photos"),
+        (["--metrics", "fid", "--other", "data/train_img"], "have no picture of other of the same name"),
+        (["--metrics", "fid", "--other", "nowhere"], "nowhere is not a folder"),
+        (["--metrics", "seg", "--seg_model", "nowhere.onnx"], "nowhere.onnx is not a file"),
+    ],
+)
+def test_contradictions_are_refused_before_painting(run, judges, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        run(*options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("metric, file", [("fid", "pt_inception-2015-12-05-6726825d.pth"), ("seg", "cocostuff164k")])
+def test_missing_weights_are_told_before_painting(run, tmp_path, metric, file):
+    with pytest.raises(UserError, match=f"{file}.* from https://"):
+        run("--metrics", metric)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- scores ----
+
+
+class SixGreys:
+    """A segmentation network of six classes, which are shades of red."""
+
+    name, weights_sha256, protocol, classes = "six greys", "6" * 64, "as it is", 6
+
+    def __call__(self, pictures):
+        return pictures[..., 0].astype(np.int64) // 43
+
+
+@pytest.fixture
+def judges(monkeypatch):
     from model.metrics.fid import FeatureExtractor
 
     class Thumbnail:
         def __call__(self, x):
             return x.mean([2, 3])
 
-    monkeypatch.setattr("model.metrics.report.load_extractor", lambda: FeatureExtractor(Thumbnail(), "0" * 64, 3))
-    out = run("--metrics", "fid")
-    assert "metrics.md" in out and (tmp_path / "out" / "metrics.json").exists()
+    monkeypatch.setattr("model.metrics.validation.load_extractor", lambda: FeatureExtractor(Thumbnail(), "0" * 64, 3))
+    monkeypatch.setattr("model.metrics.validation.load_deeplab", SixGreys)
+
+
+def scores(out):
+    return json.loads((out / "metrics.json").read_text())
+
+
+def test_metrics_of_two_checkpoints_side_by_side(run, judges, tmp_path):
+    out = tmp_path / "out"
+    (out / "pics").mkdir(parents=True)
+    for name in ("stranger.png", "val0.jpg"):  # of an earlier run: the one is not scored, the other replaced
+        Image.new("RGB", (64, 64)).save(out / "pics" / name)
+    said = run("--metrics", "fid,seg", "--sheets", 2, "--other", "output/model/step_00000003", "--other_name", "again")
+    result = scores(out)
+    assert list(result["rows"]) == ["generated", "again", "photos"]
+    assert result["rows"]["generated"] == result["rows"]["again"] and "fid" not in result["rows"]["photos"]
+    assert set(result["rows"]["generated"]) == {"fid", "pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou"}
+    assert result["protocol"]["generated"]["generated"]["pictures"] == 3
+    assert result["protocol"]["reference"]["folder"] == "data/val_img"
+    assert result["protocol"]["segmentation"]["label_maps"] == "data/val_label"
+    assert {path.name for path in (out / "pics").iterdir()} == {"stranger.png", "val0.png", "val1.png", "val2.png"}
+    # label map, three pictures and the legend; two rows of pictures above segmentations
+    assert Image.open(out / "sheets" / "sheet_000.png").size == (
+        4 * (192 + 4) + 170 + 8,
+        2 * (2 * 192 + 2 + 4) + 4 + 18,
+    )
+    assert "| again | " in (out / "metrics.md").read_text() and "comparison sheets are in" in said
+    assert {path.parent.name for path in (out / "log").rglob("vdlrecords*")} == {"generated", "again", "photos"}
+
+
+def test_another_implementations_pictures(run, judges, tmp_path):
+    run("--metrics", "fid,seg", "--other", "data/val_img", "--sheets", 0, "--how_many", 2)
+    rows = scores(tmp_path / "out")["rows"]
+    assert rows["other"]["fid"] < 1e-9 < rows["generated"]["fid"]  # the photos themselves
+    assert rows["other"]["fw_iou"] == rows["photos"]["fw_iou"]
+    assert not (tmp_path / "out" / "sheets").exists()
+
+
+def test_scores_of_cut_pictures_use_the_same_part_of_photo_and_map(run, judges, tmp_path, trained):
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    alone.mkdir()
+    for name in ("model/n_g.pdparams", "model/n_e.pdparams", "opt.yaml"):
+        shutil.copy(trained / "output" / name, alone)
+    options = (alone / "opt.yaml").read_text()
+    (alone / "opt.yaml").write_text(options.replace("preprocess_mode: resize_and_crop", "preprocess_mode: crop"))
+    run("--checkpoint", alone, "--metrics", "seg", "--how_many", 1)
+    box = (8, 4, 72, 68)  # the middle of 80x72
+    want = np.asarray(Image.open(trained / "data/val_label/val0.png").crop(box))
+    got = np.asarray(Image.open(out / "label/val0.png"))
+    np.testing.assert_array_equal(got, np.where(want == 255, 6, want))
+    photo = np.asarray(Image.open(trained / "data/val_img/val0.jpg").crop(box))
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "photo/val0.png")), photo)
+    reds = photo[..., 0] // 43
+    share = (reds == want)[want != 255].mean()
+    assert scores(out)["rows"]["photos"]["pixel_accuracy"] == pytest.approx(share)
+
+
+def test_scores_with_a_model_of_ones_own(run, tmp_path):
+    (tmp_path / "mine.py").write_text("def build():\n    return lambda x: (x[:, 0] > 0).astype(int)\n")
+    run("--metrics", "seg", "--seg_model", f"{tmp_path}/mine.py:build")
+    protocol = scores(tmp_path / "out")["protocol"]["segmentation"]
+    assert protocol["network"] == "mine:build" and protocol["classes"] == 6
+    (tmp_path / "mine.py").write_text("def build():\n    return lambda x: x\n")
+    with pytest.raises(UserError, match="has 3 classes.*expects 6"):
+        run("--metrics", "seg", "--seg_model", f"{tmp_path}/mine.py:build")
+
+
+def test_format(run, tmp_path):
+    run("--how_many", 1, "--format", "png")
+    run("--how_many", 1)
+    assert [path.name for path in (tmp_path / "out/pics").iterdir()] == ["val0.jpg"]

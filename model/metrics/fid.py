@@ -1,7 +1,5 @@
 """Frechet Inception distance: features of picture sets, their statistics, the distance between two."""
 
-import hashlib
-import json
 import os
 import zipfile
 import zlib
@@ -13,14 +11,13 @@ import paddle
 
 from model.errors import UserError
 from model.metrics.engine import compiled
-from model.metrics.images import files_digest, progress_bar, read_batches, write_atomically
+from model.metrics.images import Cache, files_digest, progress_bar, read_batches, write_atomically
 from model.metrics.inception import INPUT_SIZE, FIDInception
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1
 # Building the engine takes as long as some 40 pictures without it.
 _ENGINE_FROM = 64
-_CACHED_SETS = 24
 
 
 class FeatureStatistics:
@@ -222,7 +219,8 @@ def file_statistics(
         size: (height, width) to resize to first (bicubic); None takes each picture as it is.
         batch_size: pictures per pass of the network.
         cache_dir: folder of the cache; None computes anew. The key is made of the files' names, sizes and modification
-            times, the weights' sha256 and `size`; a damaged file is computed again and replaced.
+            times, the weights' sha256 and `size`; a damaged file is computed again and replaced. It is also written
+            once a minute, so that an interrupted evaluation goes on from there.
         title: what the progress bar calls the set.
         progress: whether there is one.
     """
@@ -233,31 +231,23 @@ def file_statistics(
         "size": size,
         "version": FEATURES_VERSION,
     }
-    cache = None
-    if cache_dir is not None:
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-        cache = Path(cache_dir, f"fid_{name}.npz")
-        statistics = FeatureStatistics.load(cache, extractor.features)
-        if statistics is not None and statistics.count == len(paths):
-            os.utime(cache)  # the photos' statistics are old but in use
-            return statistics
-    statistics = FeatureStatistics(extractor.features)
-    extractor.expect(len(paths))
-    with progress_bar(len(paths), f"{title}: Inception features", progress) as bar:
-        for positions, pictures in read_batches(paths, batch_size, size):
+    cache = Cache(cache_dir, "fid", key)
+    statistics = cache.path and FeatureStatistics.load(cache.path, extractor.features)
+    if statistics is None or statistics.count > len(paths):
+        statistics = FeatureStatistics(extractor.features)
+    if statistics.count == len(paths):
+        cache.used()
+        return statistics
+    begun = statistics.count  # pictures of an interrupted evaluation
+    extractor.expect(len(paths) - begun)
+    with progress_bar(len(paths), f"{title}: Inception features", progress, begun) as bar:
+        for positions, pictures in read_batches(paths[begun:], batch_size, size):
             statistics.add(extractor(pictures))
             bar.update(len(positions))
-    if cache is not None:
-        statistics.save(cache)
-        _prune(cache.parent)
+            if (statistics.count - begun) % batch_size == 0:  # a batch of several sizes comes in parts
+                cache.save(statistics.save)
+    cache.save(statistics.save, last=True)
     return statistics
-
-
-def _prune(cache_dir: Path) -> None:
-    """Leave the newest statistics only: every new set of generated pictures adds a file of up to 34 MB."""
-    files = sorted(cache_dir.glob("fid_*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[_CACHED_SETS:]:
-        path.unlink(missing_ok=True)
 
 
 def cheap_fid(images: Iterable[np.ndarray], reference: FeatureStatistics, extractor: FeatureExtractor) -> float:

@@ -1,9 +1,12 @@
 """Picture folders for the metrics: listing, pairing by name, reading in batches."""
 
 import hashlib
+import json
 import os
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,8 @@ from model.errors import UserError
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
 READERS = 2
+_SAVE_EVERY = 60  # seconds of work that an interrupted evaluation loses at most
+_CACHED_SETS = 24
 
 
 def pairing_key(path: str | os.PathLike) -> str:
@@ -45,6 +50,13 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     if not found:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))})")
     return found
+
+
+def listed(
+    source: str | os.PathLike | Sequence[Path], listing: Callable[[str | os.PathLike], list[Path]] = list_pictures
+) -> list[Path]:
+    """The files of a folder as `listing` finds them, or those of a list as they are."""
+    return listing(source) if isinstance(source, str | os.PathLike) else list(source)
 
 
 def list_maps(folder: str | os.PathLike) -> list[Path]:
@@ -121,9 +133,42 @@ def read_batches(
                 yield positions, np.stack(pictures)
 
 
-def progress_bar(total: int, title: str, shown: bool) -> tqdm:
-    """A bar on stderr that counts pictures; silent when not `shown` or when stderr is not a terminal."""
-    return tqdm(total=total, desc=title, unit="picture", disable=None if shown else True)
+def progress_bar(total: int, title: str, shown: bool, done: int = 0) -> tqdm:
+    """A bar on stderr that counts pictures, with rate and time left; in a file or a notebook it moves less often."""
+    interval = 0.1 if sys.stderr.isatty() else 10
+    return tqdm(total=total, desc=title, unit="picture", disable=not shown, initial=done, mininterval=interval)
+
+
+class Cache:
+    """One file of what was computed of a picture set, from time to time while it is computed and at the end.
+
+    Args:
+        folder: the cache; None keeps nothing.
+        kind: begins the file's name.
+        key: everything that the numbers depend on, as JSON knows it.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None, kind: str, key: object):
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        self.path = None if folder is None else Path(folder, f"{kind}_{name}.npz")
+        self.kind = kind
+        self._saved = time.monotonic()
+
+    def used(self) -> None:
+        """Note that the file serves: the photos' is old, and the last to go."""
+        if self.path is not None:
+            os.utime(self.path)
+
+    def save(self, write: Callable[[Path], object], last: bool = False) -> None:
+        """Let `write` write the file, whole or not at all; unless it is the `last` time, only once in a while."""
+        if self.path is None or not (last or time.monotonic() - self._saved > _SAVE_EVERY):
+            return
+        write(self.path)
+        self._saved = time.monotonic()
+        # Every new set of generated pictures adds a file of up to 34 MB: the ones used last stay.
+        files = sorted(self.path.parent.glob(f"{self.kind}_*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in files[_CACHED_SETS:]:
+            path.unlink(missing_ok=True)
 
 
 def file_digest(path: str | os.PathLike) -> str:

@@ -1,9 +1,10 @@
 """The evaluation of picture folders: what is computed, under which protocol, and how it is written down."""
 
-import hashlib
 import json
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.fid import FeatureExtractor, fid, file_statistics
 from model.metrics.images import (
+    Cache,
     file_digest,
     files_digest,
     list_maps,
-    list_pictures,
+    listed,
     partners,
     picture_size,
     progress_bar,
@@ -38,15 +40,14 @@ from model.metrics.segmentation import (
     Predictor,
     Scheme,
     Scores,
-    class_count,
     class_maps,
     confusion_matrix,
-    scheme_for,
+    scheme_of,
     segmentation_scores,
 )
 from model.palettes import class_names, colorize, palette
 from model.visual import grid, legend, save_image
-from model.weights import find_deeplab, find_inception, find_weights
+from model.weights import PUBLISHED, find_deeplab, find_inception, find_weights
 
 METRICS = ("fid", "seg")
 MADE_UP = "made-up"
@@ -100,17 +101,20 @@ class _Source:
     pictures: list[Path]
 
 
+Pictures = str | os.PathLike | Sequence[Path]  # a folder, or the files themselves
+
+
 def evaluate(
-    generated_dir: str | os.PathLike,
-    real_dir: str | os.PathLike,
-    labels_dir: str | os.PathLike | None = None,
+    generated_dir: Pictures,
+    real_dir: Pictures,
+    labels_dir: Pictures | None = None,
     opt: Any = None,
     *,
     metrics: Sequence[str] = METRICS,
     dataset_mode: str = "coco_stuff",
     label_nc: int = 182,
     name: str = "generated",
-    other_dir: str | os.PathLike | None = None,
+    other_dir: Pictures | None = None,
     other_name: str = "other",
     photos: bool = True,
     size: tuple[int, int] | None = None,
@@ -132,7 +136,7 @@ def evaluate(
     """FID and segmentation scores of a folder of generated pictures, of another one beside it, and of the photos.
 
     Args:
-        generated_dir: the pictures to judge.
+        generated_dir: the pictures to judge: their folder, or the files themselves, as for the next three.
         real_dir: the reference photos; FID takes all of them, the segmentation scores those of the generated names.
         labels_dir: label maps; "seg" needs them. Files are paired by name.
         opt: OPT, whose `dataset_mode` and `label_nc` go before the arguments of that name.
@@ -150,7 +154,8 @@ def evaluate(
         inception_weights, deeplab_weights: file or folder of the weights; None looks in `inception/` and `deeplab/`.
         made_up: use made-up weights where a network has to be loaded. The numbers then mean nothing.
         legacy_scales: DeepLab's scale sampling of the PyTorch that the released weights were made with.
-        cache_dir: where statistics and confusion matrices of picture sets are kept; None keeps none.
+        cache_dir: where statistics and confusion matrices of picture sets are kept, also those of an interrupted
+            evaluation, which goes on from there; None keeps none.
         sheets: comparison sheets of the first so many pictures, written to `output_dir`.
         output_dir: where sheets go.
         progress: whether bars are shown, if stderr is a terminal.
@@ -166,26 +171,29 @@ def evaluate(
         raise UserError(f"metrics {','.join(metrics)!r}: expected fid, seg or fid,seg")
     if "seg" in metrics and labels_dir is None:
         raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
-    if sheets and output_dir is None:
-        raise UserError("comparison sheets need a folder to be written to")
+    if sheets and (output_dir is None or "seg" not in metrics):
+        raise UserError("comparison sheets show segmentations, in a folder: they need it and the metric seg")
     names = [name, "photos"] + ([other_name] if other_dir is not None else [])
     if len(set(names)) < len(names):
         raise UserError(f"{name} and {other_name} must be two different names, and neither may be 'photos'")
+    for called in names:  # VisualDL records get folders of these names
+        if not called.strip() or called in (".", "..") or not called.isprintable() or set(called) & set("/\\|"):
+            raise UserError(f"the name {called!r} of a picture set is no plain word: leave out / \\ and |")
     if opt is not None:
         dataset_mode, label_nc = opt.dataset_mode, opt.label_nc
 
-    all_real = list_pictures(real_dir)
+    all_real = listed(real_dir)
     real = all_real[:max_pictures]
-    sources = [_Source(name, name, list_pictures(generated_dir)[:max_pictures])]
+    sources = [_Source(name, name, listed(generated_dir)[:max_pictures])]
     if other_dir is not None:
-        sources.append(_Source(other_name, other_name, list_pictures(other_dir)[:max_pictures]))
+        sources.append(_Source(other_name, other_name, listed(other_dir)[:max_pictures]))
     size = size or picture_size(sources[0].pictures[0])
     rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
     protocol: dict[str, Any] = {
         "image_size": f"{size[1]}x{size[0]}",
         "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
         "generated": {source.name: _counted(source.pictures) for source in sources},
-        "reference": {**_counted(real), "folder": str(real_dir)},
+        "reference": {**_counted(real), "folder": _folder(real)},
     }
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
@@ -198,7 +206,7 @@ def evaluate(
     if any(network.weights_sha256 == MADE_UP for network in used):
         result["warning"] = WARNING
     if "seg" in metrics:
-        maps = list_maps(labels_dir)
+        maps = listed(labels_dir, list_maps)
         judge = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, sheets)
         seg_sources = list(sources)
         if photos:
@@ -217,6 +225,7 @@ def evaluate(
             "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
             "photos_resized": resize_photos,
             "covariance": "unbiased, float64",
+            "weights": _origin(extractor),
             "weights_sha256": extractor.weights_sha256,
         }
         fewest = min(len(source.pictures) for source in sources)
@@ -242,7 +251,7 @@ def evaluate(
             "classes": int(scheme.counted.sum()),
             "ignored_label_ids": scheme.ignored,
             "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
-            "label_maps": str(labels_dir),
+            "label_maps": _folder(maps),
             "weights_sha256": predictor.weights_sha256,
         }
         if sheets:
@@ -253,7 +262,21 @@ def evaluate(
 
 
 def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
-    return {"pictures": len(pictures), "first": pictures[0].name, "last": pictures[-1].name}
+    kinds = sorted({path.suffix.lower() for path in pictures})
+    return {
+        "pictures": len(pictures), "first": pictures[0].name, "last": pictures[-1].name, "files": " ".join(kinds),
+    }  # fmt: skip
+
+
+def _origin(extractor: FeatureExtractor) -> str:
+    published = PUBLISHED["inception"]
+    if extractor.weights_sha256 == published.sha256:
+        return f"{published.name}, as published"
+    return f"another file than the published {published.name}; compare only with scores of this one"
+
+
+def _folder(files: Sequence[Path]) -> str:
+    return os.path.commonpath([path.parent for path in files])
 
 
 def _versions() -> dict[str, str]:
@@ -275,39 +298,36 @@ class _Judge:
         self.batch_size, self.cache_dir, self.progress = batch_size, cache_dir, progress
         self.shown = shown  # pictures of each set that sheets will show
         self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
-        self._scheme: Scheme | None = None
-
-    @property
-    def scheme(self) -> Scheme:
-        """How label ids and classes belong together; asks a predictor that does not say it with a blank picture."""
-        if self._scheme is None:
-            classes = getattr(self.predictor, "classes", None)
-            if classes is None:
-                classes = class_count(self.predictor(np.zeros((1, *self.size, 3), np.uint8)))
-            if classes is None:  # ids tell no number of classes: take the data set's usual one
-                classes = {"ade20k": 150, "cityscapes": 19}.get(self.dataset_mode, self.label_nc)
-            self._scheme = scheme_for(self.dataset_mode, self.label_nc, classes)
-        return self._scheme
+        self.scheme = scheme_of(predictor, dataset_mode, label_nc, size)
 
     def confusion(self, source: _Source, truth: Sequence[Path]) -> np.ndarray:
-        """Confusion matrix of a picture set against its label maps, from the cache when it was computed before."""
-        cache = self._cache(source, truth)
-        if cache is not None and (known := _load_matrix(cache)) is not None and len(known) == self.scheme.classes:
-            return known
-        total = 0
-        self._expect(len(source.pictures))
-        with progress_bar(len(source.pictures), f"{source.title}: segmentation", self.progress) as bar:
-            for positions, pictures in read_batches(source.pictures, self.batch_size, self.size):
+        """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
+        cache, count = self._cache(source, truth), len(source.pictures)
+        total, begun = _load_matrix(cache.path, self.scheme.classes)
+        if begun >= count:
+            cache.used()
+            return total
+        self._expect(count - begun)
+        done = begun
+
+        def write(path: Path) -> None:
+            write_atomically(path, lambda file: np.savez(file, matrix=total, done=done))
+
+        with progress_bar(count, f"{source.title}: segmentation", self.progress, begun) as bar:
+            for positions, pictures in read_batches(source.pictures[begun:], self.batch_size, self.size):
                 output = self.predictor(pictures)
                 for i, position in enumerate(positions):
+                    position += begun
                     labels = read_labels(truth[position], None if self.at_label_size else self.size)
                     prediction = class_maps(output[i : i + 1], labels.shape)[0]
                     if position < self.shown:
                         self._maps[source.pictures[position], labels.shape] = prediction
-                    total = total + confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
+                    total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
+                done += len(positions)
                 bar.update(len(positions))
-        if cache is not None:
-            write_atomically(cache, lambda file: np.save(file, total))
+                if (done - begun) % self.batch_size == 0:  # a batch of several sizes comes in parts
+                    cache.save(write)
+        cache.save(write, last=True)
         return total
 
     def _expect(self, pictures: int) -> None:
@@ -319,13 +339,12 @@ class _Judge:
         known = self._maps.get((path, self.size))
         return class_maps(self.predictor(image[None]), self.size)[0] if known is None else known
 
-    def _cache(self, source: _Source, truth: Sequence[Path]) -> Path | None:
+    def _cache(self, source: _Source, truth: Sequence[Path]) -> Cache:
         # Code behind FILE.py:NAME can change without a trace, so nothing is kept of it.
-        if self.cache_dir is None or self.predictor.weights_sha256 == "unknown":
-            return None
+        folder = None if self.predictor.weights_sha256 == "unknown" else self.cache_dir
         key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
         key += [self.predictor.protocol, self.dataset_mode, self.label_nc, self.size, self.at_label_size]
-        return Path(self.cache_dir, f"seg_{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.npy")
+        return Cache(folder, "seg", key)
 
     def sheets(self, sources, photos, maps, count, folder) -> list[Path]:
         """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
@@ -358,6 +377,8 @@ class _Judge:
                 save_image(grid(rows, heads), path)
                 written.append(path)
                 rows = []
+        for path in set(folder.glob("sheet_???.png")) - set(written):  # of an earlier run that showed more
+            path.unlink()
         return written
 
 
@@ -410,13 +431,17 @@ def _number(value: float) -> float | None:
 # writing it down
 
 
-def _load_matrix(path: Path) -> np.ndarray | None:
+def _load_matrix(path: Path | None, classes: int) -> tuple[np.ndarray, int]:
+    """The matrix in a cache file and how many pictures it counts; an empty one when there is none that fits."""
+    empty = np.zeros((classes, classes), np.int64)
+    if path is None:
+        return empty, 0
     try:
-        matrix = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    return matrix if square and matrix.dtype == np.int64 else None
+        with np.load(path, allow_pickle=False) as file:
+            matrix, done = file["matrix"], int(file["done"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        return empty, 0
+    return (matrix, done) if matrix.shape == empty.shape and matrix.dtype == np.int64 else (empty, 0)
 
 
 def write_json(result: Mapping[str, Any], path: str | os.PathLike) -> None:

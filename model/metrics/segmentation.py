@@ -182,6 +182,20 @@ def scheme_for(dataset_mode: str, label_nc: int, classes: int) -> Scheme:
     return build(range(classes), None, f"all from {classes} up (unlabelled)")
 
 
+def scheme_of(predictor: "Predictor", dataset_mode: str, label_nc: int, size: tuple[int, int]) -> Scheme:
+    """The scheme of a data set for a predictor, which is shown a blank picture of `size` if it does not say `classes`.
+
+    Raises:
+        UserError: see `scheme_for`.
+    """
+    classes = getattr(predictor, "classes", None)
+    if classes is None:
+        classes = class_count(predictor(np.zeros((1, *size, 3), np.uint8)))
+    if classes is None:  # ids tell no number of classes: take the data set's usual one
+        classes = {"ade20k": 150, "cityscapes": 19}.get(dataset_mode, label_nc)
+    return scheme_for(dataset_mode, label_nc, classes)
+
+
 # the predictors
 
 
