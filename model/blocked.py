@@ -534,8 +534,15 @@ def group_sum(maps):
 
 
 def column_sum(rows):
-    """Sum of a tensor [rows, C] over its rows, as a product with ones: many times faster than a reduction on CPUs."""
-    return paddle.matmul(paddle.ones([1, rows.shape[0]]), rows).reshape([-1])
+    """Sum of a tensor [rows, C] over its rows, accumulated in float64."""
+    data = view(contiguous(rows))
+
+    def work(part, begin, end):
+        total = np.zeros(data.shape[1])
+        kernels.column_sum(data, begin, end, total)
+        return total
+
+    return paddle.to_tensor(sum(share(work, len(data))).astype(np.float32))
 
 
 class Moments(PyLayer):
@@ -566,8 +573,8 @@ class Moments(PyLayer):
     def backward(ctx, grad_mean, grad_var):
         (x,) = ctx.saved_tensor()
         groups, rows, channels = x.shape
-        scale = 2.0 / rows * grad_var.numpy()
-        shift = (grad_mean.numpy() / rows - scale * ctx.mean).astype(np.float32)
+        scale = 2 / rows * grad_var.numpy().astype(np.float64)
+        shift = grad_mean.numpy() / rows - scale * ctx.mean
         data = view(x)
         out_tensor, out = buffer(*x.shape)
 

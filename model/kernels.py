@@ -481,8 +481,18 @@ def moments(x, begin, end, total, square):
 
 
 @_jit
+def column_sum(x, begin, end, total):
+    """Sum of x's rows [begin, end) into total, float64 [C]."""
+    channels = x.shape[1]
+    for r in range(begin, end):
+        row = x[r]
+        for c in range(channels):
+            total[c] += np.float64(row[c])
+
+
+@_jit
 def affine(x, scale, shift, begin, end, out):
-    """out = x * scale + shift for rows [begin, end); scale, shift [C]."""
+    """out = x * scale + shift for rows [begin, end); scale, shift [C], float64 as the arithmetic."""
     for r in range(begin, end):
         row = x[r]
         o = out[r]

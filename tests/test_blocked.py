@@ -6,7 +6,7 @@ import paddle.nn.functional as F
 import pytest
 
 from model import blocked
-from model.blocked import ModulatedConv, Moments
+from model.blocked import ModulatedConv, Moments, column_sum
 from model.convolution import Conv2D
 
 SIZES = {
@@ -107,3 +107,10 @@ def test_a_negative_sigma_divides_as_a_positive_one_does():
     want = layer(F.leaky_relu(x, 0.2)).transpose([0, 2, 3, 1])
     got = blocked.conv(x.transpose([0, 2, 3, 1]), layer, slope=0.2)
     np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_sums_do_not_lose_what_cancels():
+    """Gradients of biases before a norm are sums of parts that cancel; Adam would magnify what rounding leaves."""
+    part = np.random.default_rng(0).standard_normal((20_000, 3)).astype(np.float32) * 1000
+    rows = np.concatenate([part, -part, np.full((1, 3), 0.125, np.float32)])
+    assert np.allclose(column_sum(paddle.to_tensor(rows)).numpy(), 0.125, atol=1e-6)
