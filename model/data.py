@@ -28,13 +28,14 @@ from PIL import Image
 
 from .errors import UserError
 from .options import PREPROCESS_MODES
+from .palettes import Palette, read_palette
 
 if TYPE_CHECKING:
     import paddle  # imported by Loader only, so that tools that list and read files start fast
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 MAP_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".pgm")
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Preprocessing
@@ -156,7 +157,7 @@ def _open(path) -> Image.Image:
         raise UserError(f"{path}: refused, far too many pixels ({error}): scale it down first") from error
     except FileNotFoundError as error:
         raise UserError(f"{path}: the file is not there (any more)") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(f"{path}: cannot be read as a picture ({reason}): replace or remove the file") from error
     return picture
@@ -173,13 +174,16 @@ def read_photo(path) -> Image.Image:
     return picture.convert("RGB")
 
 
-def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
+def id_map(picture: Image.Image, coded: bool = False, palette: Palette | None = None) -> Image.Image:
     """Integer ids of a label or instance map as a PIL picture of mode L (ids up to 255) or I (larger).
 
     Args:
         picture: mode L, P (its indices are the ids), 1, I, I;16, or RGB/RGBA/LA whose channels are equal.
         coded: read colours as ids R + 256 G + 65536 B, as panoptic instance maps are stored.
+        palette: look up colours, of mode P too, in it; grey maps hold ids all the same.
     """
+    if palette is not None and picture.mode in ("RGB", "RGBA", "P"):
+        return Image.fromarray(palette.to_ids(np.asarray(picture.convert("RGB"))))
     if picture.mode == "L" and not _low_bit_scale(picture):
         return picture
     ids = np.asarray(picture)
@@ -193,8 +197,8 @@ def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
             ids = channels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
         else:
             raise UserError(
-                f"colours (mode {picture.mode}) where class ids are expected: turn each palette colour "
-                "into its class id and save one channel (8-bit grey or palette PNG)"
+                f"colours (mode {picture.mode}) where class ids are expected: name the file of the "
+                "palette with --palette, or save one channel of ids (8-bit grey or palette PNG)"
             )
     elif picture.mode not in ("P", "1", "I") and not picture.mode.startswith("I;16"):
         raise UserError(f"a map of mode {picture.mode}: save the ids as 8-bit grey, palette or 16-bit PNG")
@@ -208,33 +212,61 @@ def _low_bit_scale(picture: Image.Image) -> int:
     return picture.info.get("id_scale", 0)
 
 
-def read_ids(path, coded: bool = False) -> Image.Image:
+def read_ids(path, coded: bool = False, palette: Palette | None = None) -> Image.Image:
     """Read a label or instance map as ids (see `id_map`); a JPEG is refused since its compression changes ids."""
     try:
         with Image.open(path) as probe:
             lossy = probe.format == "JPEG"
             bits = probe.tile[0][3] if probe.format == "PNG" and probe.tile else ""
-    except (Image.DecompressionBombError, *_UNREADABLE):
+    except (Image.DecompressionBombError, *UNREADABLE):
         lossy, bits = False, ""  # _open tells why
     if lossy:
         raise UserError(f"{path}: a JPEG cannot hold ids, its compression changes them: make the maps as PNG")
     picture = _open(path)
     picture.info["id_scale"] = {"L;2": 85, "L;4": 17}.get(bits, 0)
     try:
-        return id_map(picture, coded)
+        return id_map(picture, coded, palette)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def check_ids(label: Image.Image, opt, path) -> None:
-    """Raise a UserError if a label map (mode L or I) holds ids that are no channel of the network."""
+def ids_in(label: Image.Image) -> list[int]:
+    """The ids of a label map (mode L or I), rising."""
     if label.mode == "L":
-        ids = [i for i, count in enumerate(label.histogram()) if count]
-    else:
-        ids = np.unique(np.asarray(label)).tolist()
+        return [i for i, count in enumerate(label.histogram()) if count]
+    return np.unique(np.asarray(label)).tolist()
+
+
+def foreign_ids(ids, opt) -> list[int]:
+    """Those of the ids that are no channel of the network."""
     unknown = unknown_id(opt.label_nc)
     highest = opt.label_nc if opt.contain_dontcare_label else opt.label_nc - 1
-    bad = [i for i in ids if not 0 <= i <= highest and not (opt.contain_dontcare_label and i == unknown)]
+    return [i for i in ids if not 0 <= i <= highest and not (opt.contain_dontcare_label and i == unknown)]
+
+
+def suggested_options(ids) -> str:
+    """The options that fit the ids of all label maps: label_nc, and contain_dontcare_label where 255 stands apart.
+
+    A lone 255 (or 65535) far from the other ids is taken for unlabelled, as in nearly all data sets.
+    """
+    ids = sorted(ids)
+    apart = ids[-1] in (255, 65535) and (len(ids) == 1 or ids[-2] < ids[-1] - 1)
+    highest = ids[-2] if apart and len(ids) > 1 else 0 if apart else ids[-1]
+    return f"--label_nc {highest + 1} --contain_dontcare_label {'true' if apart else 'false'}"
+
+
+def id_ranges(ids) -> str:
+    """Ids in words: 0..12, 15, 255."""
+    ids = sorted(ids)
+    starts = [i for n, i in enumerate(ids) if n == 0 or ids[n - 1] != i - 1]
+    ends = [i for n, i in enumerate(ids) if n + 1 == len(ids) or ids[n + 1] != i + 1]
+    parts = [str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True)]
+    return ", ".join(parts[:12]) + (f" and {len(parts) - 12} more" if len(parts) > 12 else "")
+
+
+def check_ids(label: Image.Image, opt, path) -> None:
+    """Raise a UserError if a label map (mode L or I) holds ids that are no channel of the network."""
+    unknown, bad = unknown_id(opt.label_nc), foreign_ids(ids_in(label), opt)
     if not bad:
         return
     shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
@@ -266,7 +298,8 @@ class Listing(NamedTuple):
     files: dict[str, str]
 
 
-def _natural(key: str) -> list:
+def natural_order(key: str) -> list:
+    """A sort key for names in which numbers count as numbers: p2 before p10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
 
 
@@ -417,14 +450,14 @@ def list_items(opt, phase: str) -> list[Item]:
             partners.get("image", {}).get(key),
             partners.get("instance", {}).get(key),
         )
-        for key in sorted(labels.files, key=_natural)
+        for key in sorted(labels.files, key=natural_order)
     ]
     return items[: opt.max_dataset_size]
 
 
 def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
     def told(missing, of, partner):
-        names = ", ".join(sorted(missing, key=_natural)[:5]) + (", ..." if len(missing) > 5 else "")
+        names = ", ".join(sorted(missing, key=natural_order)[:5]) + (", ..." if len(missing) > 5 else "")
         return f"{len(missing)} {of} without {partner} ({names})"
 
     problems = []
@@ -455,10 +488,24 @@ class PhotoMaps:
 
     def __init__(self, opt, phase: str = "train"):
         self.phase = phase
+        self.palette = read_palette(opt.palette) if opt.palette else None
         self.items = list_items(opt, phase)
+        if phase == "train" and opt.dataset_mode == "custom":
+            self._scan_ids(opt)
         if phase == "val" and opt.preprocess_mode.endswith("_and_crop"):
             opt = dataclasses.replace(opt, load_size=opt.crop_size)
         self.opt = opt
+
+    def _scan_ids(self, opt, count: int = 32) -> None:
+        """Look at the ids of some label maps before anything is built: nobody knows them of a data set of one's own."""
+        chosen = self.items[:: -(-len(self.items) // count)]
+        ids = {i for item in chosen for i in ids_in(read_ids(item.label, palette=self.palette))}
+        if foreign_ids(ids, opt):
+            raise UserError(
+                f"{os.path.dirname(chosen[0].label)}: {len(chosen)} of {len(self.items)} label maps looked at hold the "
+                f"ids {id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give {suggested_options(ids)} "
+                "(tools/check_dataset.py custom looks at all)"
+            )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -470,7 +517,7 @@ class PhotoMaps:
     def __getitem__(self, key) -> dict:
         epoch, index = key if isinstance(key, tuple) else (1, key)
         item, opt = self.items[index], self.opt
-        label = read_ids(item.label)
+        label = read_ids(item.label, palette=self.palette)
         check_ids(label, opt, item.label)
         image = read_photo(item.image) if item.image else None
         instance = read_ids(item.instance, coded=True) if item.instance else None

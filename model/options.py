@@ -213,7 +213,7 @@ class OPT(_Checked):
         "coco_stuff",
         "data",
         "recipe that the other options start from; in OPT(...) it is a note only, OPT.from_preset applies it",
-        choices=("coco_stuff", "ade20k", "cityscapes", "facades", "custom", "sample"),
+        choices=("coco_stuff", "ade20k", "ade20k_mindspore", "cityscapes", "facades", "custom", "sample"),
     )
     dataset_mode: str = _opt(
         "coco_stuff",
@@ -226,6 +226,12 @@ class OPT(_Checked):
     label_dir: str = _opt("", "data", "folder of the label maps (dataset_mode custom)")
     image_dir: str = _opt("", "data", "folder of the photos (dataset_mode custom)")
     instance_dir: str = _opt("", "data", "folder of the instance maps (dataset_mode custom; none with no_instance)")
+    palette: str = _opt(
+        "",
+        "data",
+        "file that says which colour is which class, for label maps that hold colours: text with lines ID RED GREEN "
+        "BLUE NAME, a JSON list of [red, green, blue] or of objects with color, name, id, or a palette PNG",
+    )
     preprocess_mode: str = _opt(
         "resize_and_crop",
         "data",
@@ -677,17 +683,20 @@ class OPT(_Checked):
 # What each recipe changes in OPT's defaults, and nothing else.
 # Paper, appendix A: 200 epochs, the learning rate falls from the 100th on; the released recipes have no encoder.
 _LONG = dict(niter=100, niter_decay=100, use_vae=False)
+# Id 0 is ADE20K's unknown class and stays channel 0, as the released weights expect; hence 151 channels.
+_ADE20K = dict(
+    dataset_mode="ade20k",
+    dataroot="dataset/ADEChallengeData2016",
+    label_nc=150,
+    contain_dontcare_label=True,
+    no_instance=True,
+    **_LONG,
+)
 PRESETS: dict[str, dict[str, Any]] = {
     "coco_stuff": {},
-    # Id 0 is ADE20K's unknown class and stays channel 0, as the released weights expect; hence 151 channels.
-    "ade20k": dict(
-        dataset_mode="ade20k",
-        dataroot="dataset/ADEChallengeData2016",
-        label_nc=150,
-        contain_dontcare_label=True,
-        no_instance=True,
-        **_LONG,
-    ),
+    "ade20k": _ADE20K,
+    # MindSpore's recipe: 8 processes with 8 pictures each, its Adam's beta2; the rates are TTUR's, said outright.
+    "ade20k_mindspore": dict(_ADE20K, batchSize=8, G_lr=1e-4, D_lr=4e-4, beta2=0.999),
     "cityscapes": dict(
         dataset_mode="cityscapes",
         dataroot="dataset/cityscapes",
@@ -910,15 +919,35 @@ def _read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
 
 # Options of the released code and its ports under another name here, so that old command lines explain themselves.
 _RENAMED = {
-    "continue_train": "a run resumes by itself; --fresh starts anew",
-    "load_from_opt_file": "options travel with the checkpoint; --config FILE reads others",
-    "checkpoints_dir": "--output",
-    "gpu_ids": "--device",
-    "vgg_ckpt_path": "--vgg_path",
     "batch_size": "--batchSize",
-    "total_epoch": "--niter and --niter_decay, the sum of which is the number of epochs",
-    "decay_epoch": "--niter, the epochs before the decay",
+    "cache_filelist_read": "not needed, listing a folder is quick",
+    "cache_filelist_write": "not needed, listing a folder is quick",
+    "checkpoints_dir": "--output",
     "ckpt_dir": "--output, in val.py --checkpoint",
+    "coco_no_portraits": "done by moving the folders *_portrait away; they are read where they exist",
+    "continue_train": "a run resumes by itself; --fresh starts anew",
+    "datasetdir": "--dataroot",
+    "debug": "--max_steps N --print_freq 1 --display_freq 1",
+    "decay_epoch": "--niter, the epochs before the decay",
+    "display_winsize": "not needed, pictures are written in their own size",
+    "distribute": "python -m paddle.distributed.launch train.py",
+    "fid_eval_ckpt_dir": "val.py --metrics fid, which reads the weights in inception/",
+    "gpu_ids": "--device",
+    "id": "--device gpu:N",
+    "lastoutput": "--output, from which a run resumes by itself",
+    "load_from_opt_file": "options travel with the checkpoint; --config FILE reads others",
+    "model": "not needed, there is one",
+    "nef": "--ngf, which is the encoder's width too, as in the released code",
+    "netD": "not needed, there is one, the multi-scale discriminator",
+    "netG": "not needed, there is one, SPADE",
+    "no_html": "--display_freq 0, which writes no pictures",
+    "now_epoch": "a run resumes by itself; --fresh starts anew",
+    "optimizer": "not needed, it is Adam",
+    "tf_log": "not needed, VisualDL records are always written, in --log_dir",
+    "total_epoch": "--niter and --niter_decay, the sum of which is the number of epochs",
+    "vgg_ckpt_path": "--vgg_path",
+    "vggwpath": "--vgg_path",
+    "which_epoch": "an option of val.py; training resumes from the last checkpoint",
 }
 
 

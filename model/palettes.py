@@ -1,6 +1,13 @@
-"""Class names and label colours of the supported data sets (NumPy only)."""
+"""Class names and label colours of the supported data sets, and palette files of others (NumPy and Pillow)."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from model.errors import UserError
 
@@ -173,3 +180,192 @@ def colorize(label: np.ndarray, colours: str | np.ndarray) -> np.ndarray:
     inside = (label >= 0) & (label < len(table))
     table = np.concatenate([table, np.zeros((1, 3), np.uint8)])
     return table[np.where(inside, label, len(table) - 1)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Palette files
+
+
+class Palette:
+    """Which colour means which id, for label maps that hold colours, as `read_palette` reads it from a file.
+
+    Several colours may mean one id; the first of them is the one that the id is shown in.
+
+    Args:
+        entries: (id 0..65535, (red, green, blue), name or "") of each colour.
+        source: what messages call it.
+
+    Raises:
+        UserError: no colours, a value out of its range, one colour for two ids.
+    """
+
+    def __init__(self, entries: list[tuple[int, tuple[int, int, int], str]], source: str = "palette"):
+        if not entries:
+            raise UserError(f"{source}: no colours in it: expected lines ID RED GREEN BLUE NAME, JSON or a palette PNG")
+        self.source = source
+        self.names: dict[int, str] = {}
+        self._shown: dict[int, tuple[int, int, int]] = {}
+        known: dict[int, int] = {}
+        for number, rgb, name in entries:
+            if not 0 <= number <= 65535:
+                raise UserError(f"{source}: id {number} is out of range: expected 0..65535")
+            if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb):
+                raise UserError(f"{source}: colour {list(rgb)} of id {number}: expected red, green, blue of 0..255")
+            code = _code(np.array(rgb))[()]
+            if known.setdefault(int(code), number) != number:
+                raise UserError(
+                    f"{source}: colour {tuple(rgb)} stands for id {known[int(code)]} and id {number}: keep one of them"
+                )
+            self._shown.setdefault(number, rgb)
+            if name:
+                self.names.setdefault(number, name)
+        self._codes = np.array(sorted(known), np.int32)
+        self._ids = np.array([known[code] for code in sorted(known)], np.int32)
+
+    def __len__(self) -> int:
+        """The number of colours."""
+        return len(self._codes)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids that it knows, rising."""
+        return sorted(self._shown)
+
+    def to_ids(self, rgb: np.ndarray) -> np.ndarray:
+        """Colours to ids.
+
+        Args:
+            rgb: uint8 [H, W, 3].
+
+        Returns:
+            [H, W], uint8 if all ids of the palette fit, else int32.
+
+        Raises:
+            UserError: colours that the palette does not have, with the first of them, its place and their share.
+        """
+        codes = _code(rgb)
+        place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        if (foreign := self._codes[place] != codes).any():
+            y, x = np.argwhere(foreign)[0]
+            share = 100 * foreign.mean()
+            raise UserError(
+                f"colour {tuple(int(c) for c in rgb[y, x])} at x {x}, y {y} is not in {self.source}, nor are "
+                f"{share:.2g} % of the pixels: add it there, or, if edges were smoothed, save the map without smoothing"
+            )
+        return self._ids[place].astype(np.uint8 if self._ids.max() <= 255 else np.int32)
+
+    def colours(self, n: int) -> np.ndarray:
+        """Colours of the ids 0..n-1, uint8 [n, 3]; ids that it does not know are black."""
+        table = np.zeros((n, 3), np.uint8)
+        for number, rgb in self._shown.items():
+            if number < n:
+                table[number] = rgb
+        return table
+
+
+def _code(rgb: np.ndarray) -> np.ndarray:
+    return rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
+
+
+def read_palette(path: str | os.PathLike) -> Palette:
+    """Read which colour means which class from a text, JSON or PNG file.
+
+    * Text: one class a line, `ID RED GREEN BLUE NAME`, separated by blanks, commas or semicolons. The colour may be
+      written #RRGGBB; the name may be left out, and the id in all lines: then the lines are counted from 0. An id may
+      come again with another colour. Other lines, such as remarks and a table's head, are passed over.
+    * JSON: a list of `[red, green, blue]` whose places are the ids, or of objects with `color` (or `rgb`), `name` and
+      `id` (default: the place); the list may be the value of `labels`, `categories` or `classes`.
+    * PNG (or GIF) with a palette: its indices are the ids.
+
+    Raises:
+        UserError: no such file, another form, a colour that stands for two ids.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".png", ".gif"):
+            with Image.open(path) as picture:
+                entries = _from_picture(picture, path)
+        else:
+            text = path.read_text(encoding="utf-8-sig")
+            entries = _from_json(text, path) if text.lstrip()[:1] in ("[", "{") else _from_text(text, path)
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        reason = getattr(error, "strerror", None) or "neither text nor a picture"
+        raise UserError(f"{path}: not a palette file ({reason}): expected text, JSON or a palette PNG") from None
+    return Palette(entries, str(path))
+
+
+def _from_picture(picture: Image.Image, path: Path) -> list:
+    if picture.mode != "P":
+        raise UserError(
+            f"{path}: a picture of mode {picture.mode} without a palette: save it as a palette PNG (mode P)"
+        )
+    flat = picture.getpalette()
+    colours = [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
+    # Programs fill unused places with a colour that is there already, mostly black: its first place counts.
+    return [(i, rgb, "") for i, rgb in enumerate(colours) if colours.index(rgb) == i]
+
+
+def _from_json(text: str, path: Path) -> list:
+    try:
+        data: Any = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if isinstance(data, dict):
+        data = next((data[key] for key in ("labels", "categories", "classes") if key in data), None)
+    if not isinstance(data, list):
+        raise UserError(f"{path}: expected a list of colours, or an object with one as labels, categories or classes")
+    entries = []
+    for place, entry in enumerate(data):
+        known = entry if isinstance(entry, dict) else {"color": entry}
+        rgb, number = known.get("color", known.get("rgb")), known.get("id", place)
+        whole = isinstance(rgb, list) and all(isinstance(v, int) for v in rgb) and isinstance(number, int)
+        if not whole:
+            raise UserError(
+                f"{path}: entry {place} is {json.dumps(entry)[:60]}: expected [red, green, blue] or an object"
+            )
+        entries.append((number, tuple(rgb), str(known.get("name", ""))))
+    return entries
+
+
+_GAP = r"[\s,;]+"
+_RGB_TEXT = rf"(?:#([0-9a-fA-F]{{6}})|(\d+){_GAP}(\d+){_GAP}(\d+))(?:{_GAP}(\D.*))?"
+_FORMS = re.compile(rf"(-?\d+){_GAP}{_RGB_TEXT}"), re.compile(rf"(){_RGB_TEXT}")
+
+
+def _from_text(text: str, path: Path) -> list:
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if re.match(r"-?\d|#[0-9a-fA-F]{6}\b", line)]
+    form = next((form for form in _FORMS if lines and form.fullmatch(lines[0][1])), _FORMS[0])
+    entries = []
+    for place, (number, line) in enumerate(lines):
+        match = form.fullmatch(line)
+        if match is None:
+            wanted = "ID RED GREEN BLUE NAME" if form is _FORMS[0] else "RED GREEN BLUE NAME, as before"
+            raise UserError(f"{path}, line {number}: {line[:60]!r}: expected {wanted}, or #RRGGBB for the colour")
+        rgb = tuple(bytes.fromhex(match[2])) if match[2] else tuple(int(match[i]) for i in (3, 4, 5))
+        entries.append((int(match[1]) if match[1] else place, rgb, (match[6] or "").strip()))
+    return entries
+
+
+def names_and_colours(opt, own: Palette | None = None) -> tuple[list[str], np.ndarray]:
+    """Class names and colours for showing label maps of a run: its palette file's, or else its data set's.
+
+    Args:
+        opt: `dataset_mode`, `label_nc`, `palette` are read.
+        own: `opt.palette` if it was read already.
+
+    Returns:
+        (names by id, uint8 [n, 3] RGB by id), n as in `class_names`.
+
+    Raises:
+        UserError: the palette file cannot be used.
+    """
+    names = class_names(opt.dataset_mode, opt.label_nc)
+    colours = palette(opt.dataset_mode, len(names))
+    if own is None and opt.palette:
+        own = read_palette(opt.palette)
+    if own is not None:
+        names = [own.names.get(i, name) for i, name in enumerate(names)]
+        known = [i for i in own.ids if i < len(names)]
+        colours[known] = own.colours(len(names))[known]
+    return names, colours

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.errors import UserError
-from model.palettes import class_names, colorize, palette
+from model.options import OPT
+from model.palettes import Palette, class_names, colorize, names_and_colours, palette, read_palette
 
 
 @pytest.mark.parametrize("mode", ["coco_stuff", "sample"])
@@ -70,3 +72,81 @@ def test_unknown_data_set_is_a_user_error():
             call()
     with pytest.raises(UserError, match="at least 1"):
         palette("custom", 0)
+
+
+# Palette files
+
+
+TEXT = "id r g b name\n# streets\n0 0 0 0 nothing\n7, 128, 64, 128, road\n8 #f423e8 side walk\n8 1 2 3\n255;9;9;9\n"
+
+
+def write(path, content):
+    path.write_text(content, encoding="utf-8") if isinstance(content, str) else content.save(path)
+    return path
+
+
+def test_a_text_palette_turns_colours_into_ids(tmp_path):
+    own = read_palette(write(tmp_path / "p.txt", TEXT))
+    assert (len(own), own.ids, own.names) == (5, [0, 7, 8, 255], {0: "nothing", 7: "road", 8: "side walk"})
+    rgb = np.array([[[0, 0, 0], [128, 64, 128]], [[1, 2, 3], [9, 9, 9]]], np.uint8)
+    ids = own.to_ids(rgb)
+    assert ids.dtype == np.uint8 and ids.tolist() == [[0, 7], [8, 255]]
+    assert own.colours(9).tolist() == [[0, 0, 0]] * 7 + [[128, 64, 128], [244, 35, 232]]
+    rgb[1, 0] = 200
+    with pytest.raises(UserError, match=r"colour \(200, 200, 200\) at x 0, y 1 is not in \S+p\.txt, nor are 25 %"):
+        own.to_ids(rgb)
+
+
+@pytest.mark.parametrize(
+    "name, content, ids, names",
+    [
+        ("p.csv", "64 128 64\tAnimal\n#0a0b0c Sky\n", [0, 1], {0: "Animal", 1: "Sky"}),  # no ids: the line's place
+        ("p.json", "[[1, 2, 3], [4, 5, 6]]", [0, 1], {}),
+        ("p.json", '{"labels": [{"name": "a", "color": [1, 2, 3]}, {"color": [4, 5, 6]}]}', [0, 1], {0: "a"}),
+        ("p.json", '{"categories": [{"id": 70000, "color": [0, 0, 1]}]}', "id 70000 is out of range", None),
+        ("p.json", '[{"id": 300, "rgb": [0, 0, 1], "name": "x"}]', [300], {300: "x"}),
+        ("p.json", '[{"name": "x"}]', r"entry 0 is .*expected \[red, green, blue\]", None),
+        ("p.json", '{"a": 1}', "expected a list of colours", None),
+        ("p.json", "[1,", "not JSON", None),
+        ("p.txt", "0 1 2 3 a\n1 2\n", r"line 2: '1 2': expected ID RED GREEN BLUE NAME", None),
+        ("p.txt", "0 1 2 300\n", "expected red, green, blue of 0..255", None),
+        ("p.txt", "0 1 2 3\n4 1 2 3\n", r"colour \(1, 2, 3\) stands for id 0 and id 4", None),
+        ("p.txt", "only words\n", "no colours in it", None),
+        ("p.png", Image.new("RGB", (2, 2)), "without a palette", None),
+        ("p.png", "no picture", "not a palette file", None),
+        ("gone.txt", None, "not a palette file .No such file", None),
+    ],
+)
+def test_palette_files_of_every_kind(tmp_path, name, content, ids, names):
+    path = write(tmp_path / name, content) if content is not None else tmp_path / name
+    if isinstance(ids, str):
+        with pytest.raises(UserError, match=ids) as error:
+            read_palette(path)
+        assert name in str(error.value) and "\n" not in str(error.value)
+    else:
+        own = read_palette(path)
+        assert (own.ids, own.names) == (ids, names)
+
+
+def test_a_picture_s_palette_has_its_indices_as_ids(tmp_path):
+    picture = Image.new("P", (4, 4), 2)
+    picture.putpalette([9, 9, 9, 1, 2, 3, 4, 5, 6, 9, 9, 9])  # the last place repeats the first: filling
+    picture.save(tmp_path / "p.png")
+    own = read_palette(tmp_path / "p.png")
+    assert own.to_ids(np.array([[[4, 5, 6], [9, 9, 9]]], np.uint8)).tolist() == [[2, 0]]
+
+
+def test_many_classes_need_more_than_a_byte():
+    own = Palette([(i, (i % 256, i // 256, 0), "") for i in range(700)])
+    ids = own.to_ids(np.array([[[187, 2, 0]]], np.uint8))
+    assert ids.tolist() == [[699]] and ids.dtype == np.int32
+
+
+def test_names_and_colours_of_a_run(tmp_path):
+    path = str(write(tmp_path / "p.txt", TEXT))
+    folders = dict(dataset_mode="custom", label_dir="l", no_instance=True, label_nc=8)
+    names, colours = names_and_colours(OPT(**folders, palette=path))
+    assert names == ["nothing", *(f"class {i}" for i in range(1, 7)), "road", "side walk"]
+    assert colours[7].tolist() == [128, 64, 128] and colours[1].tolist() == palette("custom", 9)[1].tolist()
+    names, colours = names_and_colours(OPT())
+    assert names == class_names("coco_stuff", 182) and (colours == palette("coco_stuff", 183)).all()

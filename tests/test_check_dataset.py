@@ -1,0 +1,344 @@
+"""tools/check_dataset.py as its users run it: sound data sets pass, each planted fault is found and explained."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import official_layouts as made
+import pytest
+from PIL import Image
+
+from model.dataset_check import FAULTS
+from model.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOL = ROOT / "tools" / "check_dataset.py"
+
+
+def sound(root):
+    """Nothing is broken, and no options are added."""
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("check_dataset", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def check(tool, tmp_path, capsys):
+    """A function that makes a data set, breaks it, checks it; returns (status, what is printed, the JSON report)."""
+
+    def run(name, broken=sound, *options):
+        root = tmp_path / "data"
+        given = made.MAKERS[name](root)
+        more = broken(root) or []
+        quiet = ["--processes", "1", "--quiet", "--report_dir", str(tmp_path / "out")]
+        status = tool.main([name, *given, *more, *quiet, *map(str, options)])
+        out = capsys.readouterr().out
+        return status, out, json.loads((tmp_path / "out" / f"{name}.json").read_text(encoding="utf-8"))
+
+    return run
+
+
+def codes(report):
+    return {finding["code"] for finding in report["findings"]}
+
+
+# Sound data sets
+
+
+@pytest.mark.parametrize("name", made.MAKERS)
+def test_sound_data_sets_have_no_findings(check, tmp_path, name):
+    status, out, report = check(name)
+    assert (status, report["findings"], report["stops"]) == (0, [], False)
+    train = 8 if name == "ade20k_mindspore" else 4
+    assert "nothing would stop a run\n" in out and f"{train + 2} pictures in" in out
+    assert [split["pictures"] for split in report["splits"].values()] == [train, 2]
+    with Image.open(tmp_path / "out" / f"{name}.jpg") as sheet:
+        assert sheet.width > 400 and sheet.height > 300
+
+
+def test_the_classes_are_counted_and_named(check):
+    _, out, report = check("ade20k", sound, "--classes", "2")
+    classes = report["splits"]["train"]["classes"]
+    assert {int(i): c["name"] for i, c in classes.items()} == {0: "other", 1: "wall", 13: "person", 150: "flag"}
+    assert sum(c["pixels"] for c in classes.values()) == 4 * 80 * 72
+    assert {c["pictures"] for c in classes.values()} == {4}
+    assert report["splits"]["train"]["unlabelled"] == classes["0"]["pixels"] / (4 * 80 * 72)
+    assert re.search(r"train +4 +4 +0 +80\.\.80 +72\.\.72 +0\.\.150 \(4\) +\d+\.\d%", out)
+    assert "and 2 more" in out and "never: 147 of 151 classes (building, sky" in out
+
+
+def test_ids_of_a_data_set_of_one_s_own_are_reported_and_options_suggested(check):
+    assert "ids found    0..3: train with --label_nc 4 --contain_dontcare_label false" in check("custom")[1]
+
+
+# Broken ones
+
+
+def pick(root, pattern):
+    return sorted(root.glob(pattern))[0]
+
+
+def edit(root, pattern, change):
+    """Change the pixels of the files of a pattern; returns nothing, as options to add."""
+    paths = sorted(root.glob(pattern))
+    assert paths, pattern
+    for path in paths:
+        with Image.open(path) as picture:
+            array = np.asarray(picture).copy()
+        Image.fromarray(change(array)).save(path)
+
+
+def cut(root, pattern, keep=0.5):
+    path = pick(root, pattern)
+    path.write_bytes(path.read_bytes()[: int(keep * path.stat().st_size)])
+
+
+def drop(root, pattern):
+    path = pick(root, pattern)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def full_ade20k(root):
+    shutil.rmtree(root / "ADEChallengeData2016")
+    (root / "images" / "ADE" / "training" / "urban" / "street").mkdir(parents=True)
+    (root / "index_ade20k.pkl").write_bytes(b"")
+
+
+def train_ids(root):
+    table = np.full(256, 255, np.uint8)
+    table[[7, 11, 23, 24, 26, 33]] = [0, 2, 10, 11, 13, 18]
+    edit(root, "gtFine/*/*/*_labelIds.png", lambda ids: table[ids])
+
+
+def to_bytes(root):
+    edit(root, "gtFine/*/*/*_instanceIds.png", lambda ids: ids.astype(np.uint8))
+
+
+def smoothed(root):
+    for path in root.glob("*_label/*.png"):
+        with Image.open(path) as label:
+            label.resize((120, 108), Image.Resampling.BICUBIC).resize((80, 72), Image.Resampling.BILINEAR).save(path)
+
+
+def jpeg_label(root):
+    path = pick(root, "train_label/*.png")
+    with Image.open(path) as label:
+        label.save(path, "JPEG", quality=80)
+
+
+def turned(root):
+    path = pick(root, "train_img/*.jpg")
+    with Image.open(path) as photo:
+        exif = photo.getexif()
+        exif[0x0112] = 6
+        turned = photo.transpose(Image.Transpose.ROTATE_90)
+    turned.save(path, exif=exif)
+
+
+def copy(root, source, target):
+    (root / target).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(pick(root, source), root / target)
+
+
+def leak(root):
+    path = pick(root, "val_img/*.jpg")
+    shutil.copy(pick(root, "train_img/*.jpg"), path)
+
+
+def same_name(root):
+    path = pick(root, "train_img/*.jpg")
+    shutil.copy(path, path.with_suffix(".png"))
+
+
+def renamed(root):
+    for path in root.glob("*_label/*.png"):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+
+
+def further_in(root):
+    (root / "download").mkdir()
+    for name in ("gtFine", "leftImg8bit"):
+        (root / name).rename(root / "download" / name)
+
+
+def deep_photo(root):
+    path = pick(root, "train_img/*.jpg")
+    path.unlink()
+    Image.fromarray(np.full((72, 80), 40000, np.uint16)).save(path.with_suffix(".png"))
+
+
+def one_split(root):
+    for kind in ("maps", "photos"):
+        for path in (root / kind / "train").iterdir():
+            path.rename(root / kind / path.name)
+        shutil.rmtree(root / kind / "train")
+        shutil.rmtree(root / kind / "val")
+
+
+def no_palette(root):
+    return ["--palette", ""]
+
+
+def fewer_colours(root):
+    path = root / "palette.txt"
+    path.write_text(path.read_text().replace("3 107 142 35 tree\n", ""))
+
+
+def plus_one(ids):
+    return np.where(ids == 255, 0, ids + 1).astype(np.uint8)
+
+
+# Preset, how it is broken, further options, code, what the printed report must say of it.
+PLANTED = [
+    ("coco_stuff", lambda r: drop(r, "train_img/*.jpg"), [], "label_without_photo",
+     r"have no photo of the same name \(1 of 4 files\)\n  \S+train_label/000000000001\.png\n  -> Files are paired"),
+    ("coco_stuff", lambda r: drop(r, "train_label/*.png"), [], "photo_without_label", r"train_img/000000000001\.jpg"),
+    ("coco_stuff", renamed, [], "label_without_photo",
+     r"differ alike, as 000000000001_mask and 000000000001 do: rename one kind"),
+    ("coco_stuff", lambda r: drop(r, "train_inst/*.png"), [], "label_without_instance", r"make the missing ones"),
+    ("coco_stuff", lambda r: drop(r, "train_inst"), [], "no_instances", r"train_inst holds none\n  -> .*--no_instance"),
+    ("coco_stuff", lambda r: drop(r, "train_img"), [], "no_photos", r"train_img holds none"),
+    ("coco_stuff", lambda r: drop(r, "train_label"), [], "no_labels", r"train_label is not there"),
+    ("coco_stuff", same_name, [], "layout", r"000000000001\.png have the same name|000000000001\.jpg have the same"),
+    ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: a[:64]), [], "photo_size",
+     r"photo 80x72, label map 80x64\n.*nearest neighbour"),
+    ("coco_stuff", turned, [], "photo_size", r"photo 72x80, label map 80x72, as the photo's EXIF orientation"),
+    ("coco_stuff", lambda r: edit(r, "train_inst/*1.png", lambda a: a[:, :64]), [], "instance_size",
+     r"instance map 64x72, label map 80x72"),
+    ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: np.where(a == 17, 200, a).astype(np.uint8)), [],
+     "foreign_ids", r"\(1 of 4 files\)\n  all maps together hold 0, 17, 91, 156, 181, 200, 255\n  \S+1\.png: id 200"),
+    ("coco_stuff", sound, ["--contain_dontcare_label", "false"], "undeclared_unknown",
+     r"%.*of the pixels\n(.*\n)+  -> If 255 means unlabelled, train with --contain_dontcare_label true"),
+    ("ade20k", full_ade20k, [], "layout", r"full ADE20K release; SPADE uses .*ADEChallengeData2016\.zip"),
+    ("ade20k", lambda r: edit(r, "*/annotations/*/*.png", lambda a: (a - 1).astype(np.uint8)), [], "shifted_ade20k",
+     r"ids lowered by 1 .*\n  the maps hold 0, 12, 149, 255\n  -> Take the maps of ADEChallengeData2016\.zip"),
+    ("cityscapes", train_ids, [], "train_ids", r"Cityscapes trainIds.*\n.*0, 2, 10..11, 13, 18, 255\n.*_labelIds\.png"),
+    ("cityscapes", to_bytes, [], "byte_instances", r"have 8 bits, where Cityscapes' have 16.*\n.*highest id 2\d\d"),
+    ("cityscapes", lambda r: edit(r, "gtFine/train/*/*_instanceIds.png", lambda a: a[::-1].copy()), [],
+     "alien_instances", r"do not belong to their label maps.*\n.*pixels disagree"),
+    ("cityscapes", further_in, [], "no_labels", r"it seems to be further in: give --dataroot \S+/download"),
+    ("coco_stuff", lambda r: edit(r, "*_label/*.png", plus_one), [], "shifted_coco",
+     r"182 is wood.*\n.*\n.*181 is wood"),
+    ("coco_stuff", lambda r: edit(r, "*_label/*.png", lambda a: np.where(a < 91, 183, a).astype(np.uint8)), [],
+     "pixelmaps", r"stuff_\*_pixelmaps.*\n.*\n  -> Take those of stuffthingmaps_trainval2017\.zip"),
+    ("custom", no_palette, [], "colour_maps",
+     r"hold colours in place of class ids.*\n.*\n.*\n.*\n.*\n  -> .*--palette"),
+    ("custom", fewer_colours, [], "foreign_colours",
+     r"colour \(107, 142, 35\) at x \d+, y \d+ is not in \S+palette\.txt"),
+    ("custom", sound, ["--label_nc", "3"], "foreign_ids",
+     r"id 3\n(.*\n)+ids found +0\.\.3: train with --label_nc 4|--label_nc 4 (.*\n)+.*id 3"),
+    ("coco_stuff", jpeg_label, [], "jpeg_maps", r"maps are JPEG files \(1 of 4 files\)"),
+    ("coco_stuff", smoothed, [], "speckled", r"scaling with smoothing.*\n(.*\n)+?.*differ from all their neighbours"),
+    ("coco_stuff", lambda r: pick(r, "train_img/*.jpg").write_bytes(b"") and None, [], "unreadable",
+     r"1\.jpg: the file is empty\n  -> They are damaged"),
+    ("coco_stuff", lambda r: cut(r, "train_label/*.png"), [], "unreadable", r"1\.png: cannot be read as a picture"),
+    ("coco_stuff", lambda r: cut(r, "train_inst/*.png", 0.8), [], "unreadable", r"train_inst/0+1\.png: cannot be read"),
+    ("facades", deep_photo, [], "photo_depth", r"more than 8 bits a channel"),
+    ("facades", leak, [], "leaked",
+     r"same photos are in train and val \(1 of 2 files\)\n  \S+val_img\S+ is train's \S+"),
+    ("facades", lambda r: copy(r, "train_img/*1.jpg", "train_img/cmp_b0002.jpg"), [], "twins",
+     r"more than once \(1 of 4"),
+    ("custom", one_split, [], "one_split", r"subfolders train and val"),
+    ("coco_stuff", lambda r: edit(r, "train_label/*.png", lambda a: np.where(a > 17, 255, a).astype(np.uint8)), [],
+     "much_unknown", r"most pixels are unlabelled\n  \d\d% of all pixels"),
+    ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: np.full_like(a, 255)), [], "all_unknown",
+     r"1\.png"),
+    ("facades", lambda r: edit(r, "train_label/*.png", lambda a: a * 0), [], "one_class", r"single id\n  id 0\n"),
+    ("coco_stuff", lambda r: edit(r, "*_inst/*.png", lambda a: a * 0), [], "flat_instances",
+     r"no instance map has any"),
+    ("coco_stuff", lambda r: [shutil.copytree(r / f"{s}_label", r / f"{s}_inst", dirs_exist_ok=True) for s in
+                              ("train", "val")] and None, [], "copied_instances", r"copies of the label maps"),
+    ("coco_stuff", sound, ["--preprocess_mode", "crop", "--crop_size", "128"], "too_small", r"80x72 after scal"),
+    ("coco_stuff", sound, ["--preprocess_mode", "none"], "wrong_size", r"generator makes 256x256\n.*64x64 after"),
+    ("facades", sound, ["--batchSize", "8"], "too_few", r"4 pictures, batchSize 8"),
+    ("facades", lambda r: edit(r, "val_label/*.png", lambda a: a * 0), [], "new_classes", r"never in train\n  unknown"),
+    ("coco_stuff", lambda r: drop(r, "val_label"), [], "no_validation", r"val_label is not there"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, broken, options, code, words", PLANTED, ids=[f"{p[3]}-{i}" for i, p in enumerate(PLANTED)]
+)
+def test_planted_faults_are_found_and_explained(check, name, broken, options, code, words):
+    status, out, report = check(name, broken, "--sheet_pictures", 0, *options)
+    assert code in codes(report), out
+    assert status == int(any(FAULTS[c][0] for c in codes(report))) == int(report["stops"])
+    level = "FAULT" if FAULTS[code][0] else "warning"
+    assert re.search(rf"^{level} {code} \((train|val|both)\): ", out, re.M) and re.search(words, out), out
+    assert "Traceback" not in out
+
+
+def test_every_fault_that_can_be_named_is_planted_above():
+    assert set(FAULTS) - {p[3] for p in PLANTED} == {"instance_without_label", "map_format", "turned"}
+
+
+def test_several_faults_at_once(check):
+    def broken(root):
+        drop(root, "train_label/*.png")
+        (root / "val_inst" / "lonely.png").write_bytes(b"")
+        path = pick(root, "val_label/*.png")
+        with Image.open(path) as label:
+            label.convert("CMYK").save(path, "TIFF")
+
+    status, out, report = check("coco_stuff", broken)
+    assert codes(report) == {"photo_without_label", "instance_without_label", "map_format"} and status == 1
+    assert "FAULT instance_without_label (val)" in out and "a map of mode CMYK" in out
+    assert out.count("FAULT") == 4 and "4 faults would stop or spoil a training run" in out
+
+
+def test_an_orientation_that_is_not_applied_is_a_warning(check):
+    def broken(root):
+        path = pick(root, "val_img/*.jpg")
+        with Image.open(path) as photo:
+            exif = photo.getexif()
+            exif[0x0112] = 3
+            photo.save(path, exif=exif)
+
+    status, out, report = check("facades", broken)
+    assert (status, codes(report)) == (0, {"turned"}) and "orientation 3" in out and "1 warning\n" in out
+    assert check("facades", broken, "--strict")[0] == 1
+
+
+# The command line
+
+
+def test_as_a_program_with_two_processes(tmp_path):
+    given = made.coco_stuff(tmp_path / "data", train=12)
+    cut(tmp_path / "data", "train_img/*7.jpg")
+    command = [sys.executable, str(TOOL), "coco_stuff", *given, "--report_dir", "out"]
+    reports = []
+    for processes in ("1", "2"):
+        done = subprocess.run(
+            [*command, "--processes", processes], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 1 and "FAULT unreadable (train)" in done.stdout and "Traceback" not in done.stderr
+        assert "12/12" in done.stderr and "pictures/s" in done.stderr
+        report = json.loads((tmp_path / "out" / "coco_stuff.json").read_text())
+        reports.append({k: v for k, v in report.items() if k != "seconds"})
+    assert reports[0] == reports[1]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["coco_stuff.jpg", "coco_stuff.json"]
+    done = subprocess.run([*command, "--label_mc", "3"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: unknown option --label_mc; did you mean --label_nc?\n")
+
+
+def test_a_part_of_the_pictures_evenly_spread(check, tmp_path):
+    _, _, report = check("coco_stuff", sound, "--max_pictures", "3", "--phase", "train", "--sheet_pictures", 0)
+    assert list(report["splits"]) == ["train"] and report["splits"]["train"]["pictures"] == 3
+    assert not (tmp_path / "out" / "coco_stuff.jpg").exists()
+
+
+def test_mistakes_on_the_command_line(check):
+    with pytest.raises(UserError, match="--processes 0 is too small: expected at least 1"):
+        check("coco_stuff", sound, "--processes", "0")
+    with pytest.raises(UserError, match="palette file"):
+        check("custom", lambda root: (root / "palette.txt").unlink())
