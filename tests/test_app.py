@@ -1,0 +1,430 @@
+"""The painting page: drawings and uploads as text, styles, and the server with bad uploads and many users."""
+
+import base64
+import io
+import json
+import re
+import struct
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import httpx
+import numpy as np
+import paddle
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import app
+from model.encoder import define_E
+from model.errors import UserError
+from model.generator import define_G
+from model.options import OPT
+from model.page import MAX_BODY, build_page, launch_page
+from model.painting import (
+    MAX_UPLOAD,
+    SAMPLE_CLASSES,
+    SCENES,
+    Studio,
+    blend,
+    decode_drawing,
+    encode_drawing,
+    read_upload,
+)
+from model.palettes import class_names
+from model.sample_data import make_scene
+from model.synthesizer import Synthesizer
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE, Z_DIM, CLASSES = 64, 8, 183
+
+
+def write_model(folder):
+    """The files of an untrained model of COCO-Stuff's classes, 64x64, with an encoder."""
+    opt = OPT(ngf=4, crop_size=SIDE, load_size=SIDE, z_dim=Z_DIM, init_variance=1.0)
+    paddle.seed(0)
+    for name, net in (("n_g", define_G(opt)), ("n_e", define_E(opt))):
+        paddle.save(net.state_dict(), str(folder / f"{name}.pdparams"))
+    opt.save(folder / "opt.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def studio(model_folder):
+    return Studio(Synthesizer.load(model_folder, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def address(studio):
+    """A server of the page in this process."""
+    page = build_page(studio)
+    url = launch_page(page, "127.0.0.1", None, prevent_thread_lock=True)
+    yield url
+    page.close(verbose=False)
+
+
+def file_of(picture, form="PNG", **options):
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def text_of(data):
+    return base64.b64encode(data).decode()
+
+
+def picture_of(url):
+    assert url.startswith("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
+
+
+def drawing(seed=0, classes=CLASSES):
+    rng = np.random.default_rng(seed)
+    ids = np.kron(rng.integers(0, classes, (8, 8)), np.ones((8, 8), int))
+    return ids, np.kron(rng.integers(0, 3, (8, 8)), np.ones((8, 8), int))
+
+
+DRAWING = encode_drawing(*drawing())
+
+
+# --- drawings
+
+
+def test_drawing_round_trip():
+    ids, objects = drawing(3)
+    for back, plane in zip(
+        decode_drawing(encode_drawing(ids, objects), (64, 64), CLASSES), (ids, objects), strict=True
+    ):
+        assert (back == plane).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("%%%", "cannot be read"),
+        (None, "cannot be read"),
+        ("AAAA", "cannot be read"),
+        (text_of(zlib.compress(bytes(100))), "expected 64x64"),
+        (text_of(zlib.compress(bytes(2**27))), "expected 64x64"),
+        (encode_drawing(*drawing(classes=300)), r"holds class \d+: expected 0..182"),
+    ],
+)
+def test_drawings_that_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        decode_drawing(text, (64, 64), CLASSES)
+
+
+def test_label_map_comes_back_after_saving(studio):
+    ids, objects = drawing(1)
+    saved = studio.write_map(encode_drawing(ids, objects))["map"]
+    assert (picture_of(saved) == ids).all()  # the values in the file are the ids
+    again = studio.read_map(saved.partition(",")[2])["drawing"]
+    back, no_objects = decode_drawing(again, (64, 64), CLASSES)
+    assert (back == ids).all() and not no_objects.any()
+
+
+def test_uploaded_maps_of_ids_and_colours_agree(studio):
+    ids, _ = drawing(2)
+    large = np.kron(ids, np.ones((3, 2), int)).astype(np.uint8)
+    colours = studio._synthesizer.palette[large]
+    maps = [Image.fromarray(large), Image.fromarray(large.astype(np.uint16)), Image.fromarray(colours)]
+    answers = [studio.read_map(text_of(file_of(picture)))["drawing"] for picture in maps]
+    answers.append(studio.read_map(text_of(file_of(maps[2], "BMP")))["drawing"])
+    assert all((decode_drawing(answer, (64, 64), CLASSES)[0] == ids).all() for answer in answers)
+
+
+def test_two_bit_grey_map_keeps_its_ids(studio):
+    ids = np.kron(np.array([[0, 1], [2, 3]]), np.ones((32, 32), int))
+    packed = np.packbits(np.unpackbits(ids.astype(np.uint8)[..., None], axis=-1)[..., 6:].reshape(64, 128), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in packed)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 64, 64, 2, 0, 0, 0, 0)), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    back, _ = decode_drawing(studio.read_map(text_of(png))["drawing"], (64, 64), CLASSES)
+    assert (back == ids).all()
+
+
+# --- pictures and styles
+
+
+def test_picture_is_the_synthesizers(studio):
+    ids, objects = drawing()
+    answer = studio.paint(DRAWING, {"first": {"seed": 5}})
+    numbers = np.where(objects > 0, objects + CLASSES, ids)
+    expected = studio._synthesizer(ids, numbers, seed=5)
+    assert (picture_of(answer["picture"]) == np.asarray(expected)).all() and answer["seconds"] > 0
+
+
+def test_objects_change_the_picture(studio):
+    ids, objects = drawing()
+    alone = studio.paint(encode_drawing(ids, 0 * objects), {})["picture"]
+    assert studio.paint(DRAWING, {})["picture"] != alone
+
+
+def test_slider_goes_from_one_style_to_the_other(studio):
+    def at(mix):
+        return studio.paint(DRAWING, {"first": {"seed": 1}, "second": {"seed": 2}, "mix": mix})["picture"]
+
+    one, two = (studio.paint(DRAWING, {"first": {"seed": seed}})["picture"] for seed in (1, 2))
+    assert at(0) == one and (np.abs(picture_of(at(100)).astype(int) - picture_of(two)) <= 1).all()
+    assert at(50) not in (one, two)
+
+
+def test_blend_keeps_the_length_of_noise():
+    one, two = np.random.default_rng(0).standard_normal((2, 256)).astype(np.float32)
+    middle = blend(one, two, 0.5)
+    assert np.allclose(middle @ one / np.linalg.norm(one), middle @ two / np.linalg.norm(two), rtol=0.1)
+    assert abs(np.linalg.norm(middle) / np.linalg.norm(one) - 1) < 0.05
+    assert np.allclose(blend(one, one, 0.3), one) and np.allclose(blend(one, 0 * one, 0.25), 0.75 * one)
+
+
+def test_photo_gives_the_style(studio):
+    photo = Image.fromarray(make_scene(np.random.default_rng(5), (90, 130))[0])
+    answer = studio.read_photo(text_of(file_of(photo)))
+    expected = studio._synthesizer.encode(photo)
+    assert np.allclose(answer["vector"], expected, atol=1e-4) and answer["photo"].startswith("data:image/jpeg;base64,")
+    turned = photo.transpose(Image.Transpose.ROTATE_90)  # a camera held upright writes so
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    answer = studio.read_photo(text_of(file_of(turned, exif=exif)))
+    assert np.allclose(answer["vector"], expected, atol=1e-4)
+
+
+def test_description_fits_the_model(studio):
+    told = studio.describe()
+    assert (told["height"], told["width"], len(told["names"]), len(told["colours"])) == (64, 64, 183, 183)
+    assert [told["names"][i] for i in told["first"]] == list(SAMPLE_CLASSES)
+    assert len(told["scenes"]) == len(told["gallery"]) == len(SCENES)
+    assert all(len(entry["vector"]) == Z_DIM for entry in told["gallery"])
+    seen = set()
+    for text in told["scenes"]:
+        seen |= {told["names"][i] for i in np.unique(decode_drawing(text, (64, 64), CLASSES)[0])}
+    assert {"sky-other", "tree"} <= seen <= {*SAMPLE_CLASSES, "unlabeled"}
+
+
+def test_sample_classes_are_those_of_the_sample_scenes():
+    names = class_names("coco_stuff", 182)
+    seen = set()
+    for seed in range(24):
+        seen |= set(np.unique(make_scene(np.random.default_rng(seed), (128, 128))[1]).tolist())
+    assert {names[i] for i in seen - {255}} <= set(SAMPLE_CLASSES) <= set(names)
+
+
+def test_other_data_sets_and_models_without_styles(tmp_path):
+    opt = OPT.from_preset("ade20k", ngf=4, crop_size=SIDE, load_size=SIDE, use_vae=False)
+    paddle.save(define_G(opt).state_dict(), str(tmp_path / "n_g.pdparams"))
+    opt.save(tmp_path / "opt.yaml")
+    studio = Studio(Synthesizer.load(tmp_path, device="cpu"))
+    told = studio.describe()
+    assert not told["styles"] and not told["photos"] and not told["gallery"] and not told["instances"]
+    ids, _ = decode_drawing(told["scenes"][0], (64, 64), 151)
+    assert {"sky", "tree"} <= {told["names"][i] for i in np.unique(ids)}
+    assert picture_of(studio.paint(told["scenes"][0], {"first": {"seed": 3}})["picture"]).shape == (64, 64, 3)
+    with pytest.raises(UserError, match="no style from photos"):
+        studio.read_photo("")
+
+
+# --- fifty bad uploads
+
+
+def png_header(width, height):
+    data = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    start = (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + data + struct.pack(">I", zlib.crc32(b"IHDR" + data))
+    )
+    return start + struct.pack(">I", 10**6) + b"IDAT" + bytes(1000)
+
+
+def bad_uploads():
+    """(endpoint, arguments, what the message says) of everything that must be refused."""
+    scene = Image.fromarray(make_scene(np.random.default_rng(0), (64, 96))[0])
+    grey = Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1)))
+    wide = [Image.new("1", (20000, 20000)), Image.new("L", (9000, 9000))]
+    foreign = {
+        "text": b"hello, this is a label map", "html": b"<html><script>alert(1)</script></html>",
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>', "pdf": b"%PDF-1.7\n" + bytes(500),
+        "zip": b"PK\x03\x04" + bytes(500), "program": b"\x7fELF" + bytes(500), "gif": file_of(grey, "GIF"),
+        "tiff": file_of(grey, "TIFF"), "ico": file_of(grey, "ICO"), "pcx": file_of(grey, "PCX"), "empty": b"",
+        "noise": np.random.default_rng(1).bytes(3000),
+    }  # fmt: skip
+    for data in foreign.values():
+        for endpoint in ("read_map", "read_photo"):
+            yield endpoint, [text_of(data)], "not a picture of a kind"
+    for form in ("JPEG", "WEBP"):
+        yield "read_map", [text_of(file_of(scene, form))], "expected PNG or BMP"
+        whole = file_of(scene, form)
+        yield "read_photo", [text_of(whole[: len(whole) // 2])], "damaged|not a picture"
+    for form in ("PNG", "BMP"):
+        whole = file_of(scene, form)
+        for part in (0.1, 0.5, 0.9):
+            yield "read_map", [text_of(whole[: int(part * len(whole))])], "damaged|not a picture"
+    broken = bytearray(file_of(scene))
+    broken[len(broken) // 2] ^= 255
+    yield "read_photo", [text_of(bytes(broken))], "damaged"
+    for endpoint in ("read_map", "read_photo"):
+        yield endpoint, [text_of(png_header(65000, 65000))], "million pixels"
+        yield endpoint, [text_of(png_header(0, 0))], "not a picture|damaged"
+        yield endpoint, [text_of(file_of(wide[0]))], "million pixels"
+        yield endpoint, ["?" * 100], "not base64"
+        yield endpoint, [17], "expected a file's bytes"
+        yield endpoint, [{"path": "/etc/passwd"}], "expected a file's bytes"
+        yield endpoint, ["A" * (MAX_UPLOAD * 4 // 3 + 40)], "at most 10 MB"
+    yield "read_map", [text_of(file_of(wide[1]))], "million pixels"
+    yield "read_map", [text_of(file_of(Image.fromarray(np.full((64, 64), 200, np.uint8))))], "holds ids 200: expected"
+    yield "read_map", [text_of(file_of(Image.fromarray(np.full((64, 64), 40000, np.uint16))))], "holds ids 40000"
+    yield "read_map", [text_of(file_of(scene))], "colours that are not the model's"
+    yield "read_photo", [text_of(file_of(Image.fromarray(np.full((64, 64), 400, np.uint16))))], "8 bits a channel"
+    style = {"first": {"seed": 1}}
+    yield "paint", ["no drawing", style], "cannot be read"
+    yield "paint", [DRAWING[:100], style], "cannot be read|cut off"
+    yield "paint", [text_of(zlib.compress(bytes(2**26))), style], "cut off or of another model"
+    yield "paint", [encode_drawing(*drawing(classes=900)), style], "holds class"
+    yield "write_map", [encode_drawing(*drawing(classes=900))], "holds class"
+    for bad in (
+        {"seed": -1},
+        {"seed": 2**40},
+        {"seed": "x"},
+        {"seed": True},
+        {"vector": [0] * 7},
+        {"vector": ["a"] * 8},
+        5,
+    ):
+        yield "paint", [DRAWING, {"first": bad}], "seed|style"
+    yield "paint", [DRAWING, {"first": {"vector": [1e39] * Z_DIM}}], "numbers within"
+    yield "paint", [DRAWING, {**style, "second": {"seed": 2}, "mix": 200}], "0..100"
+    yield "paint", [DRAWING, "blue"], "style"
+
+
+def test_bad_uploads_get_a_message_and_the_server_goes_on(address):
+    cases = list(bad_uploads())
+    assert len(cases) >= 50
+    with httpx.Client(base_url=address, timeout=60) as web:
+        for endpoint, arguments, message in cases:
+            told = ask(web, endpoint, *arguments)
+            assert isinstance(told, str) and re.search(message, told), f"{endpoint} {str(arguments)[:80]}: {told}"
+            assert "\n" not in told and len(told) < 400
+    client = Client(address, verbose=False)  # Gradio's own, which speaks to the server in another way
+    for endpoint, arguments, message in cases[::10]:
+        with pytest.raises(AppError, match=message):
+            client.predict(*arguments, api_name=f"/{endpoint}")
+    answer = client.predict(DRAWING, {"first": {"seed": 1}}, api_name="/paint")
+    assert picture_of(answer["picture"]).shape == (64, 64, 3)
+
+
+def test_server_answers_the_page_alone(address):
+    with httpx.Client(base_url=address) as web:
+        assert web.get("/").status_code == 200 and "SPADE painter" in web.get("/").text
+        for path in ("file=/etc/passwd", f"file={ROOT / 'app.py'}", "file/app.py", "proxy=http://example.com", "runs"):
+            assert web.get(f"/gradio_api/{path}").status_code == 404, path
+        for path in ("//gradio_api/file=/etc/passwd", "/monitoring", "/login", "/static/../../../../etc/passwd"):
+            assert web.get(path).status_code in (403, 404), path
+        sent = web.post("/gradio_api/upload", files={"files": ("a.png", b"abc")})
+        assert sent.status_code == 404
+        body = b'{"data": ["' + b"A" * MAX_BODY + b'"]}'
+        assert web.post("/gradio_api/call/read_map", content=body).status_code == 413
+
+
+# --- many users
+
+
+def ask(web, name, *data):
+    """One call over plain HTTP, as the page makes it; the answer, or the error's text."""
+    event = web.post(f"/gradio_api/call/{name}", json={"data": data}).raise_for_status().json()["event_id"]
+    lines = web.get(f"/gradio_api/call/{name}/{event}").raise_for_status().text.splitlines()
+    kind = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")][-1]
+    answer = json.loads([line.removeprefix("data: ") for line in lines if line.startswith("data: ")][-1])
+    return answer[0] if kind == "complete" else answer["error"]
+
+
+def crowd(address, users, seconds):
+    """Pictures that each user got, painting one after the other for so long; every user's last answer is awaited."""
+    got, problems = [0] * users, []
+
+    def user(number):
+        try:
+            with httpx.Client(base_url=address, timeout=120) as web:
+                end = time.monotonic() + seconds
+                while not got[number] or time.monotonic() < end:
+                    text = encode_drawing(*drawing(100 * number + got[number]))
+                    answer = ask(web, "paint", text, {"first": {"seed": number}})
+                    assert picture_of(answer["picture"]).shape == (64, 64, 3)
+                    got[number] += 1
+        except Exception as error:  # told by the test, not by a thread
+            problems.append(f"user {number}: {error!r}")
+
+    threads = [threading.Thread(target=user, args=(number,)) for number in range(users)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems, problems
+    return got
+
+
+def test_twenty_users_at_once(address):
+    got = crowd(address, 20, 0)
+    assert got == [1] * 20
+
+
+@pytest.mark.slow
+def test_twenty_users_for_a_minute(address):
+    got = crowd(address, 20, 60)
+    assert min(got) >= 2 and max(got) <= 2 * min(got) + 2  # nobody is left out
+
+
+def test_each_user_gets_the_own_picture(address, studio):
+    answers = {}
+
+    def user(number):
+        with httpx.Client(base_url=address, timeout=120) as web:
+            answers[number] = ask(web, "paint", encode_drawing(*drawing(number)), {"first": {"seed": number}})
+
+    threads = [threading.Thread(target=user, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        expected = studio.paint(encode_drawing(*drawing(number)), {"first": {"seed": number}})
+        assert answers[number]["picture"] == expected["picture"]
+
+
+# --- the command line
+
+
+def test_model_that_is_opened(tmp_path, monkeypatch, model_folder):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "SAMPLE", tmp_path / "sample")
+    with pytest.raises(UserError, match="train one"):
+        app.find_model(None)
+    for folder in (tmp_path / "sample", tmp_path / "output" / "model"):  # the second is preferred
+        folder.mkdir(parents=True)
+        (folder / "n_g.pdparams").touch()
+        assert app.find_model(None).resolve() == folder
+    assert app.find_model(str(model_folder)) == model_folder
+
+
+def test_mistakes_end_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="^nothing.* does not exist"):
+        app.main(["--checkpoint", "nothing"])
+
+
+def test_taken_port_is_told(address, studio):
+    with pytest.raises(UserError, match="cannot serve"):
+        launch_page(build_page(studio), "127.0.0.1", int(address.rstrip("/").rpartition(":")[2]))
+
+
+def test_upload_reads_what_browsers_send():
+    picture = Image.fromarray(make_scene(np.random.default_rng(0), (64, 96))[0])
+    for form in ("PNG", "JPEG", "BMP", "WEBP"):
+        assert read_upload(text_of(file_of(picture, form)), (form,)).size == (96, 64)
