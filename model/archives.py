@@ -284,6 +284,12 @@ def is_there(member: Member) -> bool:
         return False
 
 
+def told_size(size: int) -> str:
+    """Bytes for people: "21.3 GB"."""
+    unit, factor = next(((u, f) for u, f in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if size >= f), ("bytes", 1))
+    return f"{size / factor:.1f} {unit}" if factor > 1 else f"{size} bytes"
+
+
 def check_space(target: str | os.PathLike, needed: int) -> None:
     """Raise a UserError if the file system of `target` has less than `needed` bytes free."""
     existing = Path(target).absolute()
@@ -292,7 +298,7 @@ def check_space(target: str | os.PathLike, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise UserError(
-            f"{target}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free: "
+            f"{target}: {told_size(needed)} are needed and {told_size(free)} are free: "
             "make room, or choose another place with --to"
         )
 

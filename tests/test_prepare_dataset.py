@@ -1,0 +1,405 @@
+"""tools/prepare_dataset.py on small archives in the official layouts: whole, interrupted, damaged, missing."""
+
+import copy
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model import OPT, archives
+from model.data import PhotoMaps
+from model.errors import UserError, run_cli
+from tools import prepare_dataset as tool
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def picture(kind, value=0, size=(8, 6), mode=None):
+    """The bytes of a picture file; values of a map, or any photo."""
+    data = io.BytesIO()
+    if kind == "JPEG":
+        Image.effect_noise(size, 60).convert("RGB").save(data, kind)
+    else:
+        pixels = np.full(size[::-1], value, np.uint16 if mode == "I;16" else np.uint8)
+        Image.fromarray(pixels).save(data, kind)
+    return data.getvalue()
+
+
+def write_zip(path, members):
+    """A zip file with the members {name: bytes}; names that end in / are folders."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+
+COCO_IDS = {"train": (9, 25, 30), "val": (139, 285)}
+
+
+def coco_archives(folder):
+    """Official names and layout: three train and two val pictures, each with one object but number 30."""
+    labels, texts = {}, {}
+    for phase, ids in COCO_IDS.items():
+        photos = {f"{phase}2017/{i:012d}.jpg": picture("JPEG") for i in ids}
+        write_zip(folder / f"{phase}2017.zip", {f"{phase}2017/": b"", **photos})
+        labels |= {f"{phase}2017/{i:012d}.png": picture("PNG", 100 + i % 50) for i in ids}
+        content = {
+            "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": 8, "height": 6} for i in ids],
+            "annotations": [{"image_id": i, "segmentation": [[2, 2, 4, 2, 4, 4, 2, 4]]} for i in ids if i != 30],
+        }
+        texts[f"annotations/instances_{phase}2017.json"] = json.dumps(content)
+        texts[f"annotations/captions_{phase}2017.json"] = "{}"
+    write_zip(folder / "stuffthingmaps_trainval2017.zip", labels)
+    write_zip(folder / "annotations_trainval2017.zip", texts)
+
+
+def ade_archive(folder):
+    members = {"ADEChallengeData2016/objectInfo150.txt": b"names", "ADEChallengeData2016/sceneCategories.txt": b"x"}
+    for split, name, count in (("training", "train", 2), ("validation", "val", 1)):
+        for i in range(1, count + 1):
+            stem = f"{split}/ADE_{name}_{i:08d}"
+            members[f"ADEChallengeData2016/images/{stem}.jpg"] = picture("JPEG")
+            members[f"ADEChallengeData2016/annotations/{stem}.png"] = picture("PNG", 150)
+    write_zip(folder / "ADEChallengeData2016.zip", members)
+
+
+def cityscapes_archives(folder):
+    maps, photos = {"README": b"", "license.txt": b""}, {"README": b""}
+    for phase, city in (("train", "aachen"), ("train", "jena"), ("val", "munster"), ("test", "berlin")):
+        stem = f"{phase}/{city}/{city}_000000_000019"
+        photos[f"leftImg8bit/{stem}_leftImg8bit.png"] = picture("PNG", 80)
+        maps[f"gtFine/{stem}_gtFine_labelIds.png"] = picture("PNG", 26)
+        maps[f"gtFine/{stem}_gtFine_instanceIds.png"] = picture("PNG", 26003, mode="I;16")
+        maps[f"gtFine/{stem}_gtFine_color.png"] = picture("PNG", 1)
+        maps[f"gtFine/{stem}_gtFine_polygons.json"] = b"{}"
+    write_zip(folder / "gtFine_trainvaltest.zip", maps)
+    write_zip(folder / "leftImg8bit_trainvaltest.zip", photos)
+
+
+def facades_archives(folder):
+    for part, letter, count in (("base", "b", 7), ("extended", "x", 6)):
+        members = {"label_names.txt": b"", "readme.txt": b""}
+        for i in range(1, count + 1):
+            stem = f"{part}/cmp_{letter}{i:04d}"
+            members |= {f"{stem}.jpg": picture("JPEG"), f"{stem}.png": picture("PNG", i % 12 + 1), f"{stem}.xml": b""}
+        write_zip(folder / f"CMP_facade_DB_{part}.zip", members)
+
+
+@pytest.fixture
+def zips(tmp_path):
+    (tmp_path / "zips").mkdir()
+    return tmp_path / "zips"
+
+
+@pytest.fixture
+def coco(zips):
+    coco_archives(zips)
+    return zips
+
+
+def prepare(name, zips, *more):
+    """Run the tool; the folder that it made."""
+    target = zips.parent / "data" / name
+    assert tool.main([name, "--from", str(zips), "--to", str(target), "--processes", "1", *more]) == 0
+    return target
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def examples(name, target, phase, **options):
+    opt = OPT.from_preset(name, dataroot=str(target), **options)
+    data = PhotoMaps(opt, phase)
+    return [data[i] for i in range(len(data))]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The data sets
+
+
+def test_coco_becomes_what_training_reads(coco, capsys):
+    target = prepare("coco_stuff", coco)
+    said = capsys.readouterr().out
+    want = [f"annotations/instances_{phase}2017.json" for phase in COCO_IDS]
+    for phase, ids in COCO_IDS.items():
+        for kind, suffix in (("img", "jpg"), ("label", "png"), ("inst", "png")):
+            want += [f"{phase}_{kind}/{i:012d}.{suffix}" for i in ids]
+    assert tree(target) == sorted(want)
+    assert "3 train examples (118,287 are published)" in said and "2 val examples (5,000 are published)" in said
+    assert said.endswith(f"train: python train.py --preset coco_stuff --dataroot {target}\n")
+    instance = np.full((6, 8), 109)
+    instance[1:4, 1:4] = 0
+    np.testing.assert_array_equal(Image.open(target / "train_inst" / "000000000009.png"), instance)
+    assert [int(e["label"][0, 0]) for e in examples("coco_stuff", target, "train")] == [109, 125, 130]
+
+    times = {path: path.stat().st_mtime_ns for path in target.rglob("*")}
+    assert prepare("coco_stuff", coco) == target  # again: nothing is left to do
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*")} == times
+    said = capsys.readouterr().out
+    assert "0 bytes to write" in said and "train2017.zip: 0 of 3 files" in said and "0 made, 3 were there" in said
+
+
+def test_coco_without_annotations_says_what_is_missing(coco, capsys):
+    (coco / "annotations_trainval2017.zip").unlink()
+    target = prepare("coco_stuff", coco)
+    said = capsys.readouterr().out
+    assert (
+        "annotations_trainval2017.zip (241 MB), from http://images.cocodataset.org/annotations/annotations_train"
+        in said
+    )
+    assert said.endswith("--no_instance True\n") and not (target / "train_inst").exists()
+    assert len(examples("coco_stuff", target, "train", no_instance=True)) == 3
+    prepare("coco_stuff", coco, "--no_instance")
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_one_phase_needs_its_archives_only(coco, capsys):
+    (coco / "train2017.zip").unlink()
+    target = prepare("coco_stuff", coco, "--phase", "val", "--distinct")
+    assert {name.split("/")[0] for name in tree(target)} == {"annotations", "val_img", "val_label", "val_inst"}
+    assert np.asarray(Image.open(target / "val_inst" / "000000000139.png"))[2, 2] == 256
+    assert "train examples" not in capsys.readouterr().out
+
+
+def test_ade20k(zips):
+    ade_archive(zips)
+    target = prepare("ade20k", zips)
+    assert tree(target) == [
+        "annotations/training/ADE_train_00000001.png",
+        "annotations/training/ADE_train_00000002.png",
+        "annotations/validation/ADE_val_00000001.png",
+        "images/training/ADE_train_00000001.jpg",
+        "images/training/ADE_train_00000002.jpg",
+        "images/validation/ADE_val_00000001.jpg",
+    ]
+    assert [len(examples("ade20k", target, phase)) for phase in ("train", "val")] == [2, 1]
+
+
+def test_cityscapes(zips):
+    cityscapes_archives(zips)
+    target = prepare("cityscapes", zips)
+    assert len(tree(target)) == 9 and not any(re.search("test|color|json|README", name) for name in tree(target))
+    train = examples("cityscapes", target, "train")
+    assert len(train) == 2 and (train[0]["instance"] == 26003).all() and (train[0]["label"] == 26).all()
+
+
+def test_facades_validate_on_every_sixth(zips):
+    facades_archives(zips)
+    target = prepare("facades", zips)
+    assert {p.stem for p in (target / "val_label").iterdir()} == {"cmp_b0006", "cmp_x0006"}
+    assert len(examples("facades", target, "train")) == 11 and len(tree(target)) == 26
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is missing
+
+
+def test_missing_archives_are_listed_with_their_addresses(coco, capsys, monkeypatch):
+    for name in ("train2017.zip", "stuffthingmaps_trainval2017.zip"):
+        (coco / name).unlink()
+    (coco / "stuff_trainval2017.zip").touch()
+    with pytest.raises(UserError, match="train2017.zip and stuffthingmaps_trainval2017.zip missing"):
+        prepare("coco_stuff", coco)
+    said = capsys.readouterr().out
+    assert "train2017.zip (18 GB), from http://images.cocodataset.org/zips/train2017.zip" in said
+    assert "from http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_train" in said
+    assert "stuff_trainval2017.zip in" in said and "annotations of stuff alone" in said
+    assert "the data set's page: https://cocodataset.org/#download" in said and not (coco.parent / "data").exists()
+
+
+@pytest.mark.parametrize("name", archives.DATA_SETS)
+def test_every_archive_states_where_it_is_published(zips, capsys, name):
+    with pytest.raises(UserError, match="missing: fetch as printed above"):
+        prepare(name, zips)
+    said = capsys.readouterr().out
+    for archive in archives.DATA_SETS[name].archives:
+        assert re.search(rf"{re.escape(archive.name)} \(.+\), from https?://", said)
+        match = re.fullmatch(archive.pattern, archive.example)  # the example of a member is one
+        assert archive.place(match)[0] in archive.phases
+
+
+def test_options_that_cannot_be(zips):
+    for arguments, reason in (
+        (["ade20k", "--from", str(zips), "--distinct"], "concern the instance maps of coco_stuff"),
+        (["coco_stuff", "--from", str(zips), "--processes", "0"], "--processes 0"),
+        (["coco_stuff", "--from", str(zips / "no")], "is not a folder"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            tool.main(arguments)
+
+
+def test_the_command_line_tells_in_one_line(zips):
+    command = [sys.executable, str(ROOT / "tools" / "prepare_dataset.py"), "facades", "--from", str(zips)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=zips)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {zips}: CMP_facade_DB_base.zip and") and done.stderr.count("\n") == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Stops on the way
+
+
+def test_an_interrupted_run_goes_on_where_it_was(coco, monkeypatch, capsys):
+    real, calls = shutil.copyfileobj, []
+
+    def stopped(source, sink, *rest):
+        calls.append(sink.name)
+        if len(calls) == 6:
+            sink.write(source.read(10))
+            sink.flush()
+            raise KeyboardInterrupt
+        real(source, sink, *rest)
+
+    monkeypatch.setattr(archives.shutil, "copyfileobj", stopped)
+    with pytest.raises(SystemExit) as ended:
+        run_cli(lambda: prepare("coco_stuff", coco))
+    assert ended.value.code == 130
+    monkeypatch.undo()
+    target = coco.parent / "data" / "coco_stuff"
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
+    assert len(before) == 5  # whole files alone
+    capsys.readouterr()
+    prepare("coco_stuff", coco)
+    said = capsys.readouterr().out
+    assert "train2017.zip: 0 of 3 files" in said and "stuffthingmaps_trainval2017.zip: 5 of 5 files" in said
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(tree(target)) == 17
+
+
+def test_a_file_of_another_size_is_taken_out_again(coco):
+    target = prepare("coco_stuff", coco, "--no_instance")
+    label = target / "train_label" / "000000000009.png"
+    whole = label.read_bytes()
+    label.write_bytes(whole[:20])
+    prepare("coco_stuff", coco, "--no_instance")
+    assert label.read_bytes() == whole
+
+
+def test_a_full_disk_is_seen_first(coco, monkeypatch):
+    asked = []
+
+    def usage(path):
+        asked.append(path)
+        return shutil._ntuple_diskusage(10**12, 10**12 - 50_000, 50_000)
+
+    monkeypatch.setattr(archives.shutil, "disk_usage", usage)
+    # 12 files in blocks of 4096 bytes, and 5 instance maps of a block each and what their label maps have
+    with pytest.raises(UserError, match="coco_stuff: 70.[0-9] kB are needed and 50.0 kB are free: make room, or"):
+        prepare("coco_stuff", coco)
+    assert asked == [coco.parent] and not (coco.parent / "data").exists()
+    prepare("coco_stuff", coco, "--phase", "val", "--no_instance")  # 4 files fit
+    assert tree(coco.parent / "data" / "coco_stuff")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Damage and malice
+
+
+def damaged(zips, name):
+    """Prepare, which must fail; the message, after a look that nothing but whole files was written."""
+    with pytest.raises(UserError) as caught:
+        prepare(name, zips)
+    assert not list(zips.parent.rglob("*.tmp"))
+    assert sorted(os.listdir(zips.parent)) in (["zips"], ["data", "zips"])
+    return str(caught.value)
+
+
+def test_half_a_download_is_named(coco):
+    path = coco / "stuffthingmaps_trainval2017.zip"
+    path.write_bytes(path.read_bytes()[:-40])
+    said = damaged(coco, "coco_stuff")
+    assert said.startswith(f"{path} is damaged or not completely downloaded") and "from http://calvin.inf.ed" in said
+
+
+def test_a_flipped_byte_is_named_and_a_new_archive_finishes(coco):
+    path = coco / "val2017.zip"
+    good = path.read_bytes()
+    at = good.index(b"000000000285.jpg") + 200
+    path.write_bytes(good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :])
+    said = damaged(coco, "coco_stuff")
+    assert f"{path} is damaged" in said and "val2017/000000000285.jpg" in said and "from http://images.coco" in said
+    assert not (coco.parent / "data" / "coco_stuff" / "val_img" / "000000000285.jpg").exists()
+    path.write_bytes(good)
+    assert len(tree(prepare("coco_stuff", coco))) == 17
+
+
+def test_an_archive_of_something_else_is_named(zips):
+    write_zip(zips / "ADEChallengeData2016.zip", {"images/training/x.jpg": b"x"})
+    said = damaged(zips, "ade20k")
+    assert "none of its 1 members is called like ADEChallengeData2016/images/training/ADE_train" in said
+
+
+def bad_name(name):
+    def change(file):
+        file.writestr(name, b"out")
+
+    return change
+
+
+def link(file):
+    info = zipfile.ZipInfo("train2017/000000000001.jpg")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    file.writestr(info, "/etc/passwd")
+
+
+def encrypted(file):
+    file.filelist[1].flag_bits |= 1
+
+
+def bomb(file):
+    file.writestr("train2017/000000000001.jpg", bytes(4_000_000))
+
+
+def overlap(file):
+    file.writestr("train2017/000000000001.jpg", os.urandom(3000))
+    for i in range(2, 9):
+        twin = copy.copy(file.filelist[-1])
+        twin.filename = twin.orig_filename = f"train2017/{i:012d}.jpg"
+        file.filelist.append(twin)
+
+
+def twice(file):
+    with pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr("train2017/000000000009.jpg", b"other")
+
+
+def lying(file):
+    file.filelist[1].file_size -= 10  # the directory promises less than the data hold
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (bad_name("../../evil.jpg"), "leads out of the folder"),
+        (bad_name("train2017/../../evil.jpg"), "leads out of the folder"),
+        (bad_name("/evil.jpg"), "leads out of the folder"),
+        (bad_name("train2017\\..\\evil.jpg"), "leads out of the folder"),
+        (bad_name("C:evil.jpg"), "leads out of the folder"),
+        (link, "it is a link"),
+        (encrypted, "it is encrypted"),
+        (bomb, "would become 4000000 .a decompression bomb"),
+        (overlap, "members overlap"),
+        (twice, "is in it twice"),
+        (lying, "is damaged .*000000000009.jpg"),
+    ],
+)
+def test_malicious_archives_are_refused(coco, change, reason):
+    path = coco / "train2017.zip"
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        change(file)
+        file._didModify = True
+    said = damaged(coco, "coco_stuff")
+    assert str(path) in said and re.search(reason, said), said
+    assert not list(coco.parent.rglob("*evil*"))
+    if change is not lying:
+        assert not (coco.parent / "data").exists()  # seen before anything is written

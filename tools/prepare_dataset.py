@@ -1,0 +1,141 @@
+"""From a data set's official archives to the folders that training reads.
+
+It takes out what is needed and nothing else, checks the free space first, refuses damaged and malicious archives, makes
+COCO's instance maps, and pairs all files at the end. What is there is kept: the same command goes on after an
+interruption. It downloads nothing; archives that are missing are listed with their addresses.
+
+examples:
+  python tools/prepare_dataset.py coco_stuff --from ~/Downloads
+  python tools/prepare_dataset.py coco_stuff --from ~/Downloads --phase val
+  python tools/prepare_dataset.py cityscapes --from /archives --to /data/cityscapes
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tqdm import tqdm  # noqa: E402
+
+from model import CORES, OPT  # noqa: E402
+from model.archives import (  # noqa: E402
+    DATA_SETS,
+    Archive,
+    check_space,
+    extract,
+    is_there,
+    missing_archives,
+    plan,
+    space,
+    told_size,
+)
+from model.data import list_items  # noqa: E402
+from model.errors import UserError, run_cli  # noqa: E402
+from tools.make_instance_maps import describe, make_instance_maps  # noqa: E402
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("name", choices=DATA_SETS, help="the data set")
+    add("--from", dest="folder", required=True, metavar="FOLDER", help="folder of the official archives")
+    add("--to", metavar="DIR", help="the data set's folder; default: where its preset looks")
+    add("--phase", choices=("train", "val"), help="only this one")
+    add("--no_instance", action="store_true", help="coco_stuff: no instance maps")
+    add("--distinct", action="store_true", help="coco_stuff: 16-bit instance maps without the numbers of classes")
+    add("--processes", type=int, default=CORES, help=f"how many make instance maps (default: {CORES}, the cores)")
+    add("--quiet", action="store_true", help="no progress bars (there are none without a terminal either)")
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Prepare the data set that the command line names."""
+    args = parse(argv)
+    if args.processes < 1:
+        raise UserError(f"--processes {args.processes} is below 1")
+    if args.name != "coco_stuff" and (args.no_instance or args.distinct):
+        raise UserError(f"{args.name}: --no_instance and --distinct concern the instance maps of coco_stuff alone")
+    phases = (args.phase,) if args.phase else ("train", "val")
+    target = Path(args.to or OPT.from_preset(args.name).dataroot)
+    archives = _present(args, phases)
+
+    members = {archive: plan(archive, args.folder, target, phases) for archive in archives}
+    new = {archive: [member for member in found if not is_there(member)] for archive, found in members.items()}
+    every = [member for found in members.values() for member in found]
+    annotated = [phase for phase in phases if target / _annotations(phase) in {member.target for member in every}]
+    needed = sum(map(space, new.values()))
+    if annotated:
+        labels = [member for member in every if member.target.parent.name.endswith("_label")]
+        needed += sum(_map_space(m, args.distinct) for m in labels if not _instance(m.target).exists())
+    check_space(target, needed)
+    print(f"{target}: {told_size(needed)} to write")
+    for archive, rest in new.items():
+        print(f"{archive.name}: {len(rest)} of {len(members[archive])} files to take out", flush=True)
+        with tqdm(total=len(rest), desc=archive.name, unit=" files", disable=True if args.quiet else None) as bar:
+            for _ in extract(archive, args.folder, rest):
+                bar.update()
+    for phase in annotated:
+        annotations, labels = target / _annotations(phase), target / f"{phase}_label"
+        options = dict(distinct=args.distinct, processes=args.processes, quiet=args.quiet)
+        print(describe(make_instance_maps(annotations, labels, _instance(labels), **options)))
+
+    with_instances = args.name == "cityscapes" or (
+        args.name == "coco_stuff" and not args.no_instance and all((target / f"{p}_inst").is_dir() for p in phases)
+    )
+    opt = OPT.from_preset(args.name, dataroot=str(target), no_instance=not with_instances)
+    for phase in phases:
+        published = DATA_SETS[args.name].published.get(phase)
+        also = f" ({published:,} are published)" if published else ""
+        print(f"{target}: {len(list_items(opt, phase)):,} {phase} examples{also}")
+    print("train: " + _training_command(args, with_instances))
+    return 0
+
+
+def _present(args, phases) -> list[Archive]:
+    """The archives to use; the missing ones are printed, and end the run if they are required."""
+    if not Path(args.folder).is_dir():
+        raise UserError(f"--from {args.folder} is not a folder: name the one that holds the archives")
+    data_set = DATA_SETS[args.name]
+    missing = missing_archives(args.name, args.folder, phases)
+    if args.no_instance:
+        missing = [archive for archive in missing if archive.required]
+    for archive in missing:
+        print(f"missing in {args.folder}: {archive.name} ({archive.size}), from {archive.url}")
+    if missing:
+        print(f"the data set's page: {data_set.page}")
+    for name, what in data_set.mistaken.items():
+        if missing and Path(args.folder, name).exists():
+            print(f"{name} in {args.folder} is {what}")
+    if required := [archive.name for archive in missing if archive.required]:
+        raise UserError(f"{args.folder}: {' and '.join(required)} missing: fetch as printed above, then run this again")
+    if missing:
+        print("no instance maps are made; to have them, fetch it and run this again, or train with --no_instance True")
+    wanted = [archive for archive in data_set.archives if archive.required or not args.no_instance]
+    return [archive for archive in wanted if set(archive.phases) & set(phases) and archive not in missing]
+
+
+def _annotations(phase: str) -> str:
+    return f"annotations/instances_{phase}2017.json"
+
+
+def _instance(label: Path) -> Path:
+    """The instance map, or folder of them, that belongs to a label map, or folder of them."""
+    if label.suffix:
+        return _instance(label.parent) / label.name
+    return label.with_name(label.name.replace("_label", "_inst"))
+
+
+def _map_space(label, distinct: bool) -> int:
+    """An instance map is about as large as its label map, the 16-bit form up to twice that."""
+    return label.info.file_size * (2 if distinct else 1) + 4096
+
+
+def _training_command(args, with_instances: bool) -> str:
+    command = f"python train.py --preset {args.name}" + (f" --dataroot {args.to}" if args.to else "")
+    return command + (" --no_instance True" if args.name == "coco_stuff" and not with_instances else "")
+
+
+if __name__ == "__main__":
+    run_cli(main)
