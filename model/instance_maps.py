@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -377,7 +378,7 @@ def _make(task: Task) -> Result:
     except UserError as error:
         return Result(error=str(error))
     with replacing(task.output) as temporary:
-        Image.fromarray(pixels).save(temporary, "PNG")
+        Image.fromarray(pixels).save(temporary, "PNG", compress_type=zlib.Z_RLE)  # maps are runs: faster and smaller
     return Result(True, pixels.dtype == np.uint16 and not settings.distinct and label.dtype == np.uint8)
 
 

@@ -220,12 +220,12 @@ def test_distinct_maps_have_16_bits_and_all_the_borders(coco):
 def test_a_stopped_run_goes_on_and_keeps_what_is_there(coco, capsys, monkeypatch):
     real, calls = Image.Image.save, []
 
-    def stopped(picture, file, *args):
+    def stopped(picture, file, *args, **options):
         calls.append(file)
         if len(calls) == 3:
             Path(file).write_bytes(b"half a pict")
             raise KeyboardInterrupt
-        real(picture, file, *args)
+        real(picture, file, *args, **options)
 
     monkeypatch.setattr(Image.Image, "save", stopped)
     with pytest.raises(KeyboardInterrupt):
