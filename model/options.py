@@ -919,7 +919,6 @@ def _read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
 
 # Options of the released code and its ports under another name here, so that old command lines explain themselves.
 _RENAMED = {
-    "batch_size": "--batchSize",
     "cache_filelist_read": "not needed, listing a folder is quick",
     "cache_filelist_write": "not needed, listing a folder is quick",
     "checkpoints_dir": "--output",
@@ -941,6 +940,7 @@ _RENAMED = {
     "netD": "not needed, there is one, the multi-scale discriminator",
     "netG": "not needed, there is one, SPADE",
     "no_html": "--display_freq 0, which writes no pictures",
+    "no_pairing_check": "not needed, files are paired by name, always",
     "now_epoch": "a run resumes by itself; --fresh starts anew",
     "optimizer": "not needed, it is Adam",
     "tf_log": "not needed, VisualDL records are always written, in --log_dir",

@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import BatchSampler, CocoStuff, PhotoMaps, crop_and_flip, make_loader, read_ids, scaled_size, transform
+from model.data import (
+    BatchSampler,
+    CocoStuff,
+    PhotoMaps,
+    crop_and_flip,
+    id_ranges,
+    make_loader,
+    read_ids,
+    scaled_size,
+    suggested_options,
+    transform,
+)
 from model.errors import UserError
 from model.options import OPT
 
@@ -449,6 +460,68 @@ def test_custom_folders_with_and_without_splits(tmp_path):
     assert PhotoMaps(replace(opt, image_dir=""), "val").names([0]) == ["b"]
     with pytest.raises(UserError, match="image_dir"):
         PhotoMaps(replace(opt, image_dir=""))
+
+
+def test_coloured_label_maps_are_read_by_their_palette(tmp_path):
+    write_set(tmp_path, 1, instances=False)
+    colours = np.array([[0, 0, 0], [128, 64, 128], [9, 9, 9]], np.uint8)
+    ids = np.tile(np.array([0, 5, 255, 5]), (60, 20))
+    rgb = colours[np.select([ids == 0, ids == 5], [0, 1], 2)]
+    (tmp_path / "palette.txt").write_text("0 0 0 0\n5 128 64 128\n255 9 9 9\n")
+    opt = make_opt(dataroot=str(tmp_path), no_instance=True, preprocess_mode="none", label_nc=6)
+    opt = replace(opt, palette=str(tmp_path / "palette.txt"))
+    path = tmp_path / "train_label" / "p0.png"
+    expected = np.where(ids == 255, 6, ids)
+    for picture in (Image.fromarray(rgb), Image.fromarray(rgb).convert("RGBA"), Image.fromarray(rgb).quantize(5)):
+        picture.save(path)
+        label = PhotoMaps(opt)[0]["label"]
+        assert set(np.unique(label)) == {0, 5, 6} and label.shape == (64, 64)
+        np.testing.assert_array_equal(read_ids(path, palette=PhotoMaps(opt).palette), ids)
+    assert (PhotoMaps(opt)[0]["label"][:, 0] == expected[0, 0]).all()
+    Image.fromarray(ids.astype(np.uint8)).save(path)  # grey: ids all the same
+    assert set(np.unique(PhotoMaps(opt)[0]["label"])) == {0, 5, 6}
+    rgb[10, 3] = 77
+    Image.fromarray(rgb).save(path)
+    with pytest.raises(
+        UserError, match=r"train_label/p0\.png: colour \(77, 77, 77\) at x 3, y 10 is not in \S+palette"
+    ):
+        PhotoMaps(opt)[0]
+    with pytest.raises(UserError, match=r"gone\.txt: not a palette file"):
+        PhotoMaps(replace(opt, palette="gone.txt"))
+
+
+def test_ids_of_a_data_set_of_one_s_own_are_looked_at_first(tmp_path):
+    for i, value in enumerate((0, 1, 255, 9)):
+        save_map(tmp_path / "maps" / f"{i}.png", value)
+        save_photo(tmp_path / "photos" / f"{i}.jpg")
+    folders = dict(label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"), no_instance=True)
+    opt = make_opt(dataset_mode="custom", label_nc=7, **folders)
+    message = r"maps: 4 of 4 label maps looked at hold the ids 0\.\.1, 9, 255, and label_nc 7 does not fit them: "
+    with pytest.raises(UserError, match=message + "give --label_nc 10 --contain_dontcare_label true "):
+        PhotoMaps(opt)
+    assert len(PhotoMaps(replace(opt, label_nc=10))) == 4
+    assert (
+        len(PhotoMaps(opt, "val")) == 4
+    )  # a checkpoint's options are not questioned here, each map is when it is read
+
+
+@pytest.mark.parametrize(
+    "ids, options",
+    [
+        ([0, 1, 5], "--label_nc 6 --contain_dontcare_label false"),
+        ([0, 33, 255], "--label_nc 34 --contain_dontcare_label true"),
+        ([0, 254, 255], "--label_nc 256 --contain_dontcare_label false"),
+        ([0, 700, 65535], "--label_nc 701 --contain_dontcare_label true"),
+        ([255], "--label_nc 1 --contain_dontcare_label true"),
+    ],
+)
+def test_options_that_fit_the_ids(ids, options):
+    assert suggested_options(ids) == options
+
+
+def test_ids_in_words():
+    assert id_ranges([0, 1, 2, 9, 11, 12]) == "0..2, 9, 11..12"
+    assert id_ranges(range(0, 40, 2)).endswith(", 22 and 8 more")
 
 
 # Order and batches

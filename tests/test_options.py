@@ -86,6 +86,16 @@ def test_defaults_are_coco_stuffs():
     opt.check_training()
 
 
+def test_old_options_explain_themselves_and_are_in_the_migration_tables():
+    tables = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
+    fields = {f.name for cls in (OPT, ValOPT) for f in dataclasses.fields(cls)}
+    for name, way in options._RENAMED.items():
+        assert name not in {f.name for f in dataclasses.fields(OPT)}
+        assert re.search(rf"`{name}[` ]", tables), name
+        assert set(re.findall(r"--(\w+)", way)) <= fields | {"config"}, way
+    assert set(re.findall(r"`--(\w+)[` ]", tables)) <= fields | {"config"} | set(options._RENAMED)
+
+
 @pytest.mark.parametrize("cls", [OPT, ValOPT])
 def test_every_field_is_documented(cls):
     for f in dataclasses.fields(cls):
@@ -337,7 +347,7 @@ def test_square_crops_ignore_load_size_where_nothing_is_scaled():
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_can_be_trained_and_saved(name, tmp_path):
     opt = preset(name)
-    assert opt.preset == opt.dataset_mode == name
+    assert (opt.preset, opt.dataset_mode) == (name, "ade20k" if name == "ade20k_mindspore" else name)
     opt.check_training()
     opt.save(tmp_path / "opt.yaml")
     assert OPT.load(tmp_path / "opt.yaml") == opt
@@ -366,6 +376,14 @@ def test_presets_hold_changes_only():
 def test_preset_channels(name, channels, start):
     opt = preset(name)
     assert (opt.semantic_nc, opt.start_size) == (channels, start)
+
+
+def test_mindspore_s_recipe():
+    ade, ported = preset("ade20k"), preset("ade20k_mindspore")
+    assert set(ade.differences(ported)) == {"preset", "batchSize", "beta2", "G_lr", "D_lr"}
+    assert (ported.batchSize, ported.learning_rates, ported.betas) == (8, (1e-4, 4e-4), (0.0, 0.999))
+    assert (ported.total_epochs, ported.decay(101), ported.decay(200)) == (200, 1.0, pytest.approx(0.01))
+    assert ade.learning_rates == ported.learning_rates
 
 
 def test_from_preset():

@@ -1,0 +1,103 @@
+"""Each preset as a new user meets it: official layout -> check -> train -> resume -> validate, by command line."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import official_layouts as made
+import pytest
+from PIL import Image
+
+from model import checkpoint
+from model.options import OPT
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {"check": ROOT / "tools" / "check_dataset.py", "train": ROOT / "train.py", "val": ROOT / "val.py"}
+
+# Smaller than the recipes in everything that costs time, and in nothing else.
+TINY = (
+    "--crop_size 64 --load_size 68 --ngf 2 --ndf 2 --z_dim 8 --n_layers_D 2 --num_D 1 --no_vgg_loss --batchSize 2 "
+    "--val_images 1 --kernels plain --nThreads 0 --device cpu"
+).split()
+CITY = ["--crop_size", "128", "--load_size", "128"]  # twice as wide as high, six times doubled
+# Picture sizes, what the networks see, and the preset's recipe, as published.
+EXPECTED = {
+    "coco_stuff": ((64, 64), 184, dict(use_vae=True, niter=50, niter_decay=0)),
+    "ade20k": ((64, 64), 151, dict(use_vae=False, niter=100, niter_decay=100)),
+    "ade20k_mindspore": ((64, 64), 151, dict(G_lr=1e-4, D_lr=4e-4, beta2=0.999, niter=100, niter_decay=100)),
+    "cityscapes": ((128, 64), 36, dict(num_upsampling_layers="more", aspect_ratio=2.0, preprocess_mode="fixed")),
+    "facades": ((64, 64), 13, dict(no_instance=True, contain_dontcare_label=False)),
+    "custom": ((64, 64), 4, dict(label_nc=4, no_instance=True)),
+}
+
+
+def in_process(name, argv, capsys):
+    """Run a program's main here, which is quicker than a process; returns what it printed."""
+    spec = importlib.util.spec_from_file_location(f"program_{name}", PROGRAMS[name])
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    capsys.readouterr()
+    assert program.main(argv) == 0
+    return capsys.readouterr().out
+
+
+def as_program(name, argv, folder):
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS[name]), *argv], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def walk(preset, folder, run):
+    """The whole way, with `run(program, argv) -> what it printed`; says at each station what must be seen there."""
+    data = made.MAKERS[preset](folder / "data")
+    options = [*TINY, *(CITY if preset == "cityscapes" else [])]
+    size, channels, recipe = EXPECTED[preset]
+
+    assert "nothing would stop a run" in run("check", [preset, *data, *options, "--quiet", "--processes", "1"])
+
+    begin = ["--preset", preset, *data, *options]
+    out = run("train", [*begin, "--max_steps", "1"])
+    assert f"{size[0]}x{size[1]}" in out and "from new weights, to step 1" in out
+    opt = OPT.load(folder / "output" / "opt.yaml")
+    assert (opt.preset, opt.semantic_nc) == (preset, channels)
+    assert {name: getattr(opt, name) for name in recipe} == recipe
+
+    out = run("train", [*begin, "--max_steps", "2"])
+    assert "resumes output/model/step_00000001" in out and "to step 2" in out
+    losses = np.load(folder / "log" / "log.npy")
+    assert losses.shape == (2, 7) and np.isfinite(losses).all()
+    assert checkpoint.load(folder / "output" / "model").step == 2
+
+    out = run("val", ["--device", "cpu", "--nThreads", "0"])
+    assert "wrote 2 pictures" in out
+    pictures = sorted((folder / "output_val" / "pics").iterdir())
+    assert len(pictures) == 2
+    with Image.open(pictures[0]) as picture:
+        assert picture.size == size
+
+
+SLOW = pytest.mark.slow  # these differ from the others in numbers only
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "ade20k",
+        "cityscapes",
+        "custom",
+        *(pytest.param(p, marks=SLOW) for p in ("coco_stuff", "facades", "ade20k_mindspore")),
+    ],
+)
+def test_from_the_official_layout_to_pictures(preset, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    walk(preset, tmp_path, lambda name, argv: in_process(name, argv, capsys))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["ade20k", "cityscapes", "facades", "custom"])
+def test_the_same_as_programs(preset, tmp_path):
+    walk(preset, tmp_path, lambda name, argv: as_program(name, argv, tmp_path))
