@@ -5,38 +5,28 @@ Exit status: 0 when the run is complete, 130 when a signal stopped it (everythin
 options, files or data, or a loss that is no finite number.
 """
 
-import time
-
 from model.errors import run_cli
 from model.options import parse_train
-
-
-def timed(loader):
-    """The loader's batches, each with the seconds that it was waited for."""
-    start = time.perf_counter()
-    for batch in loader:
-        yield batch, time.perf_counter() - start
-        start = time.perf_counter()
 
 
 def main(argv=None) -> int:
     """Train as the command line says."""
     opt = parse_train(argv)
 
-    from model.session import Session, Stop  # here, so that --help and mistakes need not wait for Paddle
+    from model.session import Session  # here, so that --help and mistakes need not wait for Paddle
 
-    with Session(opt) as run, Stop() as stop:
+    with Session(opt) as run, run.stop:
         if run.is_complete:
             run.say(
                 f"nothing left to train: step {run.trainer.steps}, epoch {run.epoch - 1} of {opt.total_epochs}; "
                 "raise --niter or --max_steps to go on, or give --fresh to start anew"
             )
             return 0
-        while not run.is_complete and not stop.requested:
+        while not run.is_complete and not run.stopped:
             run.trainer.set_epoch(run.epoch)
-            for batch, waited in timed(run.loader):
+            for batch, waited in run.batches():
                 run.step(batch, waited)
-                last = run.is_complete or stop.requested
+                last = run.is_complete or run.stopped
                 if opt.display_freq and (run.epoch_ended or last or run.trainer.steps % opt.display_freq == 0):
                     run.preview()
                 if run.epoch_ended and opt.val_every and run.finished_epoch % opt.val_every == 0:
@@ -45,8 +35,8 @@ def main(argv=None) -> int:
                     run.save()
                 if last:
                     break
-        run.finish(stop.name)
-    return 130 if stop.requested else 0
+        run.finish()
+    return 130 if run.stopped else 0
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ import zlib  # noqa: F401  before Paddle: 2.6.2 brings its own copy, which break
 
 # Paddle sets OMP_NUM_THREADS to 1 when it is imported, unless the user chose a value: half the speed on two cores.
 # Where Paddle came first its 1 cannot be told from a user's, and is taken for Paddle's.
+# paddle.distributed.launch hands its own 1 on to the processes it starts, which share the cores of a machine.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = max(1, CORES // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 PADDLE_CAME_FIRST = "paddle" in sys.modules
-if "PADDLE_TRAINER_ID" not in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", str(CORES))
+if "PADDLE_TRAINER_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
+    os.environ["OMP_NUM_THREADS"] = str(CORES)
+os.environ.setdefault("OMP_NUM_THREADS", str(CORES))
 warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at every start, of extensions that we don't build
 
 _HOME = {

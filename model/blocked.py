@@ -16,9 +16,10 @@ import paddle
 from paddle.autograd import PyLayer
 from threadpoolctl import ThreadpoolController
 
-from model import CORES, PADDLE_CAME_FIRST, kernels
+from model import CORES, PADDLE_CAME_FIRST, distributed, kernels
 
 PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
+FEWEST_CHANNELS = 8
 FEWEST_TILES = 128  # of a piece, lest reading the weights outweighs the products
 WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms,
 WINOGRAD_CHANNELS = 32  # and input channels
@@ -549,8 +550,12 @@ class Moments(PyLayer):
     """Mean and biased variance of each channel, accumulated in float64."""
 
     @staticmethod
-    def forward(ctx, x):
-        """x [G, rows, C] -> mean, var, each [G, C], over the rows of each group."""
+    def forward(ctx, x, counts=None):
+        """x [G, rows, C] -> mean, var, each [G, C], over the rows of each group.
+
+        Args:
+            counts: a list, to take them over the rows of all processes; the number of these rows is appended to it.
+        """
         x = contiguous(x)
         groups, rows, channels = x.shape
         data = view(x)
@@ -562,7 +567,13 @@ class Moments(PyLayer):
             return sums
 
         parts = share(work, rows)
-        total = sum(parts[1:], parts[0]) / rows
+        total = sum(parts[1:], parts[0])
+        ctx.rows, ctx.is_shared = rows, counts is not None
+        if ctx.is_shared:
+            total = distributed.summed(np.append(total, rows), "statistics")
+            ctx.rows, total = total[-1], total[:-1].reshape(2, groups, channels)
+            counts.append(ctx.rows)
+        total = total / ctx.rows
         mean = total[0]
         var = np.maximum(total[1] - mean * mean, 0)
         ctx.save_for_backward(x)
@@ -573,8 +584,11 @@ class Moments(PyLayer):
     def backward(ctx, grad_mean, grad_var):
         (x,) = ctx.saved_tensor()
         groups, rows, channels = x.shape
-        scale = 2 / rows * grad_var.numpy().astype(np.float64)
-        shift = grad_mean.numpy() / rows - scale * ctx.mean
+        grad = np.stack([grad_mean.numpy(), grad_var.numpy()]).astype(np.float64)
+        if ctx.is_shared:  # every process's losses depend on these moments
+            grad = distributed.summed(grad, "statistics")
+        scale = 2 / ctx.rows * grad[1]
+        shift = grad[0] / ctx.rows - scale * ctx.mean
         data = view(x)
         out_tensor, out = buffer(*x.shape)
 
@@ -587,7 +601,12 @@ class Moments(PyLayer):
 
 
 class PatternTables(PyLayer):
-    """gamma and beta of SPADE for each distinct neighbourhood: its three convolutions on numbered windows."""
+    """gamma and beta of SPADE for each distinct neighbourhood: its three convolutions on numbered windows.
+
+    The second convolutions are linear in the windows of the first: each distinct inner window is multiplied by the
+    filter's positions once, and an outer window adds up area rows of the products. There are fewer inner windows than
+    outer ones (at 256x256 a third), so these are fewer multiplications than one product for each outer window.
+    """
 
     @staticmethod
     def forward(ctx, w_shared, b_shared, w_gamma, b_gamma, w_beta, b_beta, patterns):
@@ -599,16 +618,18 @@ class PatternTables(PyLayer):
         Returns:
             gamma, beta, each [P, C].
         """
-        hidden = PatternTables.hidden(w_shared, b_shared, patterns)
+        hidden_tensor, hidden = PatternTables.hidden(w_shared, b_shared, patterns)
         weights = [contiguous(w) for w in (w_gamma, w_beta)]
         outs = [buffer(len(patterns.outer), w.shape[0]) for w in weights]
 
-        def work(col, begin, end):
-            for w, b, (_, out) in zip(weights, (b_gamma, b_beta), outs, strict=True):
-                product = paddle.matmul(col, w.flatten(1), transpose_y=True)
-                np.add(view(product), view(b), out=out[begin:end])
+        def work(part, begin, end):
+            for first, last in PatternTables.channels(patterns, begin, end):
+                for w, b, (_, out) in zip(weights, (b_gamma, b_beta), outs, strict=True):
+                    filters = PatternTables.filters(w, first, last)
+                    products = paddle.matmul(hidden_tensor, filters, transpose_y=True)
+                    kernels.window_sums(view(products), patterns.outer, view(b), first, last, out)
 
-        PatternTables.over_columns(hidden, patterns.outer, work)
+        share(work, w_gamma.shape[0])
         ctx.save_for_backward(w_shared, b_shared, *weights)
         ctx.patterns = patterns
         return outs[0][0], outs[1][0]
@@ -626,59 +647,51 @@ class PatternTables(PyLayer):
 
     @staticmethod
     def hidden(w_shared, b_shared, patterns):
+        """The hidden layer of each inner window, and of the one outside the map: a tensor [Q + 1, H] and its array."""
         table = PatternTables.table(w_shared, patterns)
-        out = np.empty((len(patterns.inner) + 1, table.shape[2]), np.float32)
+        tensor, out = buffer(len(patterns.inner) + 1, table.shape[2])
         kernels.window_hidden(table, view(b_shared), patterns.inner, out)
-        return out
+        return tensor, out
 
     @staticmethod
-    def over_columns(hidden, outer, work):
-        """Call work(columns, begin, end) for pieces of the outer windows, shared among threads if there are many."""
-        width = hidden.shape[1] * outer.shape[1]
-        rows = max(FEWEST_TILES * 2, PIECE // (4 * width))
+    def channels(patterns, begin, end):
+        """Ranges of channels whose products with all inner windows are about a core's cache."""
+        count, area = len(patterns.inner) + 1, patterns.outer.shape[1]
+        step = max(FEWEST_CHANNELS, PIECE // (4 * count * area))
+        return [(first, min(end, first + step)) for first in range(begin, end, step)]
 
-        def part_work(part, begin, end):
-            results = []
-            for first in range(begin, end, rows):
-                last = min(end, first + rows)
-                col_tensor, col = buffer(last - first, width)
-                kernels.window_columns(hidden, outer, first, last, col)
-                results.append(work(col_tensor, first, last))
-            return results
-
-        if len(outer) < 2 * FEWEST_TILES:
-            return part_work(0, 0, len(outer))
-        return [result for part in share(part_work, len(outer)) for result in part]
+    @staticmethod
+    def filters(weight, first, last):
+        """Filters [first, last) of [C, H, s, s] as a matrix [s * s * count, H]."""
+        w = view(weight).reshape(weight.shape[0], weight.shape[1], -1)
+        tensor, out = buffer(w.shape[2] * (last - first), w.shape[1])
+        kernels.window_filters(w, first, last, out)
+        return tensor
 
     @staticmethod
     def backward(ctx, grad_gamma, grad_beta):
-        w_shared, b_shared, w_gamma, w_beta = ctx.saved_tensor()
+        w_shared, b_shared, *weights = ctx.saved_tensor()
         patterns = ctx.patterns
-        hidden = PatternTables.hidden(w_shared, b_shared, patterns)
+        hidden_tensor, hidden = PatternTables.hidden(w_shared, b_shared, patterns)
         grads = [contiguous(g) for g in (grad_gamma, grad_beta)]
-        flats = [w.flatten(1) for w in (w_gamma, w_beta)]
-        count = len(patterns.outer)
+        outs = [buffer(*w.shape) for w in weights]
+        area = patterns.outer.shape[1]
 
-        def part_work(part, begin, end):
-            sums, grad_hidden = None, np.zeros_like(hidden)
-            width = hidden.shape[1] * patterns.outer.shape[1]
-            rows = max(FEWEST_TILES * 2, PIECE // (4 * width))
-            for first in range(begin, end, rows):
-                last = min(end, first + rows)
-                col_tensor, col = buffer(last - first, width)
-                kernels.window_columns(hidden, patterns.outer, first, last, col)
-                products = [paddle.matmul(g[first:last], col_tensor, transpose_x=True) for g in grads]
-                sums = products if sums is None else [s.add_(p) for s, p in zip(sums, products, strict=True)]
-                back = paddle.matmul(grads[0][first:last], flats[0])
-                back = back.add_(paddle.matmul(grads[1][first:last], flats[1]))
-                kernels.window_columns_grad(view(back), patterns.outer, first, last, grad_hidden)
-            return sums, grad_hidden
+        def work(part, begin, end):
+            back = paddle.zeros(hidden_tensor.shape)
+            for first, last in PatternTables.channels(patterns, begin, end):
+                for w, g, (_, out) in zip(weights, grads, outs, strict=True):
+                    spread_tensor, spread = zeros(len(hidden), area * (last - first))
+                    kernels.window_sums_grad(view(g), patterns.outer, first, last, spread)
+                    product = paddle.matmul(spread_tensor, hidden_tensor, transpose_x=True)
+                    kernels.window_filters_grad(view(product), first, last, out.reshape(*out.shape[:2], area))
+                    back.add_(paddle.matmul(spread_tensor, PatternTables.filters(w, first, last)))
+            return back
 
-        results = [part_work(0, 0, count)] if count < 2 * FEWEST_TILES else share(part_work, count)
-        (d_gamma, d_beta), grad_hidden = results[0]
-        for (more_gamma, more_beta), more_hidden in results[1:]:
-            d_gamma, d_beta = d_gamma.add_(more_gamma), d_beta.add_(more_beta)
-            grad_hidden += more_hidden
+        parts = share(work, weights[0].shape[0])
+        grad_hidden = view(parts[0])
+        for more in parts[1:]:
+            grad_hidden += view(more)
         grad_table = np.zeros_like(PatternTables.table(w_shared, patterns))
         grad_bias = np.zeros(b_shared.shape, np.float32)
         kernels.window_hidden_grad(grad_hidden, hidden, patterns.inner, grad_table, grad_bias)
@@ -689,6 +702,6 @@ class PatternTables(PyLayer):
         if patterns.edges is not None:
             flat[:, -1] += np.tensordot(patterns.edges, grad_table[:, :-1], (0, 1)).T
         return (
-            d_shared_tensor, paddle.to_tensor(grad_bias), d_gamma.reshape(w_gamma.shape), column_sum(grads[0]),
-            d_beta.reshape(w_beta.shape), column_sum(grads[1]),
+            d_shared_tensor, paddle.to_tensor(grad_bias), outs[0][0], column_sum(grads[0]), outs[1][0],
+            column_sum(grads[1]),
         )  # fmt: skip

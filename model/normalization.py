@@ -88,9 +88,9 @@ class BatchNorm(nn.Layer):
         if not self.training:
             mean, var = self.running_mean, self.running_var
         else:
-            mean, var = Moments.apply(x.reshape([1, -1, x.shape[3]]))
-            mean, var, count = distributed.combine_moments(mean[0], var[0], x.size // x.shape[3] * copies, self.sync)
-            self.record(mean, var, count)
+            counts = [] if self.sync and distributed.world() > 1 else None
+            mean, var = (m[0] for m in Moments.apply(x.reshape([1, -1, x.shape[3]]), counts))
+            self.record(mean, var, (counts[0] if counts else x.size // x.shape[3]) * copies)
         return mean.unsqueeze(0), (var + EPSILON).rsqrt().unsqueeze(0)
 
     def shared_statistics(self, other, statistics):
@@ -115,7 +115,10 @@ class BatchNorm(nn.Layer):
     def record(self, mean, var, count):
         """Move the running statistics towards a batch's mean and biased variance [C] over `count` values."""
         self.seen = mean.detach(), var.detach(), count
-        unbiased = var.detach() * (count / max(count - 1, 1))
+        if isinstance(count, paddle.Tensor):  # of several processes
+            unbiased = var.detach() * (count / (count - 1).clip(min=1)).astype(var.dtype)
+        else:
+            unbiased = var.detach() * (count / max(count - 1, 1))
         self.running_mean.set_value((1 - MOMENTUM) * self.running_mean + MOMENTUM * mean.detach())
         self.running_var.set_value((1 - MOMENTUM) * self.running_var + MOMENTUM * unbiased)
         self.num_batches_tracked.set_value(self.num_batches_tracked + 1)
@@ -178,11 +181,14 @@ class SPADE(nn.Layer):
         offsets = paddle.arange(inner.shape[1], dtype=inner.dtype) * stride
         hidden = F.relu(F.embedding(inner + offsets, codes).sum(1) + shared.bias)
         hidden = paddle.concat([hidden, paddle.zeros([1, HIDDEN], hidden.dtype)])  # outside the map activations are 0
-        columns = F.embedding(outer, hidden).transpose([0, 2, 1]).flatten(1)  # [P, HIDDEN * area]
+        area = outer.shape[1]
+        rows = outer * area + paddle.arange(area, dtype=outer.dtype)
 
-        def spread(conv):
-            rows = paddle.matmul(columns, conv.weight.flatten(1), transpose_y=True) + conv.bias
-            return F.embedding(index, rows).transpose([0, 3, 1, 2])
+        def spread(conv):  # a distinct inner window is multiplied by the filter's positions once: see PatternTables
+            weight = conv.weight.flatten(2).transpose([1, 2, 0]).flatten(1)  # [HIDDEN, area * C]
+            products = paddle.matmul(hidden, weight).reshape([-1, conv.weight.shape[0]])
+            table = F.embedding(rows, products).sum(1) + conv.bias
+            return F.embedding(index, table).transpose([0, 3, 1, 2])
 
         return spread(self.mlp_gamma), spread(self.mlp_beta)
 

@@ -48,6 +48,7 @@ class MicroBatch(NamedTuple):
     image: paddle.Tensor
     noise: paddle.Tensor | None  # of the styles
     share: float  # of the batch's pictures
+    is_last: bool
 
 
 def micro_batches(count, semantics, image, noise=None):
@@ -58,12 +59,12 @@ def micro_batches(count, semantics, image, noise=None):
     n = len(semantics)
     count = min(count, n)
     if count == 1:
-        yield MicroBatch(semantics, image, noise, 1.0)
+        yield MicroBatch(semantics, image, noise, 1.0, True)
         return
     edges = [n * i // count for i in range(count + 1)]
     for begin, end in zip(edges[:-1], edges[1:], strict=True):
         styles = None if noise is None else noise[begin:end]
-        yield MicroBatch(Part(semantics, begin, end), image[begin:end], styles, (end - begin) / n)
+        yield MicroBatch(Part(semantics, begin, end), image[begin:end], styles, (end - begin) / n, end == n)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """One run of training from its start or its last checkpoint to its end: what surrounds `Trainer.step`."""
 
+import contextlib
 import dataclasses
+import hashlib
+import json
 import math
 import os
 import signal
@@ -10,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from model import checkpoint
+from model import checkpoint, distributed
 from model.data import PhotoMaps, collate, make_loader
 from model.errors import UserError
 from model.logger import Logger
@@ -23,23 +26,35 @@ from model.weights import find_vgg
 CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
 FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
 _NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
+# Options that the machines of a run may differ in: where things lie, and how they are read.
+_OWN = (
+    "preset",
+    "name",
+    "dataroot",
+    "label_dir",
+    "image_dir",
+    "instance_dir",
+    "vgg_path",
+    "nThreads",
+    "output",
+    "log_dir",
+)
 
 
 class Stop:
-    """Turns SIGINT and SIGTERM into a note, so that the step is finished; a second signal ends the program at once."""
+    """Turns SIGINT and SIGTERM into a note, so that the step is finished; a second signal ends the program at once.
+
+    Not under paddle.distributed.launch, which sends its processes SIGTERM three times and kills them after 30 seconds.
+    """
 
     def __init__(self):
         self.name = ""
         self._before = {}
 
-    @property
-    def requested(self) -> bool:
-        """Whether a signal came."""
-        return bool(self.name)
-
     def _note(self, number, _frame):
         self.name = signal.Signals(number).name
-        self._restore()
+        if "PADDLE_TRAINER_ID" not in os.environ:
+            self._restore()
 
     def _restore(self):
         for number, handler in self._before.items():
@@ -76,7 +91,8 @@ def parameter_count(net: paddle.nn.Layer) -> int:
 class Session:
     """A training run: data, `Trainer`, logs, checkpoints, previews; a context that ends its workers and files.
 
-    Entering it resumes from `output/model` unless `opt.fresh`. Only the process of rank 0 writes.
+    Entering it resumes from `output/model` unless `opt.fresh`. Of several processes only that of rank 0 reads and
+    writes there; all take the same steps, stop after the same one, and end with the message of one that cannot go on.
 
     Raises:
         UserError: Data, weights, a checkpoint or a folder cannot be used.
@@ -84,35 +100,78 @@ class Session:
 
     def __init__(self, opt: OPT):
         self.opt = opt
-        self.rank, self.world = paddle.distributed.get_rank(), paddle.distributed.get_world_size()
-        if self.world > 1:  # each would train a network of its own
-            raise UserError(f"{self.world} processes: gradients are not exchanged yet; start one, `python train.py`")
+        distributed.join(opt.device)
+        self.rank, self.world = distributed.rank(), distributed.world()
         self.root, self.pics = Path(opt.output, "model"), Path(opt.output, "pics")
-        self.device = set_device(opt.device)
+        self.stop = Stop()
+        self.stopped = ""  # the signal that ended the run early, to whichever process it came
         self.saved = None  # the newest checkpoint's folder
         self.best = None  # lowest quick FID so far
         self.score = None  # that of this moment
         self._notes, self._split = [], ""
-        if opt.dataset_mode == "sample":
-            ensure_sample(opt.dataroot)
-        self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
-        self.maps = self._fixed_maps()
-        self._extractor = self._reference = None
-        if opt.val_every and self.rank == 0:
-            self._prepare_fid()
-        self._claim = checkpoint.prepare(self.root) if self.rank == 0 else None
-        self.trainer = Trainer(opt, None if opt.no_vgg_loss else find_vgg(opt.vgg_path), self._calibration)
+        self._extractor = self._reference = self._claim = vgg = None
+        with self.together():
+            self.device = set_device(opt.device)
+            if opt.dataset_mode == "sample" and os.environ.get("PADDLE_LOCAL_RANK", "0") == "0":
+                ensure_sample(opt.dataroot)  # once on each machine
+        with self.together():
+            self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
+            self.maps = self._fixed_maps()
+            if opt.val_every and self.rank == 0:
+                self._prepare_fid()
+            if self.rank == 0:
+                self._claim = checkpoint.prepare(self.root)
+            vgg = None if opt.no_vgg_loss else find_vgg(opt.vgg_path)
+        self._check_agreement()
+        self.trainer = Trainer(opt, vgg, self._calibration)
         origin = self._resume()
-        if self.rank == 0:
-            opt.save(Path(opt.output, "opt.yaml"))
-        self.logger = Logger(
-            opt.log_dir, step=self.trainer.steps, total_steps=self.total_steps, epochs=opt.total_epochs,
-            print_freq=opt.print_freq, enabled=self.rank == 0,
-        )  # fmt: skip
+        with self.together():
+            if self.rank == 0:
+                opt.save(Path(opt.output, "opt.yaml"))
+            self.logger = Logger(
+                opt.log_dir, step=self.trainer.steps, total_steps=self.total_steps, epochs=opt.total_epochs,
+                print_freq=opt.print_freq, enabled=self.rank == 0,
+            )  # fmt: skip
         self._begun = (time.perf_counter(), self.trainer.steps)
         self._saved_step = self.trainer.steps
         for line in [*self._banner(origin), *self._notes]:
             self.say(line)
+
+    @contextlib.contextmanager
+    def together(self):
+        """What each process does for itself: the first error of any is raised in all, and a signal to any is noted."""
+        own = None
+        try:
+            yield
+        except (UserError, OSError) as error:
+            if self.world == 1 or isinstance(error, distributed.LostError):
+                raise
+            own = error
+        message = str(own) if own else ""
+        for rank, text in enumerate(distributed.texts(f"{self.stop.name}\n{message}" if self.stop.name or own else "")):
+            signal_name, _, message = text.partition("\n")
+            self.stopped = self.stopped or signal_name
+            if message:
+                raise UserError(f"process {rank}: {message}") from own
+
+    def _check_agreement(self):
+        """See that all machines were given the same command and the same pictures."""
+        own = {name: value for name, value in dataclasses.asdict(self.opt).items() if name not in _OWN}
+        names = "\n".join(item.name for item in self.loader.dataset.items)
+        own["training pictures"] = f"{len(self.loader.dataset)} ({hashlib.sha256(names.encode()).hexdigest()[:8]})"
+        own["Paddle"] = paddle.__version__
+        if self.world == 1:
+            return
+        first, *others = [json.loads(text) for text in distributed.texts(json.dumps(own))]
+        for rank, other in enumerate(others, 1):
+            different = [
+                f"{key} {value} there and {other[key]} here" for key, value in first.items() if value != other[key]
+            ]
+            if different:
+                raise UserError(
+                    f"process {rank} differs from process 0: {'; '.join(different)}: "
+                    "give every machine the same command and the same data"
+                )
 
     # Where the run is
 
@@ -175,23 +234,31 @@ class Session:
             self._notes.append(f"no FID     every {self.opt.val_every} epochs, and no best checkpoint: {error}")
 
     def _resume(self) -> str:
-        """Take up the last checkpoint, if there is one; returns where the run starts in words."""
-        found = checkpoint.exists(self.root)
-        if self.opt.fresh and found:
+        """Take up the last checkpoint, if there is one; process 0 reads it for all. Where the run starts in words."""
+        origin, saved = "", None
+        with self.together():
             if self.rank == 0:
-                return f"anew; the earlier checkpoints are now in {_set_aside(self.root)}"
-            return "anew"
-        if not found:
-            return "from new weights"
-        saved = checkpoint.load(self.root, self.opt)
-        self.trainer.load_networks(saved.nets, saved.path)
-        state = saved.state
-        self.trainer.load_state_dict(state["trainer"], saved.path / checkpoint.STATE_FILE)
+                origin, saved = self._last_checkpoint()
+        content = distributed.from_first(saved and (str(saved.path), saved.nets, saved.state))
+        if content is None:
+            return origin
+        path, nets, state = Path(content[0]), *content[1:]
+        self.trainer.load_networks(nets, path)
+        self.trainer.load_state_dict(state["trainer"], path / checkpoint.STATE_FILE)
         checkpoint.set_rng_state(state["rng"])
-        self.saved, self.best = saved.path, state["best"]
+        self.saved, self.best = path, state["best"]
         self._place_loader(state)
+        return f"resumes {path} (step {self.trainer.steps}, epoch {self.epoch}, batch {self.position + 1})"
+
+    def _last_checkpoint(self):
+        """Where the run starts in words, and the checkpoint to go on from, or None."""
+        if not checkpoint.exists(self.root):
+            return "from new weights", None
+        if self.opt.fresh:
+            return f"anew; the earlier checkpoints are now in {_set_aside(self.root)}", None
+        saved = checkpoint.load(self.root, self.opt)
         self._tell_changes(saved)
-        return f"resumes {saved.path} (step {saved.step}, epoch {self.epoch}, batch {self.position + 1})"
+        return "", saved
 
     def _place_loader(self, state):
         """Let the loader begin where the saved one stopped."""
@@ -219,6 +286,7 @@ class Session:
         counts = ", ".join(f"{n[-1].upper()} {parameter_count(net):,}" for n, net in self.trainer.networks().items())
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         processes = f", {self.world} processes" if self.world > 1 else ""
+        advice = distributed.launch_advice()
         return [
             f"data       {opt.dataroot} ({opt.dataset_mode}): {len(self.loader.dataset)} training pictures, "
             f"{width}x{height}, {len(self.loader)} steps of {opt.batchSize * self.world} an epoch",
@@ -228,6 +296,7 @@ class Session:
             f"writes     checkpoints to {self.root}, pictures to {self.pics}, losses to {Path(opt.log_dir, 'log.npy')}",
             f"watch      visualdl --logdir {opt.log_dir}",
             "stop       Ctrl-C finishes the step and saves; the same command goes on",
+            *([f"note       {advice}"] if advice else []),
         ]
 
     # During the run
@@ -236,22 +305,35 @@ class Session:
         """Print a line, on rank 0."""
         self.logger.message(text)
 
+    def batches(self):
+        """The rest of the epoch's batches, each with the seconds that it was waited for."""
+        batches = iter(self.loader)
+        while True:
+            start = time.perf_counter()
+            with self.together():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch, time.perf_counter() - start
+
     def step(self, batch, waited: float) -> None:
         """Train on a batch and log it.
 
         Raises:
             UserError: A loss is no finite number; names the batch's files. Nothing is saved then.
         """
-        losses = self.trainer.step(batch)
+        losses = self.trainer.step(batch, self.loader.position - 1)
         wrong = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
+            names = ", ".join(distributed.texts(", ".join(self.loader.names(batch))))
             raise UserError(
-                f"step {self.trainer.steps}: {', '.join(wrong)}, after the pictures "
-                f"{', '.join(self.loader.names(batch))}; {self._kept()}: look at these files, or lower --lr"
+                f"step {self.trainer.steps}: {', '.join(wrong)}, after the pictures {names}; {self._kept()}: "
+                "look at these files, or lower --lr"
             )
         lrs = {"G": self.trainer.optimizer_G.get_lr(), "D": self.trainer.optimizer_D.get_lr()}
         images = len(batch["label"]) * self.world
-        self.logger.log(losses, epoch=self.loader.epoch, images=images, data_time=waited, lrs=lrs)
+        with self.together():
+            self.logger.log(losses, epoch=self.loader.epoch, images=images, data_time=waited, lrs=lrs)
 
     def _kept(self):
         return f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
@@ -264,8 +346,11 @@ class Session:
 
     def preview(self) -> None:
         """Show the fixed maps' pictures in output/pics/ and in VisualDL."""
-        if not self.maps:
-            return
+        with self.together():
+            if self.maps:
+                self._show()
+
+    def _show(self):
         rows = [(one["label"], self.trainer.preview(one).numpy(), one.get("image")) for one in self.maps]
         photos = all(row[2] is not None for row in rows)
         if len({row[0].shape for row in rows}) == 1:
@@ -279,8 +364,12 @@ class Session:
 
     def validate(self) -> None:
         """Measure the quick FID over the validation split, by which the best checkpoint is kept."""
-        if self._extractor is None:
-            return
+        with self.together():
+            if self._extractor is not None:
+                self.score = self._measure()
+        self.score = distributed.from_first(self.score)
+
+    def _measure(self):
         from model.metrics.fid import cheap_fid, image_statistics
 
         size = min(FID_PICTURES, self.opt.max_dataset_size or FID_PICTURES)
@@ -289,10 +378,11 @@ class Session:
             if self._reference is None:
                 self._reference = image_statistics((b["image"].numpy() for b in loader), self._extractor)
             pictures = (self.trainer.preview(b).numpy() for b in loader)
-            self.score = cheap_fid(pictures, self._reference, self._extractor)
-        self.logger.scalar("metrics/quick_fid", self.score)
+            score = cheap_fid(pictures, self._reference, self._extractor)
+        self.logger.scalar("metrics/quick_fid", score)
         best = "the first" if self.best is None else f"the best so far {self.best:.2f}"
-        self.say(f"step {self.trainer.steps}: quick FID {self.score:.2f} ({best}; comparable within this run only)")
+        self.say(f"step {self.trainer.steps}: quick FID {score:.2f} ({best}; comparable within this run only)")
+        return score
 
     def save_is_due(self) -> bool:
         """Whether the options ask for a checkpoint after this step."""
@@ -308,9 +398,13 @@ class Session:
         Raises:
             UserError: Weights are not finite, no space, no permission; earlier checkpoints stay as they are.
         """
-        self._saved_step = self.trainer.steps
-        if self.rank != 0:
-            return
+        with self.together():
+            if self.rank == 0:
+                self._write()
+        self.saved = Path(distributed.from_first(str(self.saved)))
+        self._saved_step, self.score = self.trainer.steps, None
+
+    def _write(self):
         nets = {name: net.state_dict() for name, net in self.trainer.saved_networks().items()}
         arrays = {name: {key: value.numpy() for key, value in state.items()} for name, state in nets.items()}
         wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
@@ -336,22 +430,17 @@ class Session:
             keep_epochs=self.opt.keep_epochs, is_epoch_end=self._is_kept_epoch(),
             info=None if self.score is None else {"fid": self.score},
         )  # fmt: skip
-        self.score = None
 
     # End
 
-    def finish(self, signal_name: str = "") -> None:
-        """Save what is not saved; say what was done, where it is and how to look at it or go on.
-
-        Args:
-            signal_name: The signal that ended the run early, if one did.
-        """
+    def finish(self) -> None:
+        """Save what is not saved; say what was done, where it is and how to look at it or go on."""
         seconds, steps = time.perf_counter() - self._begun[0], self.trainer.steps - self._begun[1]
         if self.trainer.steps > self._saved_step:
             self.save()
-        how = f"stopped by {signal_name}" if signal_name else "done"
+        how = f"stopped by {self.stopped}" if self.stopped else "done"
         self.say(f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved in {self.saved}")
-        if signal_name:
+        if self.stopped:
             again = "the same command without --fresh" if self.opt.fresh else "the same command"
             self.say(f"go on: {again}")
         look = f"python val.py --checkpoint {self.root}{self._split}"

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import paddle
 
-from model import checkpoint
+from model import checkpoint, distributed
 from model.blocked import release_memory, use_blocked
 from model.discriminator import define_D
 from model.ema import Average
@@ -62,6 +62,9 @@ def halves(scales):
 class Trainer:
     """G, D and E with their optimisers; `step` is one iteration as the released code orders it.
 
+    In a process group (`model.distributed`) the processes share a batch: each is given its part of it, of the same size
+    as the others', and all do the step of the whole batch, as one process would.
+
     Args:
         opt: the options.
         vgg: a `VGG19` with its weights; required unless opt.no_vgg_loss.
@@ -83,12 +86,15 @@ class Trainer:
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
         self.E = define_E(opt) if opt.use_vae else None
+        for net in self.networks().values():
+            distributed.copy_from_first(net.state_dict().values())
         beta1, beta2 = opt.betas
         lr_G, lr_D = opt.learning_rates
         adam = {"beta1": beta1, "beta2": beta2, "epsilon": 1e-8}
         parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
         self.optimizer_G = paddle.optimizer.Adam(lr_G, parameters=parameters, **adam)
         self.optimizer_D = paddle.optimizer.Adam(lr_D, parameters=self.D.parameters(), **adam)
+        self.sum_G, self.sum_D = (distributed.GradientSum(p) for p in (parameters, self.D.parameters()))
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         self.average = None
         if opt.ema:
@@ -189,13 +195,14 @@ class Trainer:
     def sample_noise(self, shape):
         """Standard normal style noise [N, z_dim], float32; the one place where it is drawn.
 
-        A function of the seed, the number of draws before and the sample's place in the batch, so that it is
+        A function of the seed, the number of draws before and the sample's place in the whole batch, so that it is
         reproducible, needs no state but the count, and does not depend on how many processes share the batch.
         """
         n, z_dim = shape
+        first = distributed.rank() * n
         rows = [
             np.random.Generator(np.random.Philox(key=[self.opt.seed, 1], counter=[0, 0, self.draws, place]))
-            for place in range(n)
+            for place in range(first, first + n)
         ]
         self.draws += 1
         return paddle.to_tensor(np.stack([row.standard_normal(z_dim, dtype=np.float32) for row in rows]))
@@ -235,7 +242,7 @@ class Trainer:
         if use_blocked(self.opt.kernels):
             release_memory()
 
-    def step(self, batch):
+    def step(self, batch, index=None):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.
 
         With opt.accumulate each half of it adds up the gradients of the batch's parts and then moves its networks once.
@@ -245,19 +252,25 @@ class Trainer:
         Args:
             batch: image [N,3,H,W] float32 in [-1,1], label [N,H,W] integer with unknown as label_nc, instance [N,H,W]
                 integer unless no_instance.
+            index: the batch's place in its epoch, from 0, by which D_steps_per_G counts, as the released code does;
+                default: the steps done.
 
         Returns:
-            The seven losses as floats, times their lambdas; when D_steps_per_G > 1, G's are those of its last step.
+            The seven losses as floats, times their lambdas, of the whole batch on every process; when
+            D_steps_per_G > 1, G's are those of its last step.
         """
         image = as_tensor(batch["image"])
         semantics = Semantics.from_batch(batch, self.opt)
         for net in self.networks().values():
             net.train()
-        if self.steps % self.opt.D_steps_per_G == 0:
-            self.step_G(semantics, image)
-        self.step_D(semantics, image)
+        totals = {}
+        if (self.steps if index is None else index) % self.opt.D_steps_per_G == 0:
+            totals.update(self.step_G(semantics, image))
+        totals.update(self.step_D(semantics, image))
         self.steps += 1
-        self.losses = {name: float(value) for name, value in self.losses.items()}
+        sums = distributed.summed(np.array([float(value) for value in totals.values()]))
+        self.losses.update(zip(totals, sums.tolist(), strict=True))
+        self.losses["d_loss"] = self.losses["d_loss_f"] + self.losses["d_loss_r"]
         return dict(self.losses)
 
     def freeze_D(self, frozen):
@@ -266,25 +279,26 @@ class Trainer:
             p.stop_gradient = frozen
 
     def step_G(self, semantics, image):
-        """Update G and E."""
+        """Update G and E; returns their losses, 0-d tensors, this process's terms of the whole batch's."""
         totals, self.fakes = {}, []
         self.freeze_D(True)  # this step throws the gradient of D's weights away
         with self.one_power_iteration(self.G, self.D, self.E):
             for part in self.micro_batches(semantics, image):
                 losses, fake = self.losses_G(part)
-                self.accumulate(losses, totals, self.scaler_G, part.share)
+                self.accumulate(losses, totals, self.scaler_G, part, self.sum_G)
                 if self.opt.reuse_fake:
                     self.fakes.append(fake.detach())
         self.freeze_D(False)
+        self.sum_G.finish()
         self.update(self.optimizer_G, self.scaler_G)
         if self.average:
             self.average.update()
-        self.losses.update(totals)
+        return totals
 
     def step_D(self, semantics, image):
         """Update D on a fresh fake, or with opt.reuse_fake on that of G's step, which G has moved on from since.
 
-        G and E run in training mode, as the released code has it.
+        G and E run in training mode, as the released code has it. Returns D's losses, as `step_G` does.
         """
         totals, fakes = {}, iter(self.fakes)
         self.optimizer_D.clear_grad(set_to_zero=False)
@@ -292,10 +306,11 @@ class Trainer:
         with self.one_power_iteration(*([self.G, self.D, self.E] if again else [self.D])):
             for part in self.micro_batches(semantics, image, with_noise=again):
                 losses = self.losses_D(part, self.fresh_fake(part) if again else next(fakes))
-                self.accumulate(losses, totals, self.scaler_D, part.share)
+                self.accumulate(losses, totals, self.scaler_D, part, self.sum_D)
         self.fakes = []
+        self.sum_D.finish()
         self.update(self.optimizer_D, self.scaler_D)
-        self.losses.update(totals, d_loss=totals["d_loss_f"] + totals["d_loss_r"])
+        return totals
 
     def losses_G(self, part):
         """G's and E's losses on a micro-batch by name, times their lambdas, and the pictures."""
@@ -327,10 +342,16 @@ class Trainer:
             "d_loss_r": gan_loss(real, True, self.opt.gan_mode),
         }
 
-    def accumulate(self, losses, totals, scaler, share):
-        """Add the losses of a micro-batch with `share` of the batch's pictures to the totals, and their gradients."""
+    def accumulate(self, losses, totals, scaler, part, gradients):
+        """Add a micro-batch's losses to the totals, and their gradients, which are sent with the batch's last part.
+
+        Each is taken for its share of the whole batch, so that sums over parts and processes are the batch's own.
+        """
+        share = part.share / distributed.world()
         if share < 1:
             losses = {name: loss if name in SUMMED else share * loss for name, loss in losses.items()}
+        if part.is_last:
+            gradients.arm()
         scaler.scale(sum(losses.values())).backward()
         for name, loss in losses.items():
             totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()

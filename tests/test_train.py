@@ -236,7 +236,7 @@ def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(tmp_path, capsy
             run.step(batch, 0.0)
             if run.trainer.steps == 2:
                 break
-        run.finish("SIGINT")
+        run.finish()
     with Session(session_options(tmp_path, batchSize=2)) as run:
         assert (run.epoch, run.position, len(run.loader)) == (1, 1, 2)
         assert run.total_steps == 2 + 1 + 49 * 2

@@ -150,8 +150,8 @@ def test_parts_cover_the_batch(opt):
     np.testing.assert_array_equal(np.concatenate([p.image.numpy() for p in parts]), batch["image"])
     np.testing.assert_array_equal(np.concatenate([p.noise.numpy() for p in parts]), noise.numpy())
     assert len(list(micro_batches(7, semantics, image))) == 3  # no part without a picture
-    ((only, same_image, none, share),) = micro_batches(1, semantics, image)
-    assert only is semantics and same_image is image and none is None and share == 1
+    ((only, same_image, none, share, is_last),) = micro_batches(1, semantics, image)
+    assert only is semantics and same_image is image and none is None and share == 1 and is_last
 
 
 def test_held_spectral_norms_are_those_of_one_pass():
