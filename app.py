@@ -5,6 +5,7 @@ Exit status: 0, 2 after a mistake in options or files, 130 after Ctrl-C.
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from model.errors import UserError, run_cli
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
     synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
     print(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}", flush=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # with which Gradio asks itself whether it is there
     page = build_page(Studio(synthesizer))
     url = launch_page(page, options.host, options.port, prevent_thread_lock=True)
     print(f"page       {url}  (Ctrl-C ends it)", flush=True)

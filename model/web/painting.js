@@ -253,6 +253,7 @@ async function follow() {
   wanted = true;
   if (running) return;
   running = true;
+  root.dataset.following = "true";
   const sign = setTimeout(() => $(".result").setAttribute("aria-busy", "true"), 500);
   while (wanted) {
     wanted = false;
@@ -271,6 +272,7 @@ async function follow() {
   clearTimeout(sign);
   $(".result").setAttribute("aria-busy", "false");
   running = false;
+  root.dataset.following = "false";
 }
 
 // ---------------------------------------------------------------------------------------------------- classes, tools
@@ -517,7 +519,7 @@ async function start() {
   colours = model.colours.map((code) => [1, 3, 5].map((at) => parseInt(code.slice(at, at + 2), 16)));
   $(".model").textContent = `Model: ${model.model}.`;
   Object.assign(canvas, { width, height });
-  for (const stage of $$(".stage")) stage.style.setProperty("--aspect", `${width} / ${height}`);
+  for (const stage of $$(".stage")) stage.style.setProperty("--ratio", width / height);
   $(".separate").hidden = !model.instances;
   $(".brush").max = Math.max(Math.round(Math.min(width, height) / 3), 8);
   resize(Math.min(width, height) / 12);
@@ -539,6 +541,7 @@ async function start() {
   canvas.onpointermove = move;
   canvas.onpointerup = canvas.onpointercancel = release;
   canvas.onpointerleave = () => ($(".cursor").style.display = "none");
+  picture.onclick = () => picture.parentElement.classList.toggle("large");
   for (const button of $$("[data-tool]")) button.onclick = () => use(button.dataset.tool);
   $(".brush").oninput = (event) => resize(Number(event.target.value));
   $(".search").oninput = list;

@@ -1,0 +1,283 @@
+"""The painting page in a real Chromium: draw, follow, upload, style, undo, save, link; desktop and phone."""
+
+import base64
+import io
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_app import write_model
+
+from model.page import build_page, launch_page
+from model.painting import Studio
+from model.palettes import class_names, palette
+from model.sample_data import make_scene
+from model.synthesizer import Synthesizer
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS += " --disable-component-update --disable-sync"
+NAMES = class_names("coco_stuff", 182)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the PATH"),
+]
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page of the model in $APP_MODEL, or of a tiny untrained one."""
+    folder = os.environ.get("APP_MODEL") or write_model(tmp_path_factory.mktemp("model"))
+    page = build_page(Studio(Synthesizer.load(folder, device="cpu")))
+    yield launch_page(page, "127.0.0.1", None, prevent_thread_lock=True)
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield chromium
+        chromium.close()
+
+
+class Page:
+    """The studio in one window."""
+
+    def __init__(self, browser, address, width=1280, height=860, **more):
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **more)
+        self.page = self.context.new_page()
+        self.problems, self.hosts = [], set()
+        self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
+        self.open(address)
+
+    def open(self, address):
+        self.page.goto(address)
+        self.page.wait_for_selector(".studio[data-state=ready]")
+        self.settle()
+
+    def settle(self):
+        """Wait for the picture of the drawing as it is now; returns it."""
+        self.page.wait_for_function(
+            "() => document.querySelector('.studio').dataset.pictures > 0"
+            " && document.querySelector('.studio').dataset.following === 'false'"
+        )
+        return self.page.get_attribute(".result img", "src")
+
+    def changed(self, before):
+        """The picture after it became another one than `before`."""
+        self.page.wait_for_function("before => document.querySelector('.result img').src !== before", arg=before)
+        return self.settle()
+
+    def drawing(self):
+        """Colours uint8 [H,W,3] on the canvas."""
+        url = self.page.evaluate("() => document.querySelector('.canvas canvas').toDataURL()")
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
+
+    def choose(self, name):
+        self.page.fill(".search", name)
+        self.page.click(f".list button[data-id='{NAMES.index(name)}']")
+        self.page.fill(".search", "")
+
+    def stroke(self, *points):
+        """Draw along points, in shares of the canvas."""
+        box = self.page.locator(".canvas canvas").bounding_box()
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=8)
+        self.page.mouse.up()
+
+    def message(self):
+        self.page.wait_for_selector(".message:not([hidden])")
+        return self.page.inner_text(".message span")
+
+
+@pytest.fixture
+def window(browser, address):
+    opened = []
+
+    def open_window(**options):
+        opened.append(Page(browser, address, **options))
+        return opened[-1]
+
+    yield open_window
+    for page in opened:
+        page.context.close()
+
+
+def colour(name):
+    return palette("coco_stuff", 183)[NAMES.index(name)]
+
+
+def share(drawing, name):
+    return (drawing == colour(name)).all(axis=-1).mean()
+
+
+def test_painting(window, address, tmp_path):
+    studio = window(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    page, picture = studio.page, studio.settle()
+    side = studio.drawing().shape[0]
+
+    # A blank sheet, a class found by name, a stroke: the picture follows, the canvas holds the palette's colours alone.
+    studio.choose("sea")
+    page.click("text=Blank")
+    picture = studio.changed(picture)
+    assert share(studio.drawing(), "sea") == 1
+    studio.choose("giraffe")
+    studio.stroke((0.2, 0.2), (0.8, 0.2), (0.8, 0.6))
+    picture, after_stroke = studio.changed(picture), studio.drawing()
+    assert 0.05 < share(after_stroke, "giraffe") < 0.4
+    assert share(after_stroke, "giraffe") + share(after_stroke, "sea") == 1
+
+    # Brush size, fill, eraser, pick.
+    page.fill(".brush", "1")
+    studio.choose("sheep")
+    studio.stroke((0.1, 0.9), (0.1, 0.9))
+    assert share(studio.drawing(), "sheep") == 1 / side**2
+    page.keyboard.press("f")
+    studio.choose("snow")
+    studio.stroke((0.5, 0.2))
+    assert share(studio.drawing(), "snow") == share(after_stroke, "giraffe")
+    page.fill(".brush", "9")
+    page.click("[data-tool=erase]")
+    studio.stroke((0.2, 0.2), (0.8, 0.2))
+    erased = studio.drawing()
+    assert 0 < share(erased, "snow") < share(after_stroke, "giraffe")
+    page.click("[data-tool=pick]")
+    studio.stroke((0.1, 0.9))
+    assert page.inner_text(".chosen b") == "sheep"
+
+    # Undo and redo.
+    for _ in range(3):
+        page.click("[data-do=undo]")
+    assert (studio.drawing() == after_stroke).all()
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+y")
+    page.keyboard.press("Control+y")
+    assert (studio.drawing() == erased).all()
+    picture = studio.settle()
+
+    # Objects of one class get an edge between them, and the picture sees it.
+    page.check(".separate input")
+    page.click("[data-tool=brush]")
+    studio.choose("sea")
+    studio.stroke((0.3, 0.8), (0.7, 0.8))
+    picture = studio.changed(picture)
+    assert share(studio.drawing(), "sea") < share(erased, "sea")
+
+    # Styles: a seed, a second one, the slider.
+    page.fill(".seed input", "77")
+    page.press(".seed input", "Enter")
+    picture = studio.changed(picture)
+    page.click(".slot[data-slot='1']")
+    page.click(".style .tiles [data-gallery='2']")
+    picture = studio.changed(picture)
+    page.fill(".mix", "100")
+    picture = studio.changed(picture)
+
+    # The label map and the picture are saved as they are.
+    with page.expect_download() as download:
+        page.click("[data-do=map]")
+    download.value.save_as(tmp_path / "map.png")
+    with page.expect_download() as download:
+        page.click("[data-do=picture]")
+    download.value.save_as(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes() == base64.b64decode(picture.partition(",")[2])
+    saved = np.asarray(Image.open(tmp_path / "map.png"))
+    flat = studio.drawing()
+    assert ((palette("coco_stuff", 183)[saved] == flat).all(axis=-1) | (saved == NAMES.index("sea"))).all()
+
+    # A link brings drawing and style back in another window.
+    page.click("[data-do=link]")
+    assert "link is copied" in studio.message()
+    link = page.evaluate("() => navigator.clipboard.readText()")
+    assert link.startswith(address) and link == page.url
+    other = window()
+    other.page.goto("about:blank")  # else only the part behind # changes
+    other.open(link)
+    assert other.settle() == picture and (other.drawing() == flat).all()
+
+    # The saved map comes back by upload, without its objects.
+    page.set_input_files(".start input[type=file]", tmp_path / "map.png")
+    studio.changed(picture)
+    assert (studio.drawing() == palette("coco_stuff", 183)[saved]).all()
+    assert not studio.problems and not other.problems
+    assert studio.hosts == {address.split("/")[2]}  # nothing from the internet
+
+
+def test_photos_and_bad_uploads(window, tmp_path):
+    studio = window()
+    picture = studio.settle()
+    photo, label, _ = make_scene(np.random.default_rng(9), (200, 300))
+    Image.fromarray(photo).save(tmp_path / "photo.jpg")
+    studio.page.set_input_files(".style input[type=file]", tmp_path / "photo.jpg")
+    picture = studio.changed(picture)
+    (tmp_path / "fake.png").write_text("no picture")
+    Image.fromarray(np.where(label == 255, 200, label).astype(np.uint8)).save(tmp_path / "ids.png")
+    before = studio.drawing()
+    studio.page.set_input_files(".start input[type=file]", tmp_path / "fake.png")
+    assert studio.message().startswith("fake.png: the file is not a picture")
+    studio.page.click(".message button")
+    studio.page.set_input_files(".start input[type=file]", tmp_path / "ids.png")
+    assert "holds ids 200" in studio.message()
+    (tmp_path / "large.png").write_bytes(bytes(11 * 2**20))
+    studio.page.click(".message button")
+    studio.page.set_input_files(".start input[type=file]", tmp_path / "large.png")
+    assert "at most 10 MB" in studio.message()
+    assert (studio.drawing() == before).all() and studio.settle() == picture
+    studio.page.click(".start .tiles button:last-child")  # and the page goes on
+    studio.changed(picture)
+
+
+def test_links_of_others_do_no_harm(window, address):
+    studio = window()
+    for tail in ("#s=AAAA", "#s=eJwrTs1JTS4BAAiDAo4&d=AAAA", "#d=x", "#s="):
+        studio.page.goto("about:blank")
+        studio.open(address + tail)
+        assert studio.page.locator(".list button").count() == 183
+    assert not studio.problems
+
+
+def test_phone(window):
+    studio = window(width=390, height=844, has_touch=True, is_mobile=True, device_scale_factor=2)
+    page, picture = studio.page, studio.settle()
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
+    canvas = page.locator(".canvas canvas").bounding_box()
+    assert canvas["width"] > 340 and canvas["y"] + canvas["height"] < 844  # drawing and picture on the first screen
+    shown = page.locator(".result img").bounding_box()
+    assert shown["width"] > 140 and shown["y"] + shown["height"] < 844
+    for button in page.locator(".studio button:visible").all():
+        box = button.bounding_box()
+        assert box["height"] >= 30 and box["width"] >= 30
+    before = studio.drawing()
+    page.touchscreen.tap(canvas["x"] + 0.5 * canvas["width"], canvas["y"] + 0.1 * canvas["height"])
+    studio.changed(picture)
+    assert (studio.drawing() != before).any() and not studio.problems
+    page.tap(".result img")
+    assert page.locator(".result img").bounding_box()["width"] > 360
+    page.tap(".result img")
+    assert page.locator(".result img").bounding_box() == shown
+
+
+def test_busy_sign_and_a_server_that_went_away(window):
+    studio = window()
+    page, picture = studio.page, studio.settle()
+    page.route("**/call/paint/*", lambda route: (page.wait_for_timeout(1500), route.continue_()))
+    page.click(".start .tiles button:last-child")
+    page.wait_for_selector(".result[aria-busy=true]")
+    picture = studio.changed(picture)
+    page.unroute("**/call/paint/*")
+    page.route("**/call/**", lambda route: route.abort())
+    page.click(".start .tiles button:nth-child(3)")
+    assert "does not answer" in studio.message()
+    page.unroute("**/call/**")
+    page.click(".start .tiles button:nth-child(4)")
+    studio.changed(picture)
