@@ -5,7 +5,7 @@
 `gmac_done` are the multiply-accumulates of all matrix products that one run makes, counted while it runs; those of the
 dense form are what PyTorch's own counter finds in the plain implementation. For the generator's inference
 they are also derived from the layers' shapes and the maps: the residual convolutions as written, the same by Winograd's
-F(2x2, 3x3) where it is used, and the products of the distinct neighbourhoods. `gemm_gflops` is the rate of one large
+F(2x2, 3x3) where it is used, and the products of the distinct windows. `gemm_gflops` is the rate of one large
 matrix product on the same threads, `share_of_gemm` our part of it over the whole run, everything else included.
 """
 
@@ -82,12 +82,12 @@ def residual(net) -> tuple[int, int]:
 
 
 def patterns(net, batch: dict[str, np.ndarray]) -> int:
-    """Multiply-accumulates of gamma and beta over a batch's distinct neighbourhoods."""
+    """Multiply-accumulates of gamma and beta: of a batch's distinct inner windows, which the outer ones add up."""
     total = 0
     height, width = net.start_size
     for block, up in net.blocks():
         height, width = (2 * height, 2 * width) if up else (height, width)
-        distinct = len(batch[f"patterns/{height}x{width}/outer"])
+        distinct = len(batch[f"patterns/{height}x{width}/inner"]) + 1  # and the window outside the map
         names = ("norm_0", "norm_1") + (("norm_s",) if block.learned_shortcut else ())
         total += sum(2 * distinct * int(np.prod(getattr(block, name).mlp_gamma.raw_weight.shape)) for name in names)
     return total

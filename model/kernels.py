@@ -539,27 +539,57 @@ def window_hidden_grad(grad, hidden, windows, grad_table, grad_bias):
 
 
 @_jit
-def window_columns(hidden, windows, begin, end, out):
-    """hidden[windows] as the rows of a convolution: out [end - begin, H * area], channel outer, position inner."""
-    area = windows.shape[1]
-    for p in range(begin, end):
-        target = out[p - begin]
-        for k in range(area):
-            row = hidden[windows[p, k]]
-            for c in range(hidden.shape[1]):
-                target[c * area + k] = row[c]
+def window_filters(weight, first, last, out):
+    """Filters [first, last) of weight [C, H, area] as the rows (position, filter) of out [area * count, H]."""
+    count = last - first
+    for c in range(count):
+        source = weight[first + c]
+        for k in range(source.shape[1]):
+            target = out[k * count + c]
+            for h in range(source.shape[0]):
+                target[h] = source[h, k]
 
 
 @_jit
-def window_columns_grad(grad, windows, begin, end, out):
-    """The adjoint of `window_columns`, added into out [Q + 1, H]."""
-    area = windows.shape[1]
-    for p in range(begin, end):
-        source = grad[p - begin]
-        for k in range(area):
-            row = out[windows[p, k]]
-            for c in range(out.shape[1]):
-                row[c] += source[c * area + k]
+def window_filters_grad(grad, first, last, out):
+    """The adjoint of `window_filters`: writes filters [first, last) of out [C, H, area]."""
+    count = last - first
+    for c in range(count):
+        target = out[first + c]
+        for h in range(target.shape[0]):
+            for k in range(target.shape[1]):
+                target[h, k] = grad[k * count + c, h]
+
+
+@_jit
+def window_sums(products, windows, bias, first, last, out):
+    """A convolution's channels [first, last) on numbered windows, from what each position adds.
+
+    Args:
+        products: [Q + 1, area * count], of each inner window and position; windows: int32 [P, area], rows of it.
+        bias: [C]. out: [P, C], those channels written.
+    """
+    count = last - first
+    for p in range(windows.shape[0]):
+        o = out[p, first:last]
+        for c in range(count):
+            o[c] = bias[first + c]
+        for k in range(windows.shape[1]):
+            row = products[windows[p, k], k * count : (k + 1) * count]
+            for c in range(count):
+                o[c] += row[c]
+
+
+@_jit
+def window_sums_grad(grad, windows, first, last, out):
+    """The adjoint of `window_sums`: adds grad [P, C] of channels [first, last) into out [Q + 1, area * count]."""
+    count = last - first
+    for p in range(windows.shape[0]):
+        g = grad[p, first:last]
+        for k in range(windows.shape[1]):
+            row = out[windows[p, k], k * count : (k + 1) * count]
+            for c in range(count):
+                row[c] += g[c]
 
 
 @_jit
