@@ -12,7 +12,7 @@ from pathlib import Path
 from model.errors import run_cli
 from model.options import parse_val
 
-DATA = ("dataset_mode", "dataroot", "label_dir", "image_dir", "instance_dir", "max_dataset_size")
+FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
 
 
 def write(batch, pictures, names, opt, val, folder):
@@ -69,7 +69,7 @@ def main(argv=None) -> int:
 
     device = set_device(val.device)
     painter = Painter.load(val.checkpoint, val.which_epoch, val.use_ema)
-    changes = {name: getattr(val, name) for name in DATA[1:-1]} | {"max_dataset_size": val.how_many}
+    changes = {name: getattr(val, name) for name in FOLDERS} | {"max_dataset_size": val.how_many}
     changes = {name: value for name, value in changes.items() if value}
     opt = dataclasses.replace(painter.opt, **changes, batchSize=val.batchSize, nThreads=val.nThreads)
     results = Path(val.results_dir)
@@ -81,7 +81,8 @@ def main(argv=None) -> int:
             scoring = Scoring(val, opt, loader.dataset)
         paint(painter, loader, opt, val, results / "pics", device)
     if scoring and scoring.painter:
-        same = {name: getattr(opt, name) for name in (*DATA, "batchSize", "nThreads")}
+        shared = (*FOLDERS, "dataset_mode", "palette", "max_dataset_size", "batchSize", "nThreads")
+        same = {name: getattr(opt, name) for name in shared}
         other_opt = dataclasses.replace(scoring.painter.opt, **same)
         with validation_loader(other_opt, val.phase) as loader:
             plain = dataclasses.replace(val, panels=False)

@@ -319,9 +319,17 @@ def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = [str(folders / "good"), str(folders / "photo"), "--labels", str(folders / "label"), "--metrics", "seg"]
     arguments += ["--seg_model", f"{model}:build", "--seg_mean", "0", "0", "0", "--seg_std", "1", "1", "1"]
+    for path in (folders / "label").iterdir():  # ids as colours
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.stack([ids, 255 - ids, 0 * ids + 7], -1)).save(path)
+    lines = [f"{i} {i} {255 - i} 7 {name}\n" for i, name in ((0, "one"), (2, "two"), (156, "three"), (255, ""))]
+    (tmp_path / "colours.txt").write_text("".join(lines))
+    arguments += ["--palette", str(tmp_path / "colours.txt")]
     assert tool.main([*arguments, "--output", str(out), "--no_cache", "--sheets", "1"]) == 0
     assert "| generated | 1.0000 |" in capsys.readouterr().out
-    assert json.loads((out / "metrics.json").read_text())["rows"]["generated"]["mean_iou"] == 1
+    result = json.loads((out / "metrics.json").read_text())
+    assert result["rows"]["generated"]["mean_iou"] == 1
+    assert [result["classes"][i]["name"] for i in (0, 2, 156)] == ["one", "two", "three"]
     assert (out / "sheets" / "sheet_000.png").is_file()
     assert any((out / "log").rglob("vdlrecords*"))
 

@@ -313,6 +313,29 @@ def test_scores_of_cut_pictures_use_the_same_part_of_photo_and_map(run, judges, 
     assert scores(out)["rows"]["photos"]["pixel_accuracy"] == pytest.approx(share)
 
 
+def test_scores_of_coloured_label_maps(run, judges, tmp_path, trained):
+    """The checkpoint's palette turns colours into ids, for the scores and their names too."""
+    alone, data, out = tmp_path / "alone", tmp_path / "data", tmp_path / "out"
+    alone.mkdir()
+    shutil.copytree(trained / "data", data)
+    colours = {i: (40 * i, 7, 9) for i in range(6)} | {255: (1, 2, 3)}
+    (tmp_path / "palette.txt").write_text("".join(f"{i} {r} {g} {b} kind{i}\n" for i, (r, g, b) in colours.items()))
+    table = np.array([colours.get(i, (0, 0, 0)) for i in range(256)], np.uint8)
+    for path in (data / "val_label").iterdir():
+        Image.fromarray(table[np.asarray(Image.open(path))]).save(path)
+    shutil.copy(trained / "output/model/n_g.pdparams", alone)
+    options = (trained / "output/opt.yaml").read_text()
+    (alone / "opt.yaml").write_text(options.replace("palette: ''", f"palette: {tmp_path / 'palette.txt'}"))
+    run("--checkpoint", alone, "--dataroot", data, "--style", "mean", "--metrics", "seg", "--other", alone)
+    coloured = scores(out)
+    run("--checkpoint", alone, "--dataroot", trained / "data", "--style", "mean", "--metrics", "seg", "--sheets", 0)
+    assert coloured["rows"]["photos"] == scores(out)["rows"]["photos"]  # grey maps hold ids all the same
+    assert coloured["rows"]["other"] == coloured["rows"]["generated"] == scores(out)["rows"]["generated"]
+    assert [entry["name"] for entry in coloured["classes"]] == [f"kind{i}" for i in range(6)]
+    sheet = np.asarray(Image.open(out / "sheets" / "sheet_000.png"))
+    assert all((sheet == colours[i]).all(-1).any() for i in range(6))
+
+
 def test_scores_with_a_model_of_ones_own(run, tmp_path):
     (tmp_path / "mine.py").write_text("def build():\n    return lambda x: (x[:, 0] > 0).astype(int)\n")
     run("--metrics", "seg", "--seg_model", f"{tmp_path}/mine.py:build")

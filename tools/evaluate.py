@@ -33,6 +33,7 @@ def parse(argv=None) -> argparse.Namespace:
     add("--metrics", help="fid, seg or fid,seg; default: both with --labels, else fid")
     add("--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, custom or sample")
     add("--label_nc", type=int, help="classes of the label maps; default: the data set's")
+    add("--palette", default="", metavar="FILE", help="which colour is which class, for label maps that hold colours")
     add("--name", default="generated", help="what the report calls the first folder")
     add("--other", metavar="DIR", help="another checkpoint's or implementation's pictures, judged beside")
     add("--other_name", default="other", help="what the report calls them")
@@ -95,6 +96,7 @@ def main(argv=None) -> int:
         metrics=tuple(metrics.split(",")),
         dataset_mode=args.dataset_mode,
         label_nc=args.label_nc or LABEL_NC[args.dataset_mode],
+        palette=args.palette,
         name=args.name,
         other_dir=args.other,
         other_name=args.other_name,

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from model.data import MAP_SUFFIXES, PHOTO_SUFFIXES, read_ids, read_photo
 from model.errors import UserError
+from model.palettes import Palette
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
@@ -99,9 +100,11 @@ def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np
     return np.asarray(picture)
 
 
-def read_labels(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Integer [H, W] ids; resized to `size` (height, width) by nearest neighbour where it differs."""
-    labels = read_ids(path)
+def read_labels(
+    path: str | os.PathLike, size: tuple[int, int] | None = None, palette: Palette | None = None
+) -> np.ndarray:
+    """Integer [H, W] ids, of colours by a palette; resized to `size` (height, width) by nearest neighbour."""
+    labels = read_ids(path, palette=palette)
     if size is not None and labels.size != size[::-1]:
         labels = labels.resize(size[::-1], Image.Resampling.NEAREST)
     return np.asarray(labels)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ from model.metrics.segmentation import (
     scheme_of,
     segmentation_scores,
 )
-from model.palettes import class_names, colorize, palette
+from model.palettes import colorize, names_and_colours, read_palette
 from model.visual import grid, legend, save_image
 from model.weights import PUBLISHED, find_deeplab, find_inception, find_weights
 
@@ -113,6 +114,7 @@ def evaluate(
     metrics: Sequence[str] = METRICS,
     dataset_mode: str = "coco_stuff",
     label_nc: int = 182,
+    palette: str = "",
     name: str = "generated",
     other_dir: Pictures | None = None,
     other_name: str = "other",
@@ -139,9 +141,10 @@ def evaluate(
         generated_dir: the pictures to judge: their folder, or the files themselves, as for the next three.
         real_dir: the reference photos; FID takes all of them, the segmentation scores those of the generated names.
         labels_dir: label maps; "seg" needs them. Files are paired by name.
-        opt: OPT, whose `dataset_mode` and `label_nc` go before the arguments of that name.
+        opt: OPT, whose `dataset_mode`, `label_nc` and `palette` go before the arguments of those names.
         metrics: of "fid" and "seg".
         dataset_mode, label_nc: the data set whose ids the label maps hold.
+        palette: file of colours and ids, for label maps that hold colours; see `model.palettes.read_palette`.
         name, other_name: what the report calls the two folders.
         other_dir: another checkpoint's or implementation's pictures.
         photos: whether the photos' own segmentation scores, the ceiling, are computed too.
@@ -180,7 +183,7 @@ def evaluate(
         if not called.strip() or called in (".", "..") or not called.isprintable() or set(called) & set("/\\|"):
             raise UserError(f"the name {called!r} of a picture set is no plain word: leave out / \\ and |")
     if opt is not None:
-        dataset_mode, label_nc = opt.dataset_mode, opt.label_nc
+        dataset_mode, label_nc, palette = opt.dataset_mode, opt.label_nc, opt.palette
 
     all_real = listed(real_dir)
     real = all_real[:max_pictures]
@@ -207,7 +210,8 @@ def evaluate(
         result["warning"] = WARNING
     if "seg" in metrics:
         maps = listed(labels_dir, list_maps)
-        judge = _Judge(predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, sheets)
+        data = SimpleNamespace(dataset_mode=dataset_mode, label_nc=label_nc, palette=palette)
+        judge = _Judge(predictor, data, size, at_label_size, batch_size, cache_dir, progress, sheets)
         seg_sources = list(sources)
         if photos:
             seg_sources.append(_Source("photos", "photo", partners(sources[0].pictures, all_real, "photo")))
@@ -291,14 +295,17 @@ def _versions() -> dict[str, str]:
 class _Judge:
     """Runs one predictor over picture sets."""
 
-    def __init__(self, predictor, dataset_mode, label_nc, size, at_label_size, batch_size, cache_dir, progress, shown):
+    def __init__(self, predictor, data, size, at_label_size, batch_size, cache_dir, progress, shown):
         self.predictor: Predictor = predictor
-        self.dataset_mode, self.label_nc = dataset_mode, label_nc
+        self.dataset_mode, self.label_nc = data.dataset_mode, data.label_nc
+        self.palette = read_palette(data.palette) if data.palette else None
+        self.palette_digest = file_digest(data.palette) if data.palette else ""
+        self.names, self.colours = names_and_colours(data, self.palette)
         self.size, self.at_label_size = size, at_label_size
         self.batch_size, self.cache_dir, self.progress = batch_size, cache_dir, progress
         self.shown = shown  # pictures of each set that sheets will show
         self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
-        self.scheme = scheme_of(predictor, dataset_mode, label_nc, size)
+        self.scheme = scheme_of(predictor, self.dataset_mode, self.label_nc, size, self.names)
 
     def confusion(self, source: _Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
@@ -318,7 +325,7 @@ class _Judge:
                 output = self.predictor(pictures)
                 for i, position in enumerate(positions):
                     position += begun
-                    labels = read_labels(truth[position], None if self.at_label_size else self.size)
+                    labels = self._labels(truth[position], None if self.at_label_size else self.size)
                     prediction = class_maps(output[i : i + 1], labels.shape)[0]
                     if position < self.shown:
                         self._maps[source.pictures[position], labels.shape] = prediction
@@ -329,6 +336,9 @@ class _Judge:
                     cache.save(write)
         cache.save(write, last=True)
         return total
+
+    def _labels(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:
+        return read_labels(path, size, self.palette)
 
     def _expect(self, pictures: int) -> None:
         if hasattr(self.predictor, "expect"):
@@ -344,6 +354,7 @@ class _Judge:
         folder = None if self.predictor.weights_sha256 == "unknown" else self.cache_dir
         key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
         key += [self.predictor.protocol, self.dataset_mode, self.label_nc, self.size, self.at_label_size]
+        key += [self.palette_digest]
         return Cache(folder, "seg", key)
 
     def sheets(self, sources, photos, maps, count, folder) -> list[Path]:
@@ -352,15 +363,15 @@ class _Judge:
         columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]] + [photos]
         titles = [*(source.title for source in sources), "photo"]
         truths = partners(pictures, maps, "label map")
-        names = class_names(self.dataset_mode, self.label_nc)
+        names = self.names
         unknown = names.index("unlabeled") if "unlabeled" in names else len(names)
         names = [*names, "unlabeled"][: max(len(names), unknown + 1)]
-        colours = palette(self.dataset_mode, len(names))
-        colours[unknown:] = 0
+        colours = np.zeros((len(names), 3), np.uint8)
+        colours[:unknown] = self.colours[:unknown]
         written, rows = [], []
         for i, picture in enumerate(pictures):
             images = [read_rgb(column[i], self.size) for column in columns]
-            labels = read_labels(truths[i], self.size).astype(np.int64)
+            labels = self._labels(truths[i], self.size).astype(np.int64)
             predicted = [self._map(column[i], image) for column, image in zip(columns, images, strict=True)]
             right = [_agreement(self.scheme.truth(labels), p) for p in predicted]
             ids = [np.where(m < unknown, m, unknown) for m in (labels, *(self.scheme.label_ids(p) for p in predicted))]

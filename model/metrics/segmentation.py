@@ -146,17 +146,17 @@ class Scheme:
         return np.where(inside, self.labels[np.where(inside, prediction, 0)], -1)
 
 
-def scheme_for(dataset_mode: str, label_nc: int, classes: int) -> Scheme:
+def scheme_for(dataset_mode: str, label_nc: int, classes: int, names: Sequence[str] = ()) -> Scheme:
     """The scheme of a data set for a network with that many classes.
 
     COCO-Stuff: 182 classes, the label ids. ADE20K: 150 classes, label 1 first (151: label 0 first); label 0 is dropped.
     Cityscapes: 19 (trainIds) or 34/35 (labelIds) classes; the 19 of the benchmark count. Otherwise the classes are the
-    label ids.
+    label ids. Names of the label ids are the data set's unless `names` are given.
 
     Raises:
         UserError: the network has another number of classes than the data set.
     """
-    everything = class_names(dataset_mode, label_nc)
+    everything = names or class_names(dataset_mode, label_nc)
 
     def build(labels: Sequence[int], counted: Sequence[bool] | None, ignored: str) -> Scheme:
         labels = np.asarray(labels)
@@ -182,7 +182,9 @@ def scheme_for(dataset_mode: str, label_nc: int, classes: int) -> Scheme:
     return build(range(classes), None, f"all from {classes} up (unlabelled)")
 
 
-def scheme_of(predictor: "Predictor", dataset_mode: str, label_nc: int, size: tuple[int, int]) -> Scheme:
+def scheme_of(
+    predictor: "Predictor", dataset_mode: str, label_nc: int, size: tuple[int, int], names: Sequence[str] = ()
+) -> Scheme:
     """The scheme of a data set for a predictor, which is shown a blank picture of `size` if it does not say `classes`.
 
     Raises:
@@ -193,7 +195,7 @@ def scheme_of(predictor: "Predictor", dataset_mode: str, label_nc: int, size: tu
         classes = class_count(predictor(np.zeros((1, *size, 3), np.uint8)))
     if classes is None:  # ids tell no number of classes: take the data set's usual one
         classes = {"ade20k": 150, "cityscapes": 19}.get(dataset_mode, label_nc)
-    return scheme_for(dataset_mode, label_nc, classes)
+    return scheme_for(dataset_mode, label_nc, classes, names)
 
 
 # the predictors
