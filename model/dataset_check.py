@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
@@ -49,7 +49,11 @@ THINGS = 24  # lowest Cityscapes id of the classes that have instances
 # What can be wrong: code -> (whether it stops or ruins a run, what it is, why it matters and what to do).
 FAULTS = {
     "layout": (True, "the folder is not what the data set's reader expects", ""),
-    "no_labels": (True, "there are no label maps", ""),
+    "no_labels": (
+        True,
+        "there are no label maps",
+        "Name the folder with --dataroot (custom: --label_dir); tools/prepare_dataset.py makes it from the archives.",
+    ),
     "no_validation": (
         False,
         "there is no validation split",
@@ -84,7 +88,7 @@ FAULTS = {
     "unreadable": (
         True,
         "files cannot be read as pictures",
-        "They are damaged, cut off or empty: take them from the archive again.",
+        "They are damaged, cut off, empty, far too large or gone: take them from the archive again.",
     ),
     "photo_depth": (
         True,
@@ -117,7 +121,12 @@ FAULTS = {
         "instance maps and label maps differ in size",
         "Both must have the same pixels: make the instance maps from these label maps.",
     ),
-    "foreign_ids": (True, "label maps hold ids that are no class", ""),
+    "foreign_ids": (
+        True,
+        "label maps hold ids that are no class",
+        "If they are classes of a data set of your own, set --label_nc to the highest id plus 1; official data sets "
+        "hold no others, so take their maps again.",
+    ),
     "undeclared_unknown": (
         True,
         "label maps hold 255, and no unlabelled class is declared",
@@ -223,8 +232,8 @@ class Finding(NamedTuple):
     code: str
     split: str
     note: str = ""
-    files: list[str] = []
-    details: list[str] = []  # one for each file, or none
+    files: Sequence[str] = ()
+    details: Sequence[str] = ()  # one for each file, or none
     total: int = 0  # files looked at, of which these are some
 
     @property
@@ -423,7 +432,7 @@ class Split:
             self._say("no_labels", f"{labels.folder} {'holds none' if there else 'is not there'}{_elsewhere(opt)}")
 
     def _say(self, code: str, note: str = "", files: Iterable[str] = (), details: Iterable[str] = ()) -> None:
-        self.findings.append(Finding(code, self.phase, note, list(files), list(details), len(self.items)))
+        self.findings.append(Finding(code, self.phase, note, tuple(files), tuple(details), len(self.items)))
 
     def _pair(self, labels: Listing, listings: dict[str, Listing]) -> None:
         keys = sorted(labels.files, key=natural_order)
@@ -469,13 +478,18 @@ class Split:
             self._say(self.release, f"the maps hold {id_ranges(self.pixels)}")
         for code in sorted(grouped, key=list(FAULTS).index):
             files, details = zip(*grouped[code], strict=True)
-            note = f"all maps together hold {id_ranges(self.pixels)}" if code == "foreign_ids" else ""
+            note = f"{self._range()}; all maps hold {id_ranges(self.pixels)}" if code == "foreign_ids" else ""
             self._say(code, note, files, details)
         if self.pixels and not self.release:
             self._judge_classes()
         self._judge_instances()
         if self.phase == "train":
             self._judge_sizes()
+
+    def _range(self) -> str:
+        opt = self.opt
+        unlabelled = f" and {unknown_id(opt.label_nc)}" if opt.contain_dontcare_label else ""
+        return f"expected 0..{opt.label_nc - 1}{unlabelled} (label_nc {opt.label_nc})"
 
     def _wrong_release(self) -> str | None:
         """The code of the wrong release whose ids these are."""
