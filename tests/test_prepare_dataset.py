@@ -136,7 +136,7 @@ def test_coco_becomes_what_training_reads(coco, capsys):
             want += [f"{phase}_{kind}/{i:012d}.{suffix}" for i in ids]
     assert tree(target) == sorted(want)
     assert "3 train examples (118,287 are published)" in said and "2 val examples (5,000 are published)" in said
-    assert said.endswith(f"train: python train.py --preset coco_stuff --dataroot {target}\n")
+    assert said.endswith(f"then: python train.py --preset coco_stuff --dataroot {target}\n")
     instance = np.full((6, 8), 109)
     instance[1:4, 1:4] = 0
     np.testing.assert_array_equal(Image.open(target / "train_inst" / "000000000009.png"), instance)
@@ -168,7 +168,10 @@ def test_one_phase_needs_its_archives_only(coco, capsys):
     target = prepare("coco_stuff", coco, "--phase", "val", "--distinct")
     assert {name.split("/")[0] for name in tree(target)} == {"annotations", "val_img", "val_label", "val_inst"}
     assert np.asarray(Image.open(target / "val_inst" / "000000000139.png"))[2, 2] == 256
-    assert "train examples" not in capsys.readouterr().out
+    (first, _) = examples("coco_stuff", target, "val")
+    assert first["instance"].max() == 256 and first["instance"].min() == 139
+    said = capsys.readouterr().out
+    assert "train examples" not in said and "next: python tools/check_dataset.py coco_stuff --phase val --data" in said
 
 
 def test_ade20k(zips):

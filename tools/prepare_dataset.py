@@ -89,7 +89,7 @@ def main(argv=None) -> int:
         published = DATA_SETS[args.name].published.get(phase)
         also = f" ({published:,} are published)" if published else ""
         print(f"{target}: {len(list_items(opt, phase)):,} {phase} examples{also}")
-    print("train: " + _training_command(args, with_instances))
+    print(_next_commands(args, with_instances))
     return 0
 
 
@@ -132,9 +132,15 @@ def _map_space(label, distinct: bool) -> int:
     return label.info.file_size * (2 if distinct else 1) + 4096
 
 
-def _training_command(args, with_instances: bool) -> str:
-    command = f"python train.py --preset {args.name}" + (f" --dataroot {args.to}" if args.to else "")
-    return command + (" --no_instance True" if args.name == "coco_stuff" and not with_instances else "")
+def _next_commands(args, with_instances: bool) -> str:
+    data = f" --dataroot {args.to}" if args.to else ""
+    if args.name == "coco_stuff" and not with_instances:
+        data += " --no_instance True"
+    phase = f" --phase {args.phase}" if args.phase else ""
+    return (
+        f"next: python tools/check_dataset.py {args.name}{phase}{data}\n"
+        f"then: python train.py --preset {args.name}{data}"
+    )
 
 
 if __name__ == "__main__":
