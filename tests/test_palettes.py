@@ -1,5 +1,7 @@
 """Class names and colours against facts of the data sets."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +56,21 @@ def test_official_colours():
     assert city[33].tolist() == [119, 11, 32]
     assert palette("facades", 13)[3].tolist() == [0, 85, 255]
     assert palette("cityscapes", 40).shape == (40, 3) and palette("ade20k", 5).shape == (5, 3)
+
+
+@pytest.mark.parametrize(
+    "mode, label_nc, names, colours",
+    [
+        ("coco_stuff", 182, "d2373e55cf328652", None),
+        ("ade20k", 150, "313a37f39375d6e3", "7ebd74a64a5606f0"),
+        ("cityscapes", 35, "352e39ec430a946d", "612334aa5fe46e8c"),
+    ],
+)
+def test_the_whole_lists_are_the_published_ones(mode, label_nc, names, colours):
+    """Fingerprints taken after each name and colour was compared with labels.txt, objectInfo150.txt, labels.py."""
+    found = class_names(mode, label_nc)
+    assert hashlib.sha256("\n".join(found).encode()).hexdigest()[:16] == names
+    assert not colours or hashlib.sha256(palette(mode, len(found)).tobytes()).hexdigest()[:16] == colours
 
 
 def test_colorize_accepts_modes_palettes_and_foreign_ids():
