@@ -1,58 +1,18 @@
 """`Synthesizer`: a trained model, from a checkpoint or an exported folder, that turns a drawing into a picture."""
 
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from model.data import id_map, unknown_id
+from model.data import id_map
 from model.errors import UserError
-from model.palettes import class_names, palette
+from model.serving.description import FILE, Description
 from model.visual import tensor_to_image
 
 Map = Image.Image | np.ndarray
-
-
-@dataclass(frozen=True)
-class Interface:
-    """What a model expects and knows, apart from its weights.
-
-    Attributes:
-        names: class names in the order of the ids.
-        colours: (red, green, blue) of each id, 0..255.
-        size: (height, width) of its pictures in pixels.
-        label_nc: number of classes without the unknown one.
-        unknown: the id of unlabelled pixels; None if every pixel needs a class.
-        file_unknown: another id that stands for it in files (255, or 65535).
-        uses_instances: whether it sees edges between instances.
-        z_dim: length of its style vectors; 0 without styles.
-    """
-
-    names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-    size: tuple[int, int]
-    label_nc: int
-    unknown: int | None
-    file_unknown: int
-    uses_instances: bool
-    z_dim: int
-
-    @classmethod
-    def of(cls, opt) -> "Interface":
-        """That of a generator with these options."""
-        count = opt.label_nc + opt.contain_dontcare_label
-        names = (class_names(opt.dataset_mode, opt.label_nc) + ["unlabeled"])[:count]
-        unknown = None
-        if opt.contain_dontcare_label:  # ADE20K keeps its unknown class where its files have it
-            unknown = 0 if opt.dataset_mode == "ade20k" else opt.label_nc
-        colours = tuple(tuple(int(part) for part in row) for row in palette(opt.dataset_mode, count))
-        return cls(
-            tuple(names), colours, opt.generator_size, opt.label_nc, unknown, unknown_id(opt.label_nc),
-            not opt.no_instance, opt.z_dim if opt.use_vae else 0,
-        )  # fmt: skip
 
 
 class _Checkpoint:
@@ -64,7 +24,7 @@ class _Checkpoint:
 
         self.device = set_device(device)
         self.painter = Painter.load(path, which)
-        self.interface = Interface.of(self.painter.opt)
+        self.description = Description.of(self.painter.opt)
         self.has_encoder = self.painter.E is not None
         nets = [net for net in (self.painter.G, self.painter.E) if net is not None]
         self.info = {
@@ -95,33 +55,44 @@ class Synthesizer:
         uses_instances: whether edges between instances change the picture.
         label_nc: number of classes without the unknown one.
         unknown: the id of unlabelled pixels, or None.
-        info: file, step (None where it is not known), parameters, device.
+        info: file, step (None where it is not known), parameters, device; of an exported folder also its runtime.
     """
 
     def __init__(self, engine):
         self._engine, self._lock = engine, threading.Lock()
-        self._interface = interface = engine.interface
-        self.names = list(interface.names)
-        self.palette = np.array(interface.colours, np.uint8)
-        self.size, self.z_dim, self.label_nc = interface.size, interface.z_dim, interface.label_nc
-        self.unknown, self.uses_instances = interface.unknown, interface.uses_instances
+        self._about = about = engine.description
+        self.names, self.palette = list(about.names), np.array(about.colours, np.uint8)
+        self.size, self.z_dim, self.label_nc = about.size, about.z_dim, about.label_nc
+        self.unknown, self.uses_instances = about.unknown, about.uses_instances
         self.has_encoder, self.info = engine.has_encoder, dict(engine.info)
 
     @classmethod
-    def load(cls, path: str | Path, *, which: str = "latest", device: str = "auto") -> "Synthesizer":
+    def load(
+        cls, path: str | Path, *, which: str = "latest", device: str = "auto", runtime: str = "auto", form: str = "auto"
+    ) -> "Synthesizer":
         """Load a model.
 
         Args:
-            path: a folder of checkpoints, one checkpoint, or a generator's .pdparams file with opt.yaml near it.
+            path: a folder of checkpoints, one checkpoint, a generator's .pdparams file with opt.yaml near it, or a
+                folder that tools/export.py wrote.
             which: of a folder of checkpoints: latest, best, or the number of epochs done.
-            device: auto (a GPU when there is one), cpu, gpu or gpu:N.
+            device: auto (a GPU when there is one), cpu, gpu or gpu:N; exported folders run on the CPU.
+            runtime: of an exported folder: onnx, paddle, or auto for the first that is installed.
+            form: of an exported folder: pattern, dense, or auto for the first that it has.
 
         Raises:
-            UserError: nothing there, damaged files, no such device.
+            UserError: nothing there, damaged files, no such device, no runtime for the folder.
         """
+        path = Path(path)
+        if (path / FILE).is_file():
+            from model.serving.runtime import Exported
+
+            if device not in ("auto", "cpu"):
+                raise UserError(f"device {device}: an exported model runs on the CPU; give cpu or a checkpoint")
+            return cls(Exported(path, runtime, form))
         if which not in ("latest", "best") and not which.isdecimal():
             raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
-        return cls(_Checkpoint(Path(path), which, device))
+        return cls(_Checkpoint(path, which, device))
 
     def __call__(self, label: Map, instance: Map | None = None, style: Any = None, seed: int | None = None):
         """Paint a label map.
@@ -219,11 +190,11 @@ class Synthesizer:
                 raise UserError(self._strange_colours(colours[ids < 0], ids.size))
         ids = _ids(label, "the label map")
         if self.unknown is not None:
-            ids = np.where(ids == self._interface.file_unknown, np.int32(self.unknown), ids)
+            ids = np.where(ids == self._about.file_unknown, np.int32(self.unknown), ids)
         strange = [int(i) for i in np.unique(ids) if not 0 <= i < len(self.names)]
         if strange:
             shown = ", ".join(map(str, strange[:8])) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
-            also = "" if self.unknown is None else f" and {self._interface.file_unknown} for unlabelled"
+            also = "" if self.unknown is None else f" and {self._about.file_unknown} for unlabelled"
             raise UserError(
                 f"the label map holds ids {shown}: expected 0..{len(self.names) - 1}{also}, the model's classes"
             )

@@ -1,0 +1,1 @@
+"""Trained models outside of Paddle's training code: export, and the engines that run an exported folder."""

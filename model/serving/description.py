@@ -1,0 +1,130 @@
+"""`Description`: what a model expects and knows apart from its weights; an exported folder's model.json."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.data import unknown_id
+from model.errors import UserError
+from model.options import parse_norm_g
+from model.palettes import class_names, palette
+
+FILE = "model.json"
+FORMAT = "paddle-spade exported model, version 1"
+MOST_PIXELS, MOST_CLASSES, MOST_STYLE = 1 << 26, 1 << 16, 1 << 16  # beyond these a file is damaged or hostile
+
+
+@dataclass(frozen=True)
+class Description:
+    """A model from outside.
+
+    Attributes:
+        names: class names in the order of the ids, the unknown one included.
+        colours: (red, green, blue) of each id, 0..255.
+        size: (height, width) of the pictures in pixels.
+        label_nc: number of classes without the unknown one.
+        unknown: the id of unlabelled pixels; None if every pixel needs a class.
+        file_unknown: another id that stands for it in files (255, or 65535).
+        uses_instances: whether it sees edges between instances.
+        z_dim: length of its style vectors; 0 without styles.
+        spade_sizes: (height, width) of its SPADE layers. kernel_size: theirs, 3 or 5.
+        step: steps of training, where they are known. parameters: their number.
+        onnx, paddle: {"generator": {form: file}, "encoder": file} in an exported folder.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    size: tuple[int, int]
+    label_nc: int
+    unknown: int | None
+    file_unknown: int
+    uses_instances: bool
+    z_dim: int
+    spade_sizes: tuple[tuple[int, int], ...]
+    kernel_size: int
+    step: int | None = None
+    parameters: int = 0
+    onnx: dict[str, Any] = field(default_factory=dict)
+    paddle: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, opt, **more) -> "Description":
+        """That of a generator with these options; `more` are the fields that options do not tell."""
+        count = opt.label_nc + opt.contain_dontcare_label
+        names = (class_names(opt.dataset_mode, opt.label_nc) + ["unlabeled"])[:count]
+        unknown = None
+        if opt.contain_dontcare_label:  # ADE20K keeps its unknown class where its files have it
+            unknown = 0 if opt.dataset_mode == "ade20k" else opt.label_nc
+        height, width = opt.start_size
+        return cls(
+            names=tuple(names),
+            colours=tuple(tuple(int(part) for part in row) for row in palette(opt.dataset_mode, count)),
+            size=opt.generator_size,
+            label_nc=opt.label_nc,
+            unknown=unknown,
+            file_unknown=unknown_id(opt.label_nc),
+            uses_instances=not opt.no_instance,
+            z_dim=opt.z_dim if opt.use_vae else 0,
+            spade_sizes=tuple((height << i, width << i) for i in range(opt.num_up + 1)),
+            kernel_size=parse_norm_g(opt.norm_G)[2],
+            **more,
+        )
+
+    def to_json(self) -> str:
+        """As text, a line for each field."""
+        fields = {"format": FORMAT, **dataclasses.asdict(self)}
+        return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in fields.items()) + "\n}\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> "Description":
+        """The description in an exported folder, checked: it may come from a stranger.
+
+        Raises:
+            UserError: the file is damaged, of another version, or holds values that no export writes.
+        """
+        file = folder / FILE
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise ValueError(f"not the format {FORMAT!r}")
+            for name in ("names", "colours", "size", "spade_sizes"):
+                values[name] = _tuples(values[name])
+            found = cls(**values)
+            found._check(folder)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{file} is no description of an exported model ({error}): export it again") from None
+        return found
+
+    def _check(self, folder: Path) -> None:
+        def need(condition, what):
+            if not condition:
+                raise ValueError(what)
+
+        def whole(value, low, high):
+            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+        classes = len(self.names)
+        need(0 < classes <= MOST_CLASSES and all(isinstance(name, str) for name in self.names), "names")
+        colours = all(len(c) == 3 and all(whole(part, 0, 255) for part in c) for c in self.colours)
+        need(len(self.colours) == classes and colours, "colours")
+        for size in (self.size, *self.spade_sizes):
+            need(len(size) == 2 and all(whole(side, 1, MOST_PIXELS) for side in size), "sizes")
+            need(size[0] * size[1] <= MOST_PIXELS, "sizes")
+        need(0 < len(self.spade_sizes) <= 16 and self.spade_sizes[-1] == self.size, "spade_sizes")
+        need(whole(self.label_nc, 1, classes), "label_nc")
+        need(self.unknown is None or whole(self.unknown, 0, classes - 1), "unknown")
+        need(whole(self.file_unknown, 0, 1 << 16) and isinstance(self.uses_instances, bool), "file_unknown")
+        need(whole(self.z_dim, 0, MOST_STYLE) and self.kernel_size in (3, 5), "z_dim or kernel_size")
+        need(self.step is None or whole(self.step, 0, 1 << 62), "step")
+        need(whole(self.parameters, 0, 1 << 62), "parameters")
+        for files in (self.onnx, self.paddle):
+            need(isinstance(files, dict) and files.keys() <= {"generator", "encoder"}, "files")
+            for name in [*files.get("generator", {}).values(), *filter(None, [files.get("encoder")])]:
+                need(isinstance(name, str) and name == Path(name).name, "files")
+                need((folder / name).is_file(), f"{name} is missing")
+
+
+def _tuples(value):
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

@@ -1,0 +1,144 @@
+"""Exporting a trained model: graphs for inference engines, and beside them everything that a stranger needs."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from model.convolution import Conv2D
+from model.errors import UserError
+from model.inference import Painter
+from model.normalization import InstanceNorm
+from model.serving import graph, paddle_ops
+from model.serving.description import FILE, Description
+from model.session import parameter_count
+
+RUNTIMES = ("onnx", "paddle")
+_HERE = Path(__file__).parent
+SHIPPED = (_HERE.parent / "spade_inputs.py", _HERE / "predict.py", _HERE / "README.md")
+
+
+def export(
+    painter: Painter,
+    folder: str | os.PathLike,
+    *,
+    forms: Sequence[str] = tuple(graph.FORMS),
+    runtimes: Sequence[str] = RUNTIMES,
+    force: bool = False,
+    say: Callable[[str], object] = lambda text: None,
+) -> Description:
+    """Write a folder from which a model runs without its training code; it appears whole or not at all.
+
+    Args:
+        painter: the trained model.
+        folder: to be made.
+        forms: of the generator's graph: pattern, dense; the first is the one that is used unless asked otherwise.
+        runtimes: onnx, paddle.
+        force: replace the folder if it is an earlier export.
+        say: is told what was written.
+
+    Returns:
+        What model.json says.
+
+    Raises:
+        UserError: the folder exists, or the onnx package is missing.
+    """
+    folder = Path(folder)
+    _refuse_to_replace(folder, force)
+    weights = graph.plan(painter.G, painter.opt)
+    style = None
+    if painter.E is not None:
+        layer = painter.E.layer1
+        normed = not isinstance(layer, Conv2D) and isinstance(layer[1], InstanceNorm)
+        style = _Encoder(graph.encoder_weights(painter.E), painter.opt.generator_size, normed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        files = {}
+        for runtime in runtimes:
+            before = _bytes(work)
+            files[runtime] = {"onnx": _write_onnx, "paddle": _write_paddle}[runtime](weights, style, forms, work)
+            say(f"{runtime}: {_bytes(work) - before:.0f} MB, {' and '.join(forms)} form")
+        nets = [net for net in (painter.G, painter.E) if net is not None]
+        count = sum(parameter_count(net) for net in nets)
+        description = Description.of(painter.opt, step=painter.step, parameters=count, **files)
+        painter.opt.save(work / "opt.yaml")
+        for source in SHIPPED:
+            shutil.copyfile(source, work / source.name)
+        (work / FILE).write_text(description.to_json(), encoding="utf-8")
+        work.chmod(0o755)
+        _put(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return description
+
+
+class _Encoder:
+    """An encoder's weights and how its graph is built."""
+
+    def __init__(self, weights, size, instance_norm):
+        self.weights, self._size, self._instance_norm = weights, size, instance_norm
+
+    def build(self, ops):
+        return graph.encoder(ops, self._size, self._instance_norm)
+
+
+def _refuse_to_replace(folder: Path, force: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / FILE).is_file():
+        raise UserError(f"{folder} exists and is no exported model: give another --output")
+    if not force:
+        raise UserError(f"{folder} exists: give another --output, or --force to replace it")
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Move the finished folder to its place, and what was there out of it."""
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    try:
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(work, folder)
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _bytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+
+
+def _write_onnx(plan: graph.Plan, style: _Encoder | None, forms: Sequence[str], folder: Path) -> dict:
+    try:
+        from model.serving.onnx_ops import OnnxOps, WeightStore
+    except ImportError:
+        raise UserError(
+            "ONNX files need the onnx package: pip install -r requirements-app.txt, or give --runtimes paddle"
+        ) from None
+    files = {"generator": {form: f"generator_{form}.onnx" for form in forms}}
+    with WeightStore(folder / "generator.weights") as store:  # both forms read one file
+        for form in forms:
+            ops = OnnxOps(plan.weights)
+            output = graph.generator(ops, plan, form)
+            shape = ["batch", plan.weights["conv_img.bias"].size, *plan.picture_size]
+            ops.save(folder / files["generator"][form], output, "picture", shape, store)
+    if style is not None:
+        files["encoder"] = "encoder.onnx"
+        with WeightStore(folder / "encoder.weights") as store:
+            ops = OnnxOps(style.weights)
+            output = style.build(ops)
+            ops.save(folder / "encoder.onnx", output, "mean", ["batch", plan.z_dim], store)
+    return files
+
+
+def _write_paddle(plan: graph.Plan, style: _Encoder | None, forms: Sequence[str], folder: Path) -> dict:
+    def write(name, build, weights):
+        return paddle_ops.save(build, weights, folder / name, folder / f"{name.split('_')[0]}.pdiparams").name
+
+    files = {"generator": {}}
+    for form in forms:
+        name = f"generator_{form}"
+        files["generator"][form] = write(name, lambda ops, form=form: graph.generator(ops, plan, form), plan.weights)
+    if style is not None:
+        files["encoder"] = write("encoder", style.build, style.weights)
+    return files

@@ -1,0 +1,169 @@
+"""Graphs as Paddle inference models."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.static import InputSpec
+
+from model.normalization import EPSILON
+
+
+class _Shapes:
+    """Stands in for `PaddleOps` to learn a graph's inputs: every operation is one that does nothing."""
+
+    def __init__(self, weights):
+        self.inputs, self._weights = {}, weights
+
+    def input(self, name, kind, shape):
+        self.inputs[name] = InputSpec([side if isinstance(side, int) else None for side in shape], kind, name)
+
+    def has_weight(self, name):
+        return name in self._weights
+
+    def weight_shape(self, name):
+        return self._weights[name].shape
+
+    def halves(self, codes):
+        return None, None
+
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+
+class PaddleOps:
+    """Runs a graph's operations on tensors, or records them where a program is being traced."""
+
+    def __init__(self, layer: "_Traced", inputs: Mapping[str, Any]):
+        self._layer, self._inputs = layer, inputs
+
+    def input(self, name, kind, shape):
+        return self._inputs[name]
+
+    def has_weight(self, name):
+        return name in self._layer.names
+
+    def weight_shape(self, name):
+        return self.weight(name).shape
+
+    def weight(self, name):
+        return getattr(self._layer, self._layer.names[name])
+
+    def integers(self, values):
+        return paddle.to_tensor(np.asarray(values, np.int32))
+
+    def floats(self, values):
+        return paddle.to_tensor(np.asarray(values, np.float32))
+
+    def halves(self, codes):
+        return codes // 2, (codes % 2).astype("float32")
+
+    def add(self, x, y):
+        return x + y
+
+    def mul(self, x, y):
+        return x * y
+
+    def maximum(self, x, y):
+        return paddle.maximum(x, y)
+
+    def matmul(self, x, y):
+        return paddle.matmul(x, y)
+
+    def differ(self, x, y):
+        return (x != y).astype("float32")
+
+    def one_hot(self, label, classes):
+        return F.one_hot(label, classes).transpose([0, 3, 1, 2])
+
+    def gather(self, table, index):
+        rows = paddle.gather(table, index.flatten())
+        return rows.reshape([-1, *index.shape[1:], *table.shape[1:]])
+
+    def take(self, x, positions, axis):
+        return paddle.index_select(x, self.integers(positions), axis)
+
+    def sum_rows(self, x):
+        return x.sum(1)
+
+    def reshape(self, x, shape):
+        return x.reshape([int(side) for side in shape])
+
+    def transpose(self, x, order):
+        return x.transpose(order)
+
+    def concat(self, values, axis):
+        return paddle.concat(values, axis)
+
+    def relu(self, x):
+        return F.relu(x)
+
+    def leaky_relu(self, x, slope):
+        # not F.leaky_relu, whose fusion with a convolution crashes Paddle 3.3.1's engine
+        return x if slope == 1 else paddle.maximum(x, x * slope)
+
+    def tanh(self, x):
+        return paddle.tanh(x)
+
+    def instance_norm(self, x, channels):
+        return F.instance_norm(x, eps=EPSILON)
+
+    def upsample(self, x):
+        # not F.interpolate, whose oneDNN kernel Paddle 3.3.1's engine cannot call
+        channels, height, width = x.shape[1:]
+        x = x.reshape([-1, channels, height, 1, width, 1]).tile([1, 1, 1, 2, 1, 2])
+        return x.reshape([-1, channels, 2 * height, 2 * width])
+
+    def conv(self, x, kernel, bias, size, stride=1):
+        return F.conv2d(x, kernel, bias, stride, size // 2)
+
+
+class _Traced(nn.Layer):
+    """A graph as a layer, whose parameters are the graph's weights."""
+
+    def __init__(self, build: Callable[[Any], Any], weights: Mapping[str, np.ndarray]):
+        super().__init__()
+        self._build = build
+        self.names = {name: name.replace(".", "_") for name in weights}
+        for name, array in weights.items():
+            parameter = self.create_parameter(array.shape, default_initializer=nn.initializer.Constant(0.0))
+            parameter.set_value(array)
+            self.add_parameter(self.names[name], parameter)
+        shapes = _Shapes(weights)
+        build(shapes)
+        self.specs = list(shapes.inputs.values())
+        self.eval()
+
+    def forward(self, inputs):
+        return self._run(inputs)
+
+    @paddle.jit.not_to_static  # straight on: there is no control flow whose source would have to be translated
+    def _run(self, inputs):
+        named = {spec.name: x for spec, x in zip(self.specs, inputs, strict=True)}
+        return self._build(PaddleOps(self, named))
+
+
+def save(build: Callable[[Any], Any], weights: Mapping[str, np.ndarray], prefix: Path, arrays: Path) -> Path:
+    """Write a graph as a Paddle inference model.
+
+    Args:
+        build: writes the graph down on an `ops` object. weights: its arrays.
+        prefix: the program's file without its ending.
+        arrays: the weights' file; graphs over the same weights share it.
+
+    Returns:
+        The program's file, which ends in .json, or .pdmodel before Paddle 3.
+    """
+    layer = _Traced(build, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
+    os.replace(prefix.with_suffix(".pdiparams"), arrays)
+    prefix.with_suffix(".pdiparams.info").unlink(missing_ok=True)
+    return next(file for file in (prefix.with_suffix(".json"), prefix.with_suffix(".pdmodel")) if file.is_file())

@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Export a trained model to a folder from which it runs without this project. See `--help`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from model.errors import UserError, run_cli  # noqa: E402
+
+FORMS, RUNTIMES = ("pattern", "dense"), ("onnx", "paddle")
+
+
+def _several(choices: tuple[str, ...]):
+    def parse(text: str) -> list[str]:
+        found = text.split(",")
+        strange = [name for name in found if name not in choices]
+        if strange:
+            raise argparse.ArgumentTypeError(f"{strange[0]!r} is not one of {', '.join(choices)}")
+        return list(dict.fromkeys(found))
+
+    return parse
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="tools/export.py",
+        description="Write a trained model as ONNX and as a Paddle inference model, with its options, class names and "
+        "palette, and a program that paints with it and needs only onnxruntime, NumPy and Pillow.",
+        epilog="example: tools/export.py output/model --output exported && "
+        "python exported/predict.py label.png picture.png --seed 3",
+    )
+    add = parser.add_argument
+    add(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="folder of checkpoints, one checkpoint, or a generator's .pdparams file",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("output/exported"),
+        metavar="DIR",
+        help="folder to write; default: %(default)s",
+    )
+    add("--which_epoch", default="latest", help="of a folder of checkpoints: latest, best or a number of epochs")
+    add("--no_ema", action="store_true", help="take the weights themselves where there are averaged ones too")
+    add(
+        "--runtimes",
+        type=_several(RUNTIMES),
+        default=RUNTIMES,
+        metavar="LIST",
+        help="onnx,paddle (default) or one of them",
+    )
+    forms_help = (
+        "pattern (fast; takes tables that spade_inputs.py makes), dense (takes the label map itself; for other "
+        "languages), or pattern,dense (default; they share their weights' file)"
+    )
+    add("--forms", type=_several(FORMS), default=FORMS, metavar="LIST", help=forms_help)
+    add("--force", action="store_true", help="replace an earlier export")
+    args = parser.parse_args(argv)
+    if args.which_epoch not in ("latest", "best") and not args.which_epoch.isdecimal():
+        raise UserError(f"--which_epoch {args.which_epoch} is unknown: expected latest, best or a number of epochs")
+
+    from model.inference import Painter
+    from model.serving.export import export
+    from model.session import set_device
+
+    set_device("cpu")
+    painter = Painter.load(args.checkpoint, args.which_epoch, not args.no_ema)
+    print(f"{painter.file}" + ("" if painter.step is None else f" (step {painter.step})"), flush=True)
+    export(painter, args.output, forms=args.forms, runtimes=args.runtimes, force=args.force, say=print)
+    print(f"{args.output}: model.json says what the model expects, README.md how to run it")
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
