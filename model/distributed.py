@@ -6,8 +6,10 @@ Without a group there is one process, of rank 0, and nothing is sent.
 
 import contextlib
 import functools
+import itertools
 import os
 import pickle
+import time
 from collections import Counter
 from typing import NamedTuple
 
@@ -19,6 +21,9 @@ from model.errors import UserError
 
 ALONE = 1 << 20  # bytes from which a gradient is sent where it lies; smaller ones are gathered,
 BUCKET = 4 << 20  # to so many bytes
+
+PATIENCE = 900  # seconds that processes wait for each other where each has work of its own
+_meetings = itertools.count()
 
 payload = Counter()  # bytes that this process has handed to all-reduces, by what they were
 
@@ -84,6 +89,27 @@ def _reporting_loss():
             f"process {rank()} lost the connection to another of the {world()} processes ({reason}); that one's log, "
             "workerlog.N in the launcher's --log_dir, says why it ended"
         ) from None
+
+
+def wait(everyone=False):
+    """Let the others wait for process 0, however long it works alone; with `everyone`, all for all, up to `PATIENCE`.
+
+    gloo's own operations give up after 30 seconds.
+
+    Raises:
+        LostError: Process 0 is gone, or not all came.
+    """
+    if world() == 1:
+        return
+    name, end = f"meeting {next(_meetings)}", time.monotonic() + PATIENCE
+    with _reporting_loss():
+        store = paddle.base.core.create_or_get_global_tcp_store()
+        if everyone or rank() == 0:
+            store.add(name, 1)
+        while store.add(name, 0) < (world() if everyone else 1):
+            if everyone and time.monotonic() > end:
+                raise RuntimeError(f"not all processes came within {PATIENCE} s")
+            time.sleep(0.05)
 
 
 def all_reduce(tensor, kind, wait=True):
@@ -162,7 +188,7 @@ def from_first(value):
     arrays, skeleton = [], b""
     if rank() == 0:
         skeleton = pickle.dumps(_without_arrays(value, arrays))
-    size = int(_broadcast(paddle.to_tensor([len(skeleton)], dtype="int64")))
+    size = int(_broadcast(paddle.to_tensor([len(skeleton)], dtype="int64")).item())
     skeleton = pickle.loads(_first_bytes(skeleton, size))  # from the job's own first process
     mine = iter(arrays)
 

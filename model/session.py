@@ -53,10 +53,11 @@ class Stop:
 
     def _note(self, number, _frame):
         self.name = signal.Signals(number).name
-        if "PADDLE_TRAINER_ID" not in os.environ:
-            self._restore()
+        self._restore()
 
     def _restore(self):
+        if "PADDLE_TRAINER_ID" in os.environ:
+            return
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: Paddle's own, in C
 
@@ -110,11 +111,11 @@ class Session:
         self.score = None  # that of this moment
         self._notes, self._split = [], ""
         self._extractor = self._reference = self._claim = vgg = None
-        with self.together():
+        with self.together("all"):
             self.device = set_device(opt.device)
             if opt.dataset_mode == "sample" and os.environ.get("PADDLE_LOCAL_RANK", "0") == "0":
                 ensure_sample(opt.dataroot)  # once on each machine
-        with self.together():
+        with self.together("all"):
             self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
             self.maps = self._fixed_maps()
             if opt.val_every and self.rank == 0:
@@ -138,8 +139,12 @@ class Session:
             self.say(line)
 
     @contextlib.contextmanager
-    def together(self):
-        """What each process does for itself: the first error of any is raised in all, and a signal to any is noted."""
+    def together(self, wait=None):
+        """What each process does for itself: the first error of any is raised in all, and a signal to any is noted.
+
+        Args:
+            wait: "first" where process 0 may work for more than 30 seconds, "all" where any may.
+        """
         own = None
         try:
             yield
@@ -147,6 +152,8 @@ class Session:
             if self.world == 1 or isinstance(error, distributed.LostError):
                 raise
             own = error
+        if wait:
+            distributed.wait(everyone=wait == "all")
         message = str(own) if own else ""
         for rank, text in enumerate(distributed.texts(f"{self.stop.name}\n{message}" if self.stop.name or own else "")):
             signal_name, _, message = text.partition("\n")
@@ -236,7 +243,7 @@ class Session:
     def _resume(self) -> str:
         """Take up the last checkpoint, if there is one; process 0 reads it for all. Where the run starts in words."""
         origin, saved = "", None
-        with self.together():
+        with self.together("first"):
             if self.rank == 0:
                 origin, saved = self._last_checkpoint()
         content = distributed.from_first(saved and (str(saved.path), saved.nets, saved.state))
@@ -346,7 +353,7 @@ class Session:
 
     def preview(self) -> None:
         """Show the fixed maps' pictures in output/pics/ and in VisualDL."""
-        with self.together():
+        with self.together("first"):
             if self.maps:
                 self._show()
 
@@ -364,7 +371,7 @@ class Session:
 
     def validate(self) -> None:
         """Measure the quick FID over the validation split, by which the best checkpoint is kept."""
-        with self.together():
+        with self.together("first"):
             if self._extractor is not None:
                 self.score = self._measure()
         self.score = distributed.from_first(self.score)
@@ -398,7 +405,7 @@ class Session:
         Raises:
             UserError: Weights are not finite, no space, no permission; earlier checkpoints stay as they are.
         """
-        with self.together():
+        with self.together("first"):
             if self.rank == 0:
                 self._write()
         self.saved = Path(distributed.from_first(str(self.saved)))
