@@ -1,7 +1,9 @@
 """tools/make_instance_maps.py: the released form against maps worked out by hand, and the run as a user meets it."""
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import instance_maps as benchmark
 from model import instance_maps
 from model.errors import UserError
 from model.instance_maps import fill_polygon, index_annotations, instance_map, make_instance_maps
@@ -351,3 +354,29 @@ def test_several_processes_make_the_same_maps(coco):
     assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
     done = subprocess.run([*command, "--distinct"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: 4 of 4 maps")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The measurements
+
+
+def test_the_benchmark_measures_speed_and_agreement(tmp_path, capsys):
+    pytest.importorskip("skimage.measure")
+    benchmark.speed(argparse.Namespace(pictures=2, processes=[1], index_only=False))
+    said = capsys.readouterr().out
+    assert "MB, 14 annotations" in said and said.count("maps a second") == 2
+    label = np.full((40, 40), 150, np.uint8)
+    label[10:21, 10:21] = 60
+    (tmp_path / "label").mkdir()
+    Image.fromarray(label).save(tmp_path / "label" / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "segmentation": [box(10, 10, 21, 21)]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    make_instance_maps(tmp_path / "a.json", tmp_path / "label", tmp_path / "inst", quiet=True)
+    benchmark.agreement(argparse.Namespace(labels=tmp_path / "label", instances=tmp_path / "inst"))
+    said = capsys.readouterr().out
+    differ = [int(n) for n in re.findall(r"minus \d: \d+ pixels are fixed by the label map, (\d+) of them", said)]
+    assert differ[1] == 0 and differ[0] > 0 and differ[2] > 0
+    assert "1 of 1 files agree in every pixel" in said and "1 objects, 121 pixels" in said and "), 0 of them" in said
