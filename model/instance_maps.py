@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from .archives import remove_leftovers, replacing
@@ -118,11 +118,12 @@ def instance_map(
         [H, W]: uint8 where all values fit and not `distinct`, else uint16.
 
     Raises:
-        UserError: numbers above 65535, or a polygon that is not a list of pairs of finite numbers.
+        UserError: an instance number above 65534 or a label above 65535; a polygon that is no list of pairs of numbers.
     """
     canvas = label.astype(np.int32)
     highest = int(canvas.max(initial=0))
-    number = first = max(256, highest + 1) if distinct else 0
+    classes = canvas[canvas != 65535]  # which means unlabelled in 16-bit maps
+    number = first = max(256, int(classes.max(initial=0)) + 1) if distinct else 0
     for number, polygons in enumerate(segmentations, first):  # noqa: B007  the last number is read below
         for polygon in polygons:
             try:
@@ -132,10 +133,9 @@ def instance_map(
             if not np.isfinite(points).all():
                 raise UserError(f"polygon annotation {number - first} has coordinates that are not finite numbers")
             fill_polygon(canvas, points[:, 0].copy(), points[:, 1].copy(), number)
-    highest = max(highest, number)
-    if highest > 65535:
-        raise UserError(f"instance number or label {highest} is above 65535, the highest that a 16-bit PNG holds")
-    return canvas.astype(np.uint16 if distinct or highest > 255 else np.uint8)
+    if number > 65534 or highest > 65535:
+        raise UserError(f"instance number {number} or label {highest} is too high for a 16-bit PNG (65534, 65535)")
+    return canvas.astype(np.uint16 if distinct or max(highest, number) > 255 else np.uint8)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -347,10 +347,8 @@ def _is_there(task: Task, settings: Settings) -> bool:
     try:
         with Image.open(task.output) as picture:
             wide = picture.mode != "L"
-    except FileNotFoundError:
+    except OSError:  # not there, or not a picture and so not ours, which are written whole
         return False
-    except (UnidentifiedImageError, OSError):
-        return False  # not ours, which are written whole
     may_be_wide = settings.distinct or (task.picture is not None and len(task.picture.spans) > 256)
     if settings.distinct > wide or (wide and not may_be_wide and read_ids(task.label).mode == "L"):
         form = "released (8-bit)" if settings.distinct else "distinct (16-bit)"

@@ -105,8 +105,8 @@ def test_numbers_and_class_ids_collide_in_the_released_form_only():
 
 
 def test_distinct_counts_from_above_the_highest_label():
-    label = np.array([[300, 300, 7]])
-    np.testing.assert_array_equal(instance_map(label, [[[3, 1]]], distinct=True), [[300, 300, 301]])
+    label = np.array([[300, 65535, 7]])  # 65535 is unlabelled
+    np.testing.assert_array_equal(instance_map(label, [[[3, 1]]], distinct=True), [[300, 65535, 301]])
 
 
 def test_numbers_above_255_widen_the_map_instead_of_wrapping():
@@ -116,8 +116,9 @@ def test_numbers_above_255_widen_the_map_instead_of_wrapping():
     assert (narrow.dtype, wide.dtype) == (np.uint8, np.uint16)
     np.testing.assert_array_equal(wide[0], [*range(257), *[9] * 43])
     np.testing.assert_array_equal(narrow[0, :256], range(256))
-    with pytest.raises(UserError, match="65536 is above 65535"):
-        instance_map(label, [[]] * 65537)
+    for label_id, count in ((9, 65536), (65536, 1)):
+        with pytest.raises(UserError, match=f"instance number {count - 1} or label {label_id} is too high"):
+            instance_map(np.array([[label_id]]), [[]] * count)
 
 
 def test_polygons_that_are_none_are_refused():
