@@ -2,7 +2,7 @@
 """Train SPADE: `python train.py --preset sample`; the same command resumes. All options: `--help`.
 
 Exit status: 0 when the run is complete, 130 when a signal stopped it (everything is saved), 2 after a mistake in
-options, files or data, or a loss that is no finite number.
+options, files or data, or a loss that is no finite number, 75 when another process of the run was lost.
 """
 
 from model.errors import run_cli

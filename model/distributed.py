@@ -31,6 +31,8 @@ payload = Counter()  # bytes that this process has handed to all-reduces, by wha
 class LostError(UserError):
     """The connection to another process broke."""
 
+    status = 75  # a failure that may not occur again (EX_TEMPFAIL of sysexits.h)
+
 
 def world():
     """Number of processes of the group; 1 without one."""
