@@ -25,7 +25,7 @@ BUCKET = 4 << 20  # to so many bytes
 PATIENCE = 900  # seconds that processes wait for each other where each has work of its own
 _meetings = itertools.count()
 
-payload = Counter()  # bytes that this process has handed to all-reduces, by what they were
+payload, calls = Counter(), Counter()  # bytes that this process has handed to all-reduces, and these, by what they were
 
 
 class LostError(UserError):
@@ -118,13 +118,14 @@ def all_reduce(tensor, kind, wait=True):
     """Sum a contiguous tensor over all processes, in place.
 
     Args:
-        kind: what `payload` counts it as.
+        kind: what `payload` and `calls` count it as.
         wait: whether the sum is complete at return; else the returned task's `wait` completes it.
 
     Raises:
         LostError: Another process is gone.
     """
     payload[kind] += tensor.size * tensor.element_size()
+    calls[kind] += 1
     with _reporting_loss():
         return paddle.distributed.all_reduce(tensor, sync_op=wait)
 
@@ -227,6 +228,21 @@ def summed(array, kind="messages"):
     return tensor.numpy()
 
 
+def buckets(parameters):
+    """Lists of the parameters whose gradients are sent together, in the order in which they are sent."""
+    found, small, size = [], [], 0
+    for p in reversed(parameters):
+        if 4 * p.size >= ALONE:
+            found.append([p])
+            continue
+        small.append(p)
+        size += 4 * p.size
+        if size >= BUCKET:
+            found.append(small)
+            small, size = [], 0
+    return [*found, small] if small else found
+
+
 class GradientSum:
     """Sums parameters' gradients over all processes, while the backward pass still runs where the backend can.
 
@@ -240,21 +256,8 @@ class GradientSum:
     """
 
     def __init__(self, parameters):
-        self.buckets, self.sent, self.missing, self.next, self.is_armed = [], [], [], 0, False
-        if world() == 1:
-            return
-        small, size = [], 0
-        for p in reversed(parameters):
-            if 4 * p.size >= ALONE:
-                self.buckets.append([p])
-                continue
-            small.append(p)
-            size += 4 * p.size
-            if size >= BUCKET:
-                self.buckets.append(small)
-                small, size = [], 0
-        if small:
-            self.buckets.append(small)
+        self.buckets = buckets(parameters) if world() > 1 else []
+        self.sent, self.missing, self.next, self.is_armed = [], [], 0, False
         for number, bucket in enumerate(self.buckets):
             for p in bucket:
                 p._register_backward_hook(functools.partial(self._arrived, number))
@@ -358,20 +361,21 @@ class _AllMoments(PyLayer):
         return grad_mean + 2 * ctx.offset * grad_var, grad_var
 
 
-def bytes_per_step(trainer):
-    """What each process hands to all-reduces in one `Trainer.step` that moves G: bytes by kind, as `payload` has them.
+def traffic_per_step(trainer):
+    """What each process hands to all-reduces in one `Trainer.step` that moves G: {kind: (bytes, messages)}.
 
     Gradients are float32. A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward
-    pass, for C channels; G and E pass forward once more for D's step. Every process then sends and receives
-    2 (P - 1) / P of it over a ring of P processes.
+    pass, for C channels; G and E pass forward once more for D's step. Over a ring of P processes each then sends and
+    receives 2 (P - 1) / P of the bytes.
     """
     from model.blocked import use_blocked
 
     opt, nets = trainer.opt, trainer.networks()
-    gradients = sum(4 * p.size for net in nets.values() for p in net.parameters())
+    trained = [trainer.G.parameters() + (trainer.E.parameters() if trainer.E else []), trainer.D.parameters()]
+    gradients = sum(4 * p.size for parameters in trained for p in parameters)
     fresh = not opt.reuse_fake
     passes = {"n_g": (1 + fresh + opt.recompute, 1), "n_e": (1 + fresh, 1), "n_d": (2, 2)}
-    statistics = 0
+    statistics, norms = 0, 0
     for name, net in nets.items():
         forward, backward = passes[name]
         for path, layer in net.named_sublayers():
@@ -379,5 +383,10 @@ def bytes_per_step(trainer):
                 continue  # in blocked form norm_s has norm_0's moments
             channels = layer.running_mean.shape[0]
             statistics += 8 * (forward * (2 * channels + 1) + backward * 2 * channels)
+            norms += forward + backward
     losses = 3 + opt.use_vae + (not opt.no_ganFeat_loss) + (not opt.no_vgg_loss)
-    return {"gradients": gradients, "statistics": opt.accumulate * statistics, "messages": 8 * losses}
+    return {
+        "gradients": (gradients, sum(len(buckets(parameters)) for parameters in trained)),
+        "statistics": (opt.accumulate * statistics, opt.accumulate * norms),
+        "messages": (8 * losses, 1),
+    }

@@ -19,8 +19,7 @@ from model.options import OPT  # isort: skip
 from model.trainer import Trainer  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
-BATCH, STEPS = 4, 3  # pictures of the whole batch; so many steps
-KERNELS = ("blocked", "plain")
+BATCH = 4  # pictures of the whole one
 
 
 # ---- starting processes ----
@@ -89,12 +88,16 @@ def own_part(batch):
     return {key: np.ascontiguousarray(value[rank * size : (rank + 1) * size]) for key, value in batch.items()}
 
 
-def train(opt, steps=STEPS):
+def train(opt, steps):
     """Losses, gradients and state of some steps: {name: array}, and the trainer."""
     trainer = Trainer(opt, filled_vgg())
     found = {}
 
-    def watch(optimizer, nets, name):
+    def note(kind):
+        for net, layer in trainer.networks().items():
+            found.update({f"{kind} {net} {key}": value.numpy().copy() for key, value in layer.state_dict().items()})
+
+    def watch(optimizer, *nets):
         move = optimizer.step
 
         def watched():
@@ -105,12 +108,12 @@ def train(opt, steps=STEPS):
 
         optimizer.step = watched
 
-    watch(trainer.optimizer_G, ["n_g", "n_e"], "G")
-    watch(trainer.optimizer_D, ["n_d"], "D")
+    watch(trainer.optimizer_G, "n_g", "n_e")
+    watch(trainer.optimizer_D, "n_d")
+    note("start")
     rows = [trainer.step(own_part(training_batch(seed, opt, BATCH))) for seed in range(steps)]
     found["losses"] = np.array([list(row.values()) for row in rows])
-    for net, layer in trainer.networks().items():
-        found |= {f"state {net} {key}": value.numpy() for key, value in layer.state_dict().items()}
+    note("end")
     return found, trainer
 
 
@@ -118,20 +121,72 @@ def digest(arrays):
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
-def equality(folder):
-    """Train in each form of the kernels; process 0 leaves the numbers, each prints what all must have in common."""
-    for kernels in KERNELS:
-        distributed.payload.clear()
-        found, trainer = train(options(kernels=kernels))
-        counted = dict(distributed.payload)
-        print(kernels, digest(found[key] for key in sorted(found)))
+def moments():
+    """Moments over all processes and their gradients against the closed form, in float64, parts of unequal size."""
+    rank, world = distributed.rank(), distributed.world()
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2 * world + 1, 3, 4, 5)) * 3 + 50
+    weights = rng.standard_normal((world, 2, 3))  # of mean and variance in each process's loss
+    edges = [0, *(2 * i + 1 for i in range(1, world)), len(x)]
+    own = slice(edges[rank], edges[rank + 1])
+    part = paddle.to_tensor(x[own], stop_gradient=False)
+    mean, var, count = distributed.batch_moments(part, sync=True)
+    (mean * paddle.to_tensor(weights[rank, 0]) + var * paddle.to_tensor(weights[rank, 1])).sum().backward()
+    n = x.size // 3
+    total = weights.sum(0)[:, None, :, None, None]
+    center = x - x.mean((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(mean.numpy(), x.mean((0, 2, 3)), rtol=1e-13)
+    np.testing.assert_allclose(var.numpy(), x.var((0, 2, 3)), rtol=1e-11)
+    np.testing.assert_allclose(part.grad.numpy(), ((total[0] + 2 * total[1] * center) / n)[own], rtol=1e-9, atol=1e-14)
+    assert float(count) == n
+
+
+def messages():
+    """What processes tell each other."""
+    rank, world = distributed.rank(), distributed.world()
+    assert distributed.texts("") == [""] * world
+    assert distributed.texts("\u00e4" * rank) == ["\u00e4" * r for r in range(world)]
+    value = {"a": [np.arange(6, dtype=np.int16).reshape(2, 3), np.float32(2)], 3: ("x", None, np.zeros((0, 2)))}
+    got = distributed.from_first(value if rank == 0 else "another")
+    assert got[3][:2] == ("x", None) and got[3][2].shape == (0, 2) and got["a"][1] == 2
+    np.testing.assert_array_equal(got["a"][0], value["a"][0])
+    assert got["a"][0].dtype == np.int16
+    tensor = paddle.full([3], float(rank))
+    distributed.copy_from_first([tensor])
+    assert tensor.tolist() == [0, 0, 0]
+
+
+def counted_train(opt, steps):
+    """`train`, with the bytes and messages that it sent compared with those foretold."""
+    distributed.payload.clear()
+    distributed.calls.clear()
+    found, trainer = train(opt, steps)
+    counted = {kind: (size, distributed.calls[kind]) for kind, size in distributed.payload.items()}
+    traffic = distributed.traffic_per_step(trainer)
+    expected = {kind: (steps * size, steps * count) for kind, (size, count) in traffic.items()}
+    assert counted == expected, (counted, expected)
+    return found
+
+
+def traffic(folder):
+    """What is sent, with the options that change it."""
+    for kernels in ("blocked", "plain"):
+        for changes in (dict(recompute=True), dict(accumulate=2), dict(reuse_fake=True), dict(no_vgg_loss=True)):
+            counted_train(options(kernels=kernels, **changes), 1)
+
+
+def equality(folder, steps, *forms):
+    """Train in forms of the kernels; process 0 leaves the numbers, each prints what all must have in common."""
+    moments()
+    messages()
+    for kernels in forms:
+        found = counted_train(options(kernels=kernels), int(steps))
+        print("same", kernels, digest(found[key] for key in sorted(found)))
         if distributed.rank() == 0:
             np.savez(Path(folder) / f"{kernels}.npz", **found)
-        expected = {kind: STEPS * size for kind, size in distributed.bytes_per_step(trainer).items()}
-        assert counted == expected, (counted, expected)
 
 
-CASES = {function.__name__: function for function in (equality,)}
+CASES = {function.__name__: function for function in (equality, traffic)}
 
 if __name__ == "__main__":
     distributed.join("cpu")
