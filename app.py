@@ -22,12 +22,11 @@ def find_model(given: str | None) -> Path:
     """
     if given:
         return Path(given)
-    for path in (TRAINED, SAMPLE):
-        if (path / "n_g.pdparams").exists():
-            return path
-    raise UserError(
-        f"no model in {TRAINED} or {SAMPLE}: train one (python train.py --preset sample) or give --checkpoint"
-    )
+    if (TRAINED / "n_g.pdparams").exists():
+        return TRAINED
+    if SAMPLE.exists():
+        return SAMPLE
+    raise UserError(f"no model in {TRAINED}: train one (python train.py --preset sample) or give --checkpoint")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,9 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--which_epoch", default="latest", help="latest, best or an epoch's number (default: latest)")
     parser.add_argument("--device", default="auto", help="auto, cpu, gpu or gpu:N (default: auto)")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to serve on; 0.0.0.0 for other machines (default: 127.0.0.1)"
-    )
+    parser.add_argument("--host", help="address to serve on; 0.0.0.0 for other machines (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     options = parser.parse_args(argv)
     path = find_model(options.checkpoint)

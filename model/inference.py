@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from model import checkpoint
+from model import checkpoint, packed
 from model.data import Loader, PhotoMaps, read_photo
 from model.encoder import define_E
 from model.errors import UserError
@@ -44,8 +44,8 @@ class Painter:
         """Load a generator, and the encoder if there is one, from a checkpoint.
 
         Args:
-            path: A folder of checkpoints, one checkpoint, or a generator's .pdparams file with opt.yaml beside it or
-                one folder above.
+            path: A folder of checkpoints, one checkpoint, or a generator's .pdparams file (or a model.npz of
+                tools/pack_model.py) with opt.yaml beside it or one folder above.
             which: Of a folder of checkpoints: latest, best, or the number of epochs done.
             use_ema: Take the averaged weights where there are any.
 
@@ -62,10 +62,10 @@ class Painter:
             found = checkpoint.load(path, with_state=False)
             opt, arrays, step, folder = OPT.load(found.opt_file), found.nets, found.step, found.path
         else:
-            opt, arrays, folder = _lone_files(path)
+            opt, arrays, folder = _lone_files(path)  # of a packed model its file
             step = None
         names = {name: f"{name}_ema" if use_ema and f"{name}_ema" in arrays else name for name in ("n_g", "n_e")}
-        files = {name: folder / f"{chosen}.pdparams" for name, chosen in names.items()}
+        files = {name: folder if folder.is_file() else folder / f"{n}.pdparams" for name, n in names.items()}
         G, E = define_G(opt), None
         checkpoint.load_net(G, arrays[names["n_g"]], files["n_g"])
         G.eval()
@@ -211,6 +211,8 @@ def _epoch_folder(root: Path, epoch: int) -> Path | None:
 def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path]:
     """Options and arrays of weight files without the rest of their checkpoint."""
     file = path / "n_g.pdparams" if path.is_dir() else path
+    if not file.exists() and (path / packed.FILE).is_file():
+        file = path / packed.FILE
     if not file.is_file():
         raise UserError(
             f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
@@ -223,6 +225,8 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
             f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it "
             "there from the run's output folder"
         )
+    if file.suffix == ".npz":
+        return OPT.load(options), packed.read_packed(file), file
     arrays = {"n_g": checkpoint.read_pdparams(file)}
     encoder = file.with_name("n_e.pdparams")
     if encoder.is_file():

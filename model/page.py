@@ -90,8 +90,11 @@ def build_page(studio: Studio) -> gr.Blocks:
     return page.queue(max_size=MAX_WAITING)
 
 
-def launch_page(page: gr.Blocks, host: str, port: int | None, **more: Any) -> str:
+def launch_page(page: gr.Blocks, host: str | None, port: int | None, **more: Any) -> str:
     """Serve the page until the process ends or, with prevent_thread_lock, until `page.close()`; returns its address.
+
+    Without a host it is 127.0.0.1, without a port the first free one from 7860, unless Gradio's variables
+    GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say otherwise.
 
     Raises:
         UserError: The port is taken or the address is not one of this machine.
@@ -103,5 +106,6 @@ def launch_page(page: gr.Blocks, host: str, port: int | None, **more: Any) -> st
             app_kwargs={"middleware": [Middleware(Gate)]}, pwa=False, mcp_server=False, quiet=True, **more,
         )  # fmt: skip
     except OSError as error:
-        raise UserError(f"cannot serve on {host}, port {port or '7860 and on'}: {error}") from None
+        reason = str(error).partition(". ")[0]
+        raise UserError(f"cannot serve on {host or '127.0.0.1'}, port {port or '7860 and on'}: {reason}") from None
     return url

@@ -1,0 +1,82 @@
+"""Packed models: small files that paint nearly the same pictures."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from model.encoder import define_E
+from model.errors import UserError
+from model.generator import define_G
+from model.inference import Painter
+from model.options import OPT
+from model.packed import read_packed, write_packed
+from model.palettes import class_names
+from model.synthesizer import Synthesizer
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = importlib.util.spec_from_file_location("pack_model", ROOT / "tools" / "pack_model.py")
+pack_model = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(pack_model)
+
+
+def test_round_trip_keeps_a_127th_of_each_rows_greatest(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a": rng.standard_normal((5, 4, 3, 3)).astype(np.float32) * np.logspace(-4, 3, 5)[:, None, None, None],
+        "b": np.zeros((3, 7), np.float32), "c": rng.standard_normal(9).astype(np.float32), "n": np.arange(3),
+    }  # fmt: skip
+    size = write_packed(tmp_path / "model.npz", {"n_g": arrays})
+    assert size == (tmp_path / "model.npz").stat().st_size and list(tmp_path.iterdir()) == [tmp_path / "model.npz"]
+    back = read_packed(tmp_path / "model.npz")["n_g"]
+    assert list(back) == list(arrays) and (back["b"] == 0).all() and (back["n"] == arrays["n"]).all()
+    step = np.abs(arrays["a"]).max(axis=(1, 2, 3), keepdims=True) / 127
+    assert (np.abs(back["a"] - arrays["a"]) <= 0.501 * step).all() and back["a"].dtype == np.float32
+    assert np.allclose(back["c"], arrays["c"], rtol=1e-3)
+
+
+def test_what_cannot_be_packed_or_is_not_packed(tmp_path):
+    for bad in (np.array([1, np.nan], np.float32), np.full((2, 2), 1e8, np.float32), np.full(2, 1e5, np.float32)):
+        with pytest.raises(UserError, match="n_g/w holds numbers that are not finite"):
+            write_packed(tmp_path / "model.npz", {"n_g": {"w": bad}})
+    assert not list(tmp_path.iterdir())
+    np.savez(tmp_path / "other.npz", w=np.zeros(3))
+    with pytest.raises(UserError, match="not of a packed model"):
+        read_packed(tmp_path / "other.npz")
+    write_packed(tmp_path / "half.npz", {"n_e": {"w": np.zeros(3, np.float32)}})
+    with pytest.raises(UserError, match="no generator"):
+        read_packed(tmp_path / "half.npz")
+
+
+def test_packed_sample_model_paints_the_same(tmp_path, capsys):
+    opt = OPT.from_preset("sample", ngf=4, crop_size=64, load_size=64)
+    (tmp_path / "model").mkdir()
+    paddle.seed(0)
+    for name, net in (("n_g", define_G(opt)), ("n_e", define_E(opt))):
+        paddle.save(net.state_dict(), str(tmp_path / "model" / f"{name}.pdparams"))
+    opt.save(tmp_path / "model" / "opt.yaml")
+    assert pack_model.main([str(tmp_path / "model"), str(tmp_path / "packed")]) == 0
+    assert "no number moved by more than" in capsys.readouterr().out
+    assert "python train.py --preset sample --seed 0 --ngf 4\n" in (tmp_path / "packed" / "README.md").read_text()
+    whole = sum(path.stat().st_size for path in (tmp_path / "model").iterdir())
+    assert (tmp_path / "packed" / "model.npz").stat().st_size < whole / 8
+
+    before, after = (Synthesizer.load(tmp_path / folder, device="cpu") for folder in ("model", "packed"))
+    names = class_names("sample", 182)
+    ids = np.kron(
+        [[names.index(name) for name in row] for row in (("sky-other", "tree"), ("grass", "sea"))],
+        np.ones((32, 32), int),
+    )
+    pictures = [np.asarray(synthesizer(ids, seed=1), int) for synthesizer in (before, after)]
+    difference = np.abs(pictures[0] - pictures[1])
+    assert np.median(difference) <= 3 < pictures[0].std()
+    unseen = (
+        Painter.load(tmp_path / "packed")
+        .G.state_dict()["head_0.norm_0.mlp_shared.0.weight"]
+        .numpy()[:, names.index("giraffe")]
+    )
+    assert (unseen == 0).all()
+    with pytest.raises(UserError, match="exists: move it away"):
+        pack_model.main([str(tmp_path / "model"), str(tmp_path / "packed")])
