@@ -2,12 +2,14 @@
 
     python -m benchmarks.generator [--json FILE] [--maps DIR] [--repeats N] ...
 
-Two rows: inference (evaluation mode, no gradients) and forward+backward (training mode, gradients of all weights).
+Two rows: inference (evaluation mode, no gradients) and forward+backward (training mode, gradients of all weights); with
+--mode engines one for each runtime of an exported model, Paddle Inference and onnxruntime, against plain PyTorch.
 Every round takes the next map. The neighbourhoods are numbered beforehand, as the data loader's workers do it; what
 that takes on one core is a column of its own.
 """
 
 import argparse
+import tempfile
 import time
 
 import numpy as np
@@ -18,8 +20,9 @@ from model.errors import UserError, run_cli
 
 TOLERANCE = 1e-3  # of a pixel's value, which is in [-1, 1]
 GRADIENT_TOLERANCE = 1e-2  # of the gradient's norm
+ENGINES = {"paddle": "Paddle Inference", "onnx": "onnxruntime"}
 COLUMNS = (
-    "name", "pattern_s", "dense_s", "torch_s", "ratio_vs_dense", "ratio_vs_torch", "numbering_s",
+    "name", "pattern_s", "engine_s", "dense_s", "torch_s", "ratio_vs_dense", "ratio_vs_torch", "numbering_s",
     "ratio_vs_torch_with_numbering", "difference", "gradient_difference", "pattern_peak_mb", "dense_peak_mb",
     "torch_peak_mb", "memory_ratio_vs_torch",
 )  # fmt: skip
@@ -94,6 +97,30 @@ def _torch(form: str, task: Task, training: bool) -> Cycle:
     return cycle
 
 
+def build_engine(runtime: str, task: Task) -> Cycle:
+    """An exported generator in its pattern form as a callable, as `build`: onnx or paddle.
+
+    The neighbourhoods are numbered beforehand here too.
+    """
+    from pathlib import Path
+
+    from model.generator import define_G
+    from model.inference import Painter
+    from model.serving.export import export
+    from model.serving.runtime import Exported
+
+    opt = task.options()
+    net = fill(define_G(opt), "G", task.seed)
+    net.eval()
+    painter = Painter(opt, net, None, Path("made-up weights"), None)
+    with tempfile.TemporaryDirectory() as folder:
+        export(painter, Path(folder, "model"), forms=["pattern"], runtimes=[runtime])
+        engine = Exported(Path(folder, "model"))
+    z = task.noise((task.batch, opt.z_dim))
+    batches = [(batch["label"], batch["instance"]) for batch in task.batches("dense")]
+    return Cycle(engine.generate, [engine.inputs(*maps, z) for maps in batches])
+
+
 def gradients(net) -> dict[str, np.ndarray]:
     """A generator's gradients by official name, in torch's layout."""
     if not hasattr(net, "sublayers"):
@@ -102,20 +129,20 @@ def gradients(net) -> dict[str, np.ndarray]:
     return {name: g.T if name == "fc.weight" and g.ndim == 2 else g for name, g in found.items()}
 
 
-def compare(runs: dict[str, Cycle], training: bool) -> dict[str, float]:
-    """Run each form once on the first map; the greatest differences from the pattern form.
+def compare(runs: dict[str, Cycle], training: bool, ours: str = "pattern") -> dict[str, float]:
+    """Run each form once on the first map; the greatest differences from ours.
 
     Raises:
         UserError: a difference is above its tolerance, so that times would compare different things.
     """
     images = {form: run() for form, run in runs.items()}
-    fields = {"difference": float(np.max([np.abs(images["pattern"] - image).max() for image in images.values()]))}
-    fields["image_deviation"] = float(images["pattern"].std())
+    fields = {"difference": float(np.max([np.abs(images[ours] - image).max() for image in images.values()]))}
+    fields["image_deviation"] = float(images[ours].std())
     if training:
         found = {form: gradients(run.net) for form, run in runs.items()}
-        norm = np.sqrt(sum(float(np.square(g).sum()) for g in found["pattern"].values()))
+        norm = np.sqrt(sum(float(np.square(g).sum()) for g in found[ours].values()))
         distances = [
-            np.sqrt(sum(float(np.square(g - grads[name]).sum()) for name, g in found["pattern"].items()))
+            np.sqrt(sum(float(np.square(g - grads[name]).sum()) for name, g in found[ours].items()))
             for grads in found.values()
         ]
         fields["gradient_difference"] = float(np.max(distances) / norm)
@@ -154,16 +181,32 @@ def measure(task: Task, training: bool, args: argparse.Namespace) -> dict[str, o
     return row
 
 
+def measure_engine(runtime: str, task: Task, args: argparse.Namespace) -> dict[str, object]:
+    """The result row of one runtime of an exported model."""
+    runs = {"engine": build_engine(runtime, task), "torch": build("torch", vars(task), False)}
+    compared = compare(runs, False, "engine")
+    timings = harness.alternate(runs, args.repeats, args.warmup)
+    row = harness.speed_row(f"inference {task.title} {ENGINES[runtime]}", timings, "engine", **compared)
+    row["numbering_s"] = numbering_seconds(task)
+    row["ratio_vs_torch_with_numbering"] = row["torch_s"] / (row["engine_s"] + row["numbering_s"])
+    return row
+
+
 def main() -> None:
     parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
-    parser.add_argument("--mode", choices=("both", "inference", "training"), default="both", help="rows to measure")
+    modes = ("both", "inference", "training", "engines")
+    parser.add_argument("--mode", choices=modes, default="both", help="rows to measure; both: inference and training")
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     args = parser.parse_args()
     harness.set_threads(args.threads)
     task = Task.of(args)
     print(f"label maps: {task.load().source}; ngf {args.ngf}; medians of {args.repeats} alternated runs")
-    modes = {"both": (False, True), "inference": (False,), "training": (True,)}[args.mode]
-    harness.report([measure(task, training, args) for training in modes], args, COLUMNS)
+    if args.mode == "engines":
+        rows = [measure_engine(runtime, task, args) for runtime in ENGINES]
+    else:
+        modes = {"both": (False, True), "inference": (False,), "training": (True,)}[args.mode]
+        rows = [measure(task, training, args) for training in modes]
+    harness.report(rows, args, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ class Exported:
         self.form = next(iter(files["generator"])) if form == "auto" else form
         if self.form not in files["generator"]:
             raise UserError(f"{folder} has no form {form} of the generator: it has {', '.join(files['generator'])}")
-        self._generate = make(folder / files["generator"][self.form])
+        self.generate = make(folder / files["generator"][self.form])
         self.has_encoder = bool(files.get("encoder"))
         self._encoder = (make, folder / files["encoder"]) if self.has_encoder else None
         self._encode = None
@@ -157,7 +157,8 @@ class Exported:
             "parameters": found.parameters, "runtime": chosen[0],
         }  # fmt: skip
 
-    def paint(self, label, instance, z):
+    def inputs(self, label, instance, z) -> dict[str, np.ndarray]:
+        """What the generator's graph takes for a batch of maps and styles."""
         found = self.description
         if self.form == "pattern":
             inputs = graph_inputs(label, instance, found.spade_sizes, found.kernel_size, len(found.names))
@@ -167,7 +168,10 @@ class Exported:
                 inputs["instance"] = instance.astype(np.int32)
         if z is not None:
             inputs["style"] = np.asarray(z, np.float32)
-        return self._generate(inputs)
+        return inputs
+
+    def paint(self, label, instance, z):
+        return self.generate(self.inputs(label, instance, z))
 
     def encode(self, image):
         if self._encode is None:  # built when first used: many sessions never see a photo

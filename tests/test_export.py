@@ -1,0 +1,245 @@
+"""Exported models: equal to the network in every form and runtime, complete, and harmless to load."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from PIL import Image
+from test_synthesizer import STYLED, write_model
+
+from model import Synthesizer
+from model.errors import UserError
+from model.inference import Painter
+from model.sample_data import ensure_sample
+from model.semantics import Semantics
+from model.serving import graph
+from model.serving.export import export
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+ROOT = Path(__file__).resolve().parents[1]
+CLOSE = 2e-5  # of values in [-1, 1]; the sums are the network's own in another order
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A folder with a model, and its export through the command line in a folder beside it."""
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "model").mkdir()
+    write_model(folder / "model", **STYLED)
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/export.py", "model", "--output", "out"],
+        cwd=folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "onnx: " in done.stdout and "paddle: " in done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """Two label and instance maps [2,64,64] of ids 0..6, one drawn at random and one of a real scene."""
+    rng = np.random.default_rng(1)
+    label = rng.integers(0, 7, (2, 16, 16)).repeat(4, 1).repeat(4, 2)
+    instance = rng.integers(0, 1000, (2, 8, 8)).repeat(8, 1).repeat(8, 2)
+    return label, instance
+
+
+def deviation(got, want):
+    assert got.shape == want.shape and want.std() > 0.05
+    return np.abs(got - want).max()
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "paddle"])
+@pytest.mark.parametrize("form", ["pattern", "dense"])
+def test_equals_the_network(exported, maps, runtime, form):
+    """Batches of two and of one, and the encoder."""
+    eager = Synthesizer.load(exported / "model")
+    ours = Synthesizer.load(exported / "out", runtime=runtime, form=form)
+    assert ours.info["runtime"] == runtime and form in ours.info["file"]
+    label, instance = maps
+    z = np.random.default_rng(2).standard_normal((2, 8), np.float32)
+    want = eager.paint(label, instance, z)
+    assert deviation(ours.paint(label, instance, z), want) < CLOSE
+    assert deviation(ours.paint(label[1:], instance[1:], z[1:]), want[1:]) < CLOSE
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
+    assert np.abs(ours.encode(photo) - eager.encode(photo)).max() < 1e-4 * np.abs(eager.encode(photo)).max() + 1e-5
+
+
+def test_knows_what_the_checkpoint_knows(exported, maps):
+    eager, ours = Synthesizer.load(exported / "model"), Synthesizer.load(exported / "out")
+    for name in ("names", "size", "z_dim", "has_encoder", "uses_instances", "label_nc", "unknown"):
+        assert getattr(ours, name) == getattr(eager, name), name
+    assert (ours.palette == eager.palette).all() and ours.info["parameters"] == eager.info["parameters"]
+    assert (ours.noise(5) == eager.noise(5)).all()
+    label = maps[0][0]
+    differ = np.asarray(ours(label, seed=4)).astype(int) - np.asarray(eager(label, seed=4))
+    assert np.abs(differ).max() <= 1
+    with pytest.raises(UserError, match="runs on the CPU"):
+        Synthesizer.load(exported / "out", device="gpu")
+
+
+VARIANTS = {
+    "no style, 5x5 windows": dict(norm_G="spectralspadebatch5x5", use_vae=False),
+    "no style, no instances, no unknown": dict(
+        use_vae=False, no_instance=True, contain_dontcare_label=False, label_nc=7
+    ),
+    "instance norm, deeper, twice as wide": dict(
+        norm_G="spadeinstance3x3", num_upsampling_layers="most", crop_size=256, aspect_ratio=2.0, ngf=2, z_dim=4
+    ),
+    "batch norm in the encoder": dict(norm_E="spectralbatch", crop_size=32, load_size=32),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(tmp_path, name):
+    """Every branch of the graphs, run by Paddle's operators where they are and by onnxruntime."""
+    from model.serving.onnx_ops import OnnxOps, WeightStore
+    from model.serving.runtime import onnx_runner
+    from model.spade_inputs import graph_inputs
+
+    opt = write_model(tmp_path, **{**STYLED, **VARIANTS[name]})
+    painter = Painter.load(tmp_path)
+    rng = np.random.default_rng(3)
+    height, width = opt.generator_size
+    label = rng.integers(0, 7, (2, height // 16, width // 16)).repeat(16, 1).repeat(16, 2)
+    instance = None if opt.no_instance else rng.integers(0, 9, label.shape)
+    z = rng.standard_normal((2, opt.z_dim), np.float32) if opt.use_vae else None
+    with paddle.no_grad():
+        want = painter.G(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z)).numpy()
+    plan = graph.plan(painter.G, opt)
+    inputs = graph_inputs(label, instance, plan.sizes, plan.kernel_size, plan.classes)
+    inputs |= {"label": label.astype(np.int32), "style": z}
+    if instance is not None:
+        inputs["instance"] = instance.astype(np.int32)
+    for form in graph.FORMS:
+        with WeightStore(tmp_path / f"{form}.weights") as store:
+            ops = OnnxOps(plan.weights)
+            output = graph.generator(ops, plan, form)
+            ops.save(tmp_path / f"{form}.onnx", output, "picture", ["batch", 3, height, width], store)
+        assert deviation(onnx_runner(tmp_path / f"{form}.onnx")(inputs), want) < 5 * CLOSE
+    if painter.E is not None:
+        export(painter, tmp_path / "out", forms=["pattern"], runtimes=["onnx"])
+        photo = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8))
+        own, ours = (Synthesizer.load(tmp_path / part).encode(photo) for part in ("n_g.pdparams", "out"))
+        assert np.abs(own - ours).max() < 1e-4 * np.abs(own).max() + 1e-5
+
+
+def test_a_stranger_paints_without_paddle(exported, tmp_path, maps):
+    """predict.py in a copy of the folder, where Paddle and this project cannot be imported: the network's pictures."""
+    shutil.copytree(exported / "out", tmp_path / "given")
+    for package in ("paddle", "model"):
+        (tmp_path / f"{package}.py").write_text(f"raise ImportError('{package} is not here')\n")
+    eager = Synthesizer.load(exported / "model")
+    label = maps[0][1].astype(np.uint8)
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
+    photo.save(tmp_path / "photo.png")
+    Image.fromarray(np.where(label == 6, 255, label).astype(np.uint8)).save(tmp_path / "ids.png")
+    Image.fromarray(eager.palette[label]).save(tmp_path / "colours.png")
+    Image.fromarray(maps[1][1].astype(np.uint16)).save(tmp_path / "instance.png")
+    runs = [
+        (["ids.png", "--seed", "3"], eager(label, seed=3)),
+        (["colours.png", "--instance", "instance.png", "--photo", "photo.png", "--form", "dense"],
+         eager(label, maps[1][1], style=photo)),
+    ]  # fmt: skip
+    for arguments, want in runs:
+        command = [sys.executable, "given/predict.py", arguments[0], "picture.png", *arguments[1:]]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        got = np.asarray(Image.open(tmp_path / "picture.png")).astype(int)
+        assert np.abs(got - np.asarray(want)).max() <= 1
+
+
+def test_loading_needs_no_paddle(exported, tmp_path):
+    """Synthesizer runs an exported folder with onnxruntime where Paddle is not installed."""
+    (tmp_path / "paddle.py").write_text("raise ImportError('no paddle here')\n")
+    code = (
+        "from model import Synthesizer; import numpy as np; print(Synthesizer.load('out')(np.zeros((8, 8), int)).size)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=exported, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0 and "(64, 64)" in done.stdout, done.stderr
+
+
+def test_a_hostile_folder_runs_nothing(exported, tmp_path):
+    """Its Python files are never imported, files outside are not read, programs that write files are refused."""
+    folder = tmp_path / "hostile"
+
+    def fresh():
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(exported / "out", folder)
+        return json.loads((folder / "model.json").read_text())
+
+    fresh()
+    for name in ("spade_inputs.py", "predict.py", "numpy.py", "sitecustomize.py"):
+        (folder / name).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n")
+    Synthesizer.load(folder)(np.zeros((64, 64), int))
+    assert not (tmp_path / "was_run").exists()
+
+    for field, value in [
+        ("onnx", {"generator": {"pattern": "../out/generator_pattern.onnx"}}),
+        ("onnx", {"generator": {"pattern": "missing.onnx"}}),
+        ("size", [64, 1 << 40]), ("names", []), ("colours", [[0, 0, 300]] * 7), ("z_dim", "8"), ("format", "other"),
+    ]:  # fmt: skip
+        (folder / "model.json").write_text(json.dumps({**fresh(), field: value}))
+        with pytest.raises(UserError, match="no description of an exported model"):
+            Synthesizer.load(folder)
+    (folder / "model.json").write_text("[" * 100000)
+    with pytest.raises(UserError, match="no description of an exported model"):
+        Synthesizer.load(folder)
+
+    program = fresh()["paddle"]["generator"]["pattern"]
+    content = (folder / program).read_bytes()
+    (folder / program).write_bytes(content.replace(b"1.tanh", b"1.save").replace(b"\x04tanh", b"\x04save"))
+    with pytest.raises(UserError, match="operations that no export writes \\(save\\)"):
+        Synthesizer.load(folder, runtime="paddle")
+    (folder / program).write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="is no Paddle program|cannot be loaded"):
+        Synthesizer.load(folder, runtime="paddle")
+    (folder / "generator_pattern.onnx").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Synthesizer.load(folder)
+
+
+def test_replaces_nothing_unasked(exported, tmp_path):
+    painter = Painter.load(exported / "model")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(UserError, match="is no exported model"):
+        export(painter, tmp_path / "full", force=True)
+    one = dict(forms=["dense"], runtimes=["onnx"])
+    assert export(painter, tmp_path / "out", **one).paddle == {}
+    with pytest.raises(UserError, match="--force to replace"):
+        export(painter, tmp_path / "out", **one)
+    export(painter, tmp_path / "out", force=True, forms=["pattern"], runtimes=["onnx"])
+    assert not (tmp_path / "out" / "generator_dense.onnx").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "out"]  # nothing is left over
+    with pytest.raises(UserError, match="no form dense"):
+        Synthesizer.load(tmp_path / "out", form="dense")
+    with pytest.raises(UserError, match="it needs onnxruntime"):
+        Synthesizer.load(tmp_path / "out", runtime="paddle")
+
+
+@pytest.mark.slow
+def test_real_maps(exported, tmp_path):
+    """Maps of the built-in sample, with as many classes: both runtimes, the default form."""
+    root = ensure_sample(tmp_path / "sample")
+    write_model(tmp_path, **{**STYLED, "label_nc": 182, "dataset_mode": "sample", "crop_size": 128})
+    painter = Painter.load(tmp_path)
+    export(painter, tmp_path / "out", forms=["pattern"])
+    eager = Synthesizer.load(tmp_path / "n_g.pdparams")
+    for runtime in ("onnx", "paddle"):
+        ours = Synthesizer.load(tmp_path / "out", runtime=runtime)
+        for file in sorted((root / "val_label").glob("*.png"))[:3]:
+            pair = Image.open(file), Image.open(root / "val_inst" / file.name)
+            differ = np.asarray(ours(*pair, seed=1)).astype(int) - np.asarray(eager(*pair, seed=1))
+            assert np.abs(differ).max() <= 1
