@@ -171,9 +171,7 @@ class Session:
             return
         first, *others = [json.loads(text) for text in distributed.texts(json.dumps(own))]
         for rank, other in enumerate(others, 1):
-            different = [
-                f"{key} {value} there and {other[key]} here" for key, value in first.items() if value != other[key]
-            ]
+            different = [f"{key} {other[key]}, not {value}" for key, value in first.items() if value != other[key]]
             if different:
                 raise UserError(
                     f"process {rank} differs from process 0: {'; '.join(different)}: "

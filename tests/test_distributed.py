@@ -1,6 +1,7 @@
 """Several processes: the same training as one, started, stopped, killed and resumed as its users do."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import distributed_cases as cases
 import numpy as np
@@ -299,9 +301,30 @@ def test_discriminator_s_extra_steps_count_within_the_epoch(tmp_path):
     assert moved == [0, 2, 3, 5]
 
 
-def test_without_a_group_nothing_is_sent(tmp_path):
+def test_machines_that_differ_are_told(monkeypatch):
+    run = SimpleNamespace(opt=OPT(), world=2, loader=SimpleNamespace(dataset=Pictures(["a", "b"])))
+
+    def two(text):
+        return [text, json.dumps({**json.loads(text), "lr": 0.1, "training pictures": "3 (0)"})]
+
+    monkeypatch.setattr(distributed, "texts", two)
+    with pytest.raises(UserError, match=r"process 1 differs from process 0: lr 0.1, not 0.0002; training pictures 3 "):
+        Session._check_agreement(run)
+    monkeypatch.setattr(distributed, "texts", lambda text: [text, text])
+    Session._check_agreement(run)
+
+
+class Pictures(list):
+    """A data set of nothing but names."""
+
+    @property
+    def items(self):
+        return [SimpleNamespace(name=name) for name in self]
+
+
+def test_without_a_group_nothing_is_sent():
     distributed.payload.clear()
-    trainer = cases.train(cases.options(), steps=0)[1]
+    trainer = Trainer(cases.options(no_vgg_loss=True, use_vae=False))
     assert distributed.world() == 1 and distributed.rank() == 0 and not distributed.payload
     assert trainer.sum_G.buckets == [] and distributed.from_first(paddle) is paddle
     assert distributed.texts("own") == ["own"]
