@@ -25,6 +25,8 @@ BUCKET = 4 << 20  # to so many bytes
 PATIENCE = 900  # seconds that processes wait for each other where each has work of its own
 _meetings = itertools.count()
 
+_losses = []  # LostErrors that were raised
+
 payload, calls = Counter(), Counter()  # bytes that this process has handed to all-reduces, and these, by what they were
 
 
@@ -87,10 +89,23 @@ def _reporting_loss():
         reason = next(
             (line.strip() for line in reversed(lines) if "onnection" in line or "imed out" in line), lines[-1]
         )
-        raise LostError(
+        lost = LostError(
             f"process {rank()} lost the connection to another of the {world()} processes ({reason}); that one's log, "
             "workerlog.N in the launcher's --log_dir, says why it ended"
-        ) from None
+        )
+        _losses.append(lost)
+        raise lost from None
+
+
+@contextlib.contextmanager
+def unwrapped():
+    """Raises a `LostError` as such, where Paddle's backward pass has wrapped it in an error and words of its own."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        if _losses and not isinstance(error, LostError):
+            raise _losses[-1] from None
+        raise
 
 
 def wait(everyone=False):

@@ -327,7 +327,8 @@ class Session:
         Raises:
             UserError: A loss is no finite number; names the batch's files. Nothing is saved then.
         """
-        losses = self.trainer.step(batch, self.loader.position - 1)
+        with distributed.unwrapped():
+            losses = self.trainer.step(batch, self.loader.position - 1)
         wrong = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
             names = ", ".join(distributed.texts(", ".join(self.loader.names(batch))))
