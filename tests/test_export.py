@@ -204,6 +204,11 @@ def test_a_hostile_folder_runs_nothing(exported, tmp_path):
     (folder / program).write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match="is no Paddle program|cannot be loaded"):
         Synthesizer.load(folder, runtime="paddle")
+    outside = (folder / "generator_pattern.onnx").read_bytes().replace(b"generator.weights", b"../secret.weights")
+    shutil.copyfile(folder / "generator.weights", tmp_path / "secret.weights")
+    (folder / "generator_pattern.onnx").write_bytes(outside)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Synthesizer.load(folder)
     (folder / "generator_pattern.onnx").write_bytes(b"nothing")
     with pytest.raises(UserError, match="cannot be loaded"):
         Synthesizer.load(folder)

@@ -14,7 +14,14 @@ _TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
 
 
 class OnnxOps:
-    """Collects the nodes of a graph; its values are their names.
+    """Collects the nodes of a graph; its values are their names. Operations whose names do not tell all:
+
+    halves(codes) -> codes // 2 and, as float32, codes % 2. differ(x, y) -> 1.0 where they do, else 0.0.
+    gather(table [R, ...], index of any shape) -> rows [*index, ...]. take(x, positions, axis) -> those positions of an
+    axis, NumPy integers that are known now. sum_rows(x) -> the sum over axis 1.
+    one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
+    by size // 2. weight(name), weight_shape(name) and has_weight(name) are about the graph's arrays; integers(values)
+    and floats(values) are constants.
 
     Args:
         weights: {name: float32 array} that `weight` finds.

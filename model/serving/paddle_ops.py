@@ -38,7 +38,7 @@ class _Shapes:
 
 
 class PaddleOps:
-    """Runs a graph's operations on tensors, or records them where a program is being traced."""
+    """Runs a graph's operations (`onnx_ops.OnnxOps` names them) on tensors, or records them while tracing."""
 
     def __init__(self, layer: "_Traced", inputs: Mapping[str, Any]):
         self._layer, self._inputs = layer, inputs
