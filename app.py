@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Open the painting page: `python app.py`, then http://127.0.0.1:7860 in a browser. All options: `--help`.
 
-Exit status: 0, 2 after a mistake in options or files, 130 after Ctrl-C.
+Ctrl-C or SIGTERM ends it. Exit status: 0, or 2 after a mistake in options or files.
 """
 
 import argparse
 import logging
+import signal
 from pathlib import Path
 
 from model.errors import UserError, run_cli
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     page = build_page(Studio(synthesizer))
     url = launch_page(page, options.host, options.port, prevent_thread_lock=True)
     print(f"page       {url}  (Ctrl-C ends it)", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Paddle's own answer is a stack trace
     page.block_thread()
     return 0
 

@@ -81,9 +81,11 @@ class Page:
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
 
     def choose(self, name):
-        self.page.fill(".search", name)
+        self.page.locator(".search").press_sequentially(name)
+        assert all(name in text for text in self.page.locator(".list button").all_inner_texts())
         self.page.click(f".list button[data-id='{NAMES.index(name)}']")
         self.page.fill(".search", "")
+        assert self.page.locator(".list button").count() == 183 and self.page.inner_text(".chosen b") == name
 
     def stroke(self, *points):
         """Draw along points, in shares of the canvas."""

@@ -61,7 +61,9 @@ def _origin(painter: Painter, folder: Path, size: int) -> str:
     flags = [f"--preset {opt.preset}", f"--seed {opt.seed}"]
     for field in dataclasses.fields(opt):
         value = getattr(opt, field.name)
-        if field.metadata["group"] in ("networks", "losses", "optimisation") and value != getattr(recipe, field.name):
+        if field.metadata["group"] in ("data", "output") or field.name in ("seed", "max_steps", "device", "fresh"):
+            continue
+        if value != getattr(recipe, field.name):
             flags.append(f"--{field.name} {str(value).lower() if isinstance(value, bool) else value}")
     if painter.step is not None:
         flags.append(f"--max_steps {painter.step}")

@@ -545,7 +545,9 @@ async function start() {
   for (const button of $$("[data-tool]")) button.onclick = () => use(button.dataset.tool);
   $(".brush").oninput = (event) => resize(Number(event.target.value));
   $(".search").oninput = list;
-  $(".search").onkeydown = (event) => event.key === "Enter" && $(".list button")?.click();
+  $(".search").onkeydown = (event) => {
+    if (event.key === "Enter") $(".list button")?.click();
+  };
   const actions = {
     undo: () => travel(done, undone),
     redo: () => travel(undone, done),
