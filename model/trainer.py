@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 
 from model import checkpoint, distributed
+from model.adam import Adam
 from model.blocked import release_memory, use_blocked
 from model.discriminator import define_D
 from model.ema import Average
@@ -92,8 +93,8 @@ class Trainer:
         lr_G, lr_D = opt.learning_rates
         adam = {"beta1": beta1, "beta2": beta2, "epsilon": 1e-8}
         parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
-        self.optimizer_G = paddle.optimizer.Adam(lr_G, parameters=parameters, **adam)
-        self.optimizer_D = paddle.optimizer.Adam(lr_D, parameters=self.D.parameters(), **adam)
+        self.optimizer_G = Adam(lr_G, parameters=parameters, **adam)
+        self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
         self.sum_G, self.sum_D = (distributed.GradientSum(p) for p in (parameters, self.D.parameters()))
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         self.average = None
