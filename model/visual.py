@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model.errors import UserError
-from model.palettes import class_names, colorize, palette
+from model.palettes import colorize, names_and_colours
 
 _BACKGROUND, _TEXT = (255, 255, 255), (30, 30, 30)
 _GAP, _LINE, _SWATCH, _TITLE = 4, 14, 10, 18  # pixels
@@ -155,8 +155,7 @@ def preview_sheet(
         titles: Of the columns, without the legend's.
     """
     labels = np.asarray(labels.numpy() if hasattr(labels, "numpy") else labels)
-    names = class_names(opt.dataset_mode, opt.label_nc)
-    colours = palette(opt.dataset_mode, len(names))
+    names, colours = names_and_colours(opt)
     stacks = [*(generated if isinstance(generated, list | tuple) else [generated])]
     if photos is not None:
         stacks.append(photos)
