@@ -29,6 +29,7 @@ from model.session import Session, Stop
 from model.trainer import Trainer
 
 TRAIN = str(cases.ROOT / "train.py")
+SMALL = [*TINY, *"--ngf 2 --crop_size 32 --load_size 36 --norm_E spectralsyncbatch --display_freq 0".split()]
 
 
 # ---- P processes of batch B are one of batch P B ----
@@ -147,10 +148,10 @@ def environment(**changes):
 
 def launch(folder, *options, world=2, prefix=()):
     """Start the launcher in `folder`; its output goes to launcher.txt there."""
-    words = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world), TRAIN, *TINY]
+    words = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(world), TRAIN, *SMALL]
     with open(folder / "launcher.txt", "a") as out:
         return subprocess.Popen(
-            [*prefix, *words, "--nThreads", "0", *map(str, options)],
+            [*prefix, *words, *map(str, options)],
             cwd=folder, stdout=out, stderr=subprocess.STDOUT, env=environment(),
         )  # fmt: skip
 
@@ -160,13 +161,15 @@ def worker_log(folder, rank):
 
 
 def process_of(folder, rank):
-    """The number of the process of this rank that a launcher runs in `folder`."""
+    """The number of the process of this rank that a launcher runs in `folder`; its workers have larger ones."""
     wanted = {f"PADDLE_LOG_DIR={folder / 'log'}".encode(), f"PADDLE_TRAINER_ID={rank}".encode()}
+    found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if wanted <= set(path.read_bytes().split(b"\0")):
-                return int(path.parent.name)
-    raise AssertionError(f"no process of rank {rank} runs in {folder}")
+                found.append(int(path.parent.name))
+    assert found, f"no process of rank {rank} runs in {folder}"
+    return min(found)
 
 
 def test_stop_and_resume_with_another_number_of_processes(tmp_path, monkeypatch):
@@ -175,18 +178,17 @@ def test_stop_and_resume_with_another_number_of_processes(tmp_path, monkeypatch)
     write_data(two / "data", train=4, val=1)
     one.mkdir()
     (one / "data").symlink_to(two / "data")
-    common = "--ngf 2 --crop_size 32 --load_size 36 --norm_E spectralsyncbatch --display_freq 0 --niter 1000".split()
-    launcher = launch(two, *common)
+    launcher = launch(two, "--niter", 1000, "--nThreads", 1)
     wait_for(lambda: rows(two) >= 1, launcher)
     launcher.send_signal(signal.SIGTERM)
     assert launcher.wait(60) == signal.SIGTERM
     assert "stopped by SIGTERM" in worker_log(two, 0) and "2 processes" in worker_log(two, 0)
     stopped = checkpoint.load(two / "output" / "model").step
     assert stopped == rows(two) >= 1
-    until = f"--batchSize 2 --nThreads 0 --max_steps {stopped + 1}".split()
+    until = f"--niter 1000 --batchSize 2 --nThreads 0 --max_steps {stopped + 1}".split()
     for folder in (two, one):
         monkeypatch.chdir(folder)
-        assert program.main([*TINY, *common, *until]) == 0
+        assert program.main([*SMALL, *until]) == 0
     assert losses(two).shape == losses(one).shape == (stopped + 1, 7)
     np.testing.assert_allclose(losses(two)[0], losses(one)[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(losses(two), losses(one), rtol=0.02, atol=2e-3)
@@ -199,7 +201,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(tmp_path):
     draw, latest, before = random.Random(os.getpid()), tmp_path / "output" / "model" / "latest", 0
     for _ in range(10):
         old = latest.resolve()
-        launcher = launch(tmp_path, "--niter", 1000, "--save_latest_freq", 1, "--display_freq", 0)
+        launcher = launch(tmp_path, "--niter", 1000, "--save_latest_freq", 1, "--nThreads", 1)
         wait_for(lambda old=old: latest.resolve() != old, launcher)
         time.sleep(draw.random())
         victim = draw.choice([0, 1])
@@ -223,11 +225,11 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(tmp_path):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_script_goes_on_after_a_killed_process(tmp_path, victim):
     write_data(tmp_path / "data", train=4, val=1)
-    words = ["bash", str(cases.ROOT / "scripts" / "run_distribute_train.sh"), "none", "data", "0", *TINY]
+    words = ["bash", str(cases.ROOT / "scripts" / "run_distribute_train.sh"), "none", "data", "0", *SMALL]
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     with open(tmp_path / "launcher.txt", "w") as out:
         script = subprocess.Popen(
-            [*words, "--nThreads", "0", "--save_latest_freq", "1", "--display_freq", "0", "--max_steps", "4"],
+            [*words, "--nThreads", "0", "--save_latest_freq", "1", "--max_steps", "4"],
             cwd=tmp_path, stdout=out, stderr=subprocess.STDOUT,
             env=environment(PATH=path),
         )  # fmt: skip
@@ -243,7 +245,9 @@ def test_a_full_disk_ends_every_process_with_one_message(tmp_path):
     """No file may grow beyond 2 MB, which a generator's does."""
     write_data(tmp_path / "data", train=4, val=1)
     begin = time.monotonic()
-    launcher = launch(tmp_path, "--max_steps", 1, prefix=["bash", "-c", 'ulimit -f 2000; exec "$@"', "bash"])
+    launcher = launch(
+        tmp_path, "--max_steps", 1, "--nThreads", 0, prefix=["bash", "-c", 'ulimit -f 2000; exec "$@"', "bash"]
+    )
     assert launcher.wait(100) == 2
     assert time.monotonic() - begin < 100
     messages = [re.findall("error: .*", worker_log(tmp_path, rank)) for rank in (0, 1)]
@@ -256,7 +260,7 @@ def test_a_damaged_picture_ends_every_process_with_one_message(tmp_path):
     """Which one process alone reads."""
     write_data(tmp_path / "data", train=2, val=1)
     (tmp_path / "data" / "train_img" / "train1.jpg").write_bytes(b"no picture")
-    launcher = launch(tmp_path, "--max_steps", 1)
+    launcher = launch(tmp_path, "--max_steps", 1, "--nThreads", 1)
     assert launcher.wait(100) == 2
     messages = [re.findall("error: .*", worker_log(tmp_path, rank)) for rank in (0, 1)]
     assert messages[0] == messages[1] and len(messages[0]) == 1 and "train1.jpg" in messages[0][0]
@@ -371,7 +375,7 @@ def test_two_machines_are_one(machines, tmp_path):
     """Two nodes of one process, each with folders of its own, find the losses of one process with both's batch."""
     one = tmp_path / "one"
     write_data(one / "data", train=4, val=1)
-    options = ["--nThreads", "0", "--max_steps", "3", "--display_freq", "0", "--norm_E", "spectralsyncbatch"]
+    options = [*SMALL[len(TINY) :], "--nThreads", "0", "--max_steps", "3"]
     master = f"{next(iter(machines))[1]}:{cases.free_port()}"
     nodes = []
     for (name, address), interface in machines.items():
