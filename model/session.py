@@ -163,12 +163,12 @@ class Session:
 
     def _check_agreement(self):
         """See that all machines were given the same command and the same pictures."""
+        if self.world == 1:
+            return
         own = {name: value for name, value in dataclasses.asdict(self.opt).items() if name not in _OWN}
         names = "\n".join(item.name for item in self.loader.dataset.items)
         own["training pictures"] = f"{len(self.loader.dataset)} ({hashlib.sha256(names.encode()).hexdigest()[:8]})"
         own["Paddle"] = paddle.__version__
-        if self.world == 1:
-            return
         first, *others = [json.loads(text) for text in distributed.texts(json.dumps(own))]
         for rank, other in enumerate(others, 1):
             different = [f"{key} {other[key]}, not {value}" for key, value in first.items() if value != other[key]]
