@@ -27,7 +27,7 @@ class Plan:
         sizes: (height, width) of the SPADE layers, smallest first. channels: of the first feature map.
         kernel_size: SPADE's, 3 or 5. classes: ids, the unknown one included. with_edges, instance_norm: as named.
         z_dim: 0 without VAE.
-        weights: {name: array} in the layouts that `plan` describes at each line.
+        weights: {name: float32 array}; `plan` and its helpers say their layouts line by line.
     """
 
     blocks: list[tuple[str, bool, bool]]
@@ -50,7 +50,7 @@ def plan(G, opt) -> Plan:
     names = {id(layer): name for name, layer in G.named_children()}
     blocks = [(names[id(block)], up, block.learned_shortcut) for block, up in G.blocks()]
     weights = {}
-    classes, area = opt.label_nc + opt.contain_dontcare_label, parse_norm_g(opt.norm_G)[2] ** 2
+    classes, kernel_size = opt.label_nc + opt.contain_dontcare_label, parse_norm_g(opt.norm_G)[2]
     if opt.use_vae:
         weights["fc.weight"], weights["fc.bias"] = _array(G.fc.weight), _array(G.fc.bias)  # [z_dim, C*h*w]
     else:
@@ -64,7 +64,7 @@ def plan(G, opt) -> Plan:
     _add_conv(weights, "conv_img", G.conv_img)
     instance_norm = isinstance(G.head_0.norm_0.param_free_norm, InstanceNorm)
     return Plan(
-        blocks, spade_sizes(opt), 16 * opt.ngf, int(area**0.5), classes, not opt.no_instance, instance_norm,
+        blocks, spade_sizes(opt), 16 * opt.ngf, kernel_size, classes, not opt.no_instance, instance_norm,
         opt.z_dim if opt.use_vae else 0, {name: np.ascontiguousarray(w, np.float32) for name, w in weights.items()},
     )  # fmt: skip
 
@@ -114,11 +114,15 @@ def _add_spade(weights, name, spade, classes, with_edges):
     weights[f"{name}.b.bias"] = _array(spade.mlp_beta.bias) - a_bias * mean
 
 
+FEW_PIXELS = 64 * 64  # below, nearly every pixel has an inner window of its own
+
+
 class _Patterns:
     """a and b from numbered neighbourhoods: the integer tables that `spade_inputs.graph_inputs` makes are inputs."""
 
     def __init__(self, ops, plan: Plan):
-        self.ops, self.plan, self._tables, self._rows = ops, plan, {}, {}
+        self.ops, self.plan = ops, plan
+        self._tables, self._outer, self._rows = {}, {}, {}
         area = plan.kernel_size**2
         for height, width in plan.sizes:
             size = f"{height}x{width}"
@@ -155,14 +159,37 @@ class _Patterns:
         label, edges, outer, index = self._tables[size]
         hidden = ops.relu(self._summed(f"{name}.hidden", label, edges))
         hidden = ops.concat([hidden, ops.floats(np.zeros((1, HIDDEN)))], 0)  # outside the map activations are 0
-        windows = ops.reshape(ops.gather(hidden, outer), [-1, self.plan.kernel_size**2 * HIDDEN])
+        area = self.plan.kernel_size**2
+        if size[0] * size[1] < FEW_PIXELS:
+            windows = ops.reshape(ops.gather(hidden, outer), [-1, area * HIDDEN])
+
+            def rows(weight):
+                return ops.matmul(windows, weight)
+        else:  # fewer inner windows than outer ones: multiply first, then gather and add
+            columns = self._columns(size)
+
+            def rows(weight):
+                kernel = ops.reshape(weight, [area, HIDDEN, ops.weight_shape(f"{name}.a.weight")[1]])
+                total = None
+                for i, column in enumerate(columns):
+                    part = ops.gather(ops.matmul(hidden, ops.part(kernel, i)), column)
+                    total = part if total is None else ops.add(total, part)
+                return total
 
         def spread(part):
-            rows = ops.matmul(windows, ops.weight(f"{name}.{part}.weight"))
-            return ops.gather(ops.add(rows, ops.weight(f"{name}.{part}.bias")), index)  # [N,H,W,C]
+            table = ops.add(rows(ops.weight(f"{name}.{part}.weight")), ops.weight(f"{name}.{part}.bias"))
+            return ops.gather(table, index)  # [N,H,W,C]
 
         y = ops.add(ops.mul(self._by_rows(x), spread("a")), spread("b"))
         return ops.transpose(ops.leaky_relu(y, slope), [0, 3, 1, 2])
+
+    def _columns(self, size):
+        """The columns of a size's table of outer windows, made once."""
+        ops, outer = self.ops, self._tables[size][2]
+        if size not in self._outer:
+            area = self.plan.kernel_size**2
+            self._outer[size] = [ops.reshape(ops.take(outer, [i], 1), [-1]) for i in range(area)]
+        return self._outer[size]
 
     def _by_rows(self, x):
         """x as [N,H,W,C], made once for the norms that share it."""

@@ -18,7 +18,7 @@ class OnnxOps:
 
     halves(codes) -> codes // 2 and, as float32, codes % 2. differ(x, y) -> 1.0 where they do, else 0.0.
     gather(table [R, ...], index of any shape) -> rows [*index, ...]. take(x, positions, axis) -> those positions of an
-    axis, NumPy integers that are known now. sum_rows(x) -> the sum over axis 1.
+    axis, NumPy integers that are known now. part(x, i) -> x[i]. sum_rows(x) -> the sum over axis 1.
     one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
     by size // 2. weight(name), weight_shape(name) and has_weight(name) are about the graph's arrays; integers(values)
     and floats(values) are constants.
@@ -89,6 +89,9 @@ class OnnxOps:
 
     def take(self, x, positions, axis):
         return self._node("Gather", x, self._constant(positions, np.int64), axis=axis)
+
+    def part(self, x, i):
+        return self._node("Gather", x, self._constant(i, np.int64), axis=0)
 
     def sum_rows(self, x):
         return self._node("ReduceSum", x, self._constant([1], np.int64), keepdims=0)
