@@ -38,10 +38,11 @@ class Gate:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path not in ("", "/") and not path.startswith(_OPEN):
             return await _refuse(send, 404)
-        body, more = b"", scope["method"] == "POST"
+        body, more = bytearray(), scope["method"] == "POST"
         while more:
             message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
             if len(body) > MAX_BODY:
                 return await _refuse(send, 413)
         given = scope["method"] != "POST"
@@ -51,7 +52,7 @@ class Gate:
             if given:
                 return await receive()
             given = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, replay, send)
 

@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from PIL import Image
 
+import app
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
 from model.inference import Painter
 from model.options import OPT
 from model.packed import read_packed, write_packed
+from model.painting import SCENES
 from model.palettes import class_names
+from model.sample_data import make_scene
 from model.synthesizer import Synthesizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,3 +84,12 @@ def test_packed_sample_model_paints_the_same(tmp_path, capsys):
     assert (unseen == 0).all()
     with pytest.raises(UserError, match="exists: move it away"):
         pack_model.main([str(tmp_path / "model"), str(tmp_path / "packed")])
+
+
+@pytest.mark.skipif(not app.SAMPLE.exists(), reason="model/assets/sample was not packed yet")
+def test_shipped_model_is_small_and_paints_scenes():
+    assert sum(path.stat().st_size for path in app.SAMPLE.iterdir()) <= 5e6
+    synthesizer = Synthesizer.load(app.SAMPLE, device="cpu")
+    photo, label, instance = make_scene(np.random.default_rng(SCENES[0]), synthesizer.size)
+    picture = np.asarray(synthesizer(label, instance, style=Image.fromarray(photo)), float)
+    assert ((picture - photo) ** 2).mean() < 0.5 * photo.var()  # much nearer than any picture of one colour
