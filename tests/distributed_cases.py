@@ -90,7 +90,7 @@ def own_part(batch):
 
 def train(opt, steps):
     """Losses, gradients and state of some steps: {name: array}, and the trainer."""
-    trainer = Trainer(opt, filled_vgg())
+    trainer = Trainer(opt, None if opt.no_vgg_loss else filled_vgg())
     found = {}
 
     def note(kind):
@@ -181,9 +181,11 @@ def counted_train(opt, steps):
 
 def traffic(folder):
     """What is sent, with the options that change it."""
-    for kernels in ("blocked", "plain"):
-        for changes in (dict(recompute=True), dict(accumulate=2), dict(reuse_fake=True), dict(no_vgg_loss=True)):
-            counted_train(options(kernels=kernels, **changes), 1)
+    for changes in (
+        dict(kernels="blocked", recompute=True), dict(kernels="plain", recompute=True),
+        dict(kernels="blocked", accumulate=2), dict(kernels="plain", reuse_fake=True),
+    ):  # fmt: skip
+        counted_train(options(no_vgg_loss=True, **changes), 1)
 
 
 def equality(folder, steps, *forms):
