@@ -264,8 +264,9 @@ def read_state(path: str | os.PathLike) -> Any:
             state = _resolve(_Reader(_Bounded(file)).load(), {})
             return _join_big_parameters(state) if isinstance(state, dict) else state
     except _ForbiddenError as error:
+        name = "".join(c if c.isprintable() else "?" for c in str(error)[:100])
         raise UserError(
-            f"{path} asks for {error}, which a parameter file has no use for; nothing of it was run, and it is not read"
+            f"{path} asks for {name}, which a parameter file has no use for; nothing of it was run, and it is not read"
         ) from None
     except FileNotFoundError:
         raise DamagedError(f"{path} does not exist") from None

@@ -12,6 +12,7 @@ import pickletools
 import struct
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,9 @@ STORAGES = {
 }
 STORAGE_OF = {"f8": "DoubleStorage", "f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage", "i4": "IntStorage",
               "i2": "ShortStorage", "i1": "CharStorage", "u1": "ByteStorage", "b1": "BoolStorage"}  # fmt: skip
+
+# What Python's zipfile raises for damaged archives: seeking before the start is an OSError, a bad name a ValueError.
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError)
 
 # Far above what weights need (a checkpoint of 1,000 tensors has a pickle of 0.2 MB), far below what would hurt.
 MAX_PICKLE = 16 << 20
@@ -93,22 +97,25 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
         UserError: the file is damaged, unreasonable, or holds anything but plain data and tensors.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        try:
             if file.read(4) == b"PK\x03\x04":
                 root, storages = _read_zip(file)
             else:
                 file.seek(0)
                 root, storages = _read_legacy(file)
             limit = 4 * os.fstat(file.fileno()).st_size + (1 << 20)
-        tensors = _flatten(root)
-        if not tensors:
-            raise Damaged("it holds no tensors")
-        return _materialise(tensors, storages, limit)
-    except (Damaged, zipfile.BadZipFile, NotImplementedError) as error:
-        raise UserError(f"{path}: cannot read these PyTorch weights: {error}; nothing of it was run or used") from error
-    except (EOFError, struct.error, MemoryError) as error:
-        raise UserError(f"{path}: cannot read these PyTorch weights: the file is truncated or damaged") from error
+            tensors = _flatten(root)
+            if not tensors:
+                raise Damaged("it holds no tensors")
+            return _materialise(tensors, storages, limit)
+        except (EOFError, struct.error, MemoryError) as error:
+            raise UserError(f"{path}: cannot read these PyTorch weights: the file is truncated or damaged") from error
+        except (Damaged, *BROKEN_ZIP) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{path}: cannot read these PyTorch weights: {reason}; nothing of it was run or used"
+            ) from error
 
 
 # ---- containers ----

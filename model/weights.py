@@ -22,7 +22,7 @@ import safetensors.numpy
 from model.checkpoint import read_pdparams, write_state
 from model.errors import UserError
 from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
-from model.torch_format import LEGACY_START, read_torch, write_torch
+from model.torch_format import BROKEN_ZIP, LEGACY_START, read_torch, write_torch
 from model.weight_kinds import VGG_NAMES, VGG_UNUSED, Found, recognise
 
 SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
@@ -162,7 +162,7 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        except BROKEN_ZIP as error:
             raise UserError(f"{path} is a damaged or truncated zip archive ({error}); get the file again") from error
         if names and all(name.endswith(".npy") for name in names):
             return _read_npz, FileInfo("NumPy", "torch")
@@ -204,9 +204,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                     raise ValueError(f"array {info.filename!r} is not what its header says")
                 array = np.frombuffer(stream.read(), dtype)
                 arrays[info.filename[: -len(".npy")]] = array.reshape(shape, order="F" if fortran else "C")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except (*BROKEN_ZIP, KeyError, EOFError) as error:
         raise UserError(f"{path}: cannot read these NumPy arrays: {error}") from error
     return arrays
 

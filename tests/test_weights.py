@@ -291,6 +291,14 @@ def swap_sizes(path):
     swap(path, struct.pack("<II", 16, 16), struct.pack("<II", 1 << 30, 1 << 30))
 
 
+def move_entries(path):
+    """Let the directory of a zip look for its first entry far before the file's start."""
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x05\x06") + 16  # where the directory begins, by which offsets are corrected
+    content[at : at + 4] = struct.pack("<I", 2**31)
+    path.write_bytes(content)
+
+
 def npz_of(path, array):
     with open(path, "wb") as file:
         np.savez_compressed(file, a=array)
@@ -309,6 +317,14 @@ BAD = {
         p, b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aK\x01sb."
     ),
     "object by class": lambda p, t: torch_zip(p, b"\x80\x02csubprocess\nPopen\n)\x81."),
+    "paddle with a newline in a name": lambda p, t: p.write_bytes(b"\x80\x02coo\x0dos\nsystem\n."),
+    "zip whose directory points before it": lambda p, t: torch_zip(p, tensor_pickle()) or move_entries(p),
+    "zip with a name that is no text": lambda p, t: (
+        torch_zip(p, tensor_pickle(), extra=["\u00e9" * 8]) or swap(p, "\u00e9".encode() * 8, b"\xff" * 16)
+    ),
+    "npz with broken compression": lambda p, t: (
+        npz_of(p, np.arange(999)) or p.write_bytes(p.read_bytes()[:90] + b"\xff" * 40 + p.read_bytes()[130:])
+    ),
     "extension registry": lambda p, t: torch_zip(p, b"\x80\x02\x82\x01."),
     "old instruction": lambda p, t: torch_zip(p, b"(S'" + str(t).encode() + b"'\nios\nsystem\n."),
     "module in a legacy file": lambda p, t: legacy(p, b"\x80\x02(X\x06\x00\x00\x00modulectorch.nn\nLinear\nNNtQ."),
