@@ -18,7 +18,7 @@ PADDLE_CAME_FIRST = "paddle" in sys.modules
 if "PADDLE_TRAINER_ID" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1":
     os.environ["OMP_NUM_THREADS"] = str(CORES)
 os.environ.setdefault("OMP_NUM_THREADS", str(CORES))
-# Paddle's idle threads spin for 200 ms after each product, on cores that our own threads need: a third of a step's time.
+# Paddle's idle threads spin for 200 ms after a product, on cores that our own threads need: a third of a step's time.
 os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms
 warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at every start, of extensions that we don't build
 
