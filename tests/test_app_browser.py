@@ -130,7 +130,7 @@ def test_painting(window, address, tmp_path):
 
     # A blank sheet, a class found by name, a stroke: the picture follows, the canvas holds the palette's colours alone.
     studio.choose("sea")
-    page.click("text=Blank")
+    page.click(".start .tiles button:first-child")
     picture = studio.changed(picture)
     assert share(studio.drawing(), "sea") == 1
     studio.choose("giraffe")
