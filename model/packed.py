@@ -1,7 +1,6 @@
-"""A trained model in one small file, so that it can ship with the project: 8 bits for each weight.
+"""A trained model in one small file, so that it can ship with the project: half precision, compressed.
 
-A matrix or kernel is stored as int8 with a float32 scale for each slice along its first axis, everything else as
-float16. `Painter.load` reads such files like checkpoints.
+`Painter.load` reads such files like checkpoints.
 """
 
 import io
@@ -15,7 +14,6 @@ from model.errors import UserError
 from model.weights import read_weights
 
 FILE = "model.npz"
-_SCALE = ".scale"
 
 
 def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.ndarray]]) -> int:
@@ -30,12 +28,7 @@ def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.nda
             name = f"{net}/{key}"
             if not (np.abs(array) < np.finfo(np.float16).max).all():
                 raise UserError(f"{name} holds numbers that are not finite in 16 bits: this model cannot be packed")
-            if array.ndim < 2:
-                stored[name] = array.astype(np.float16) if array.dtype.kind == "f" else array
-            else:
-                scale = np.abs(array).max(axis=tuple(range(1, array.ndim)), keepdims=True) / np.float32(127)
-                stored[name + _SCALE] = scale
-                stored[name] = np.rint(array / np.maximum(scale, np.finfo(np.float32).tiny)).astype(np.int8)
+            stored[name] = array.astype(np.float16) if array.dtype.kind == "f" else array
     stream = io.BytesIO()
     np.savez_compressed(stream, **stored)
     path = Path(path)
@@ -61,14 +54,10 @@ def read_packed(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
     nets: dict[str, dict[str, np.ndarray]] = {}
     for name, array in stored.items():
         net, slash, key = name.partition("/")
-        if not slash or (array.dtype == np.int8) != (name + _SCALE in stored):
+        if not slash:
             raise UserError(
                 f"{path}: entry {name} is not of a packed model: expected the output of tools/pack_model.py"
             )
-        if name.endswith(_SCALE) and name.removesuffix(_SCALE) in stored:
-            continue
-        if array.dtype == np.int8:
-            array = array * stored[name + _SCALE]
         nets.setdefault(net, {})[key] = array.astype(np.float32) if array.dtype.kind == "f" else array
     if "n_g" not in nets:
         raise UserError(f"{path} holds no generator: expected the output of tools/pack_model.py")

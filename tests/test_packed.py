@@ -26,19 +26,17 @@ pack_model = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(pack_model)
 
 
-def test_round_trip_keeps_a_127th_of_each_rows_greatest(tmp_path):
+def test_round_trip_in_half_precision(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
-        "a": rng.standard_normal((5, 4, 3, 3)).astype(np.float32) * np.logspace(-4, 3, 5)[:, None, None, None],
-        "b": np.zeros((3, 7), np.float32), "c": rng.standard_normal(9).astype(np.float32), "n": np.arange(3),
+        "a": rng.standard_normal((5, 4, 3, 3)).astype(np.float32) * np.logspace(-3, 3, 5)[:, None, None, None],
+        "b": np.zeros((3, 7), np.float32), "n": np.arange(3),
     }  # fmt: skip
     size = write_packed(tmp_path / "model.npz", {"n_g": arrays})
     assert size == (tmp_path / "model.npz").stat().st_size and list(tmp_path.iterdir()) == [tmp_path / "model.npz"]
     back = read_packed(tmp_path / "model.npz")["n_g"]
     assert list(back) == list(arrays) and (back["b"] == 0).all() and (back["n"] == arrays["n"]).all()
-    step = np.abs(arrays["a"]).max(axis=(1, 2, 3), keepdims=True) / 127
-    assert (np.abs(back["a"] - arrays["a"]) <= 0.501 * step).all() and back["a"].dtype == np.float32
-    assert np.allclose(back["c"], arrays["c"], rtol=1e-3)
+    assert np.allclose(back["a"], arrays["a"], rtol=2**-11, atol=2**-25) and back["a"].dtype == np.float32
 
 
 def test_what_cannot_be_packed_or_is_not_packed(tmp_path):
@@ -65,7 +63,7 @@ def test_packed_sample_model_paints_the_same(tmp_path, capsys):
     assert "no number moved by more than" in capsys.readouterr().out
     assert "python train.py --preset sample --seed 0 --ngf 4\n" in (tmp_path / "packed" / "README.md").read_text()
     whole = sum(path.stat().st_size for path in (tmp_path / "model").iterdir())
-    assert (tmp_path / "packed" / "model.npz").stat().st_size < whole / 8
+    assert (tmp_path / "packed" / "model.npz").stat().st_size < whole / 4
 
     before, after = (Synthesizer.load(tmp_path / folder, device="cpu") for folder in ("model", "packed"))
     names = class_names("sample", 182)
@@ -75,7 +73,7 @@ def test_packed_sample_model_paints_the_same(tmp_path, capsys):
     )
     pictures = [np.asarray(synthesizer(ids, seed=1), int) for synthesizer in (before, after)]
     difference = np.abs(pictures[0] - pictures[1])
-    assert np.median(difference) <= 3 < pictures[0].std()
+    assert np.median(difference) <= 1 < pictures[0].std()
     unseen = (
         Painter.load(tmp_path / "packed")
         .G.state_dict()["head_0.norm_0.mlp_shared.0.weight"]

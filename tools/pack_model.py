@@ -1,4 +1,4 @@
-"""Pack a trained generator and encoder into one small file with its options: 8 bits for each weight.
+"""Pack a trained generator and encoder into one small file with its options: half precision, compressed.
 
 It made model/assets/sample/, the model with which the painting page opens where nothing was trained yet. Of a model of
 the sample data it leaves out the classes that the data lacks; they never trained.
@@ -45,7 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
                 arrays["n_g"][key] = array.copy()
                 arrays["n_g"][key][:, absent] = 0
     size = write_packed(options.folder / FILE, arrays)
-    painter.opt.save(options.folder / OPT_FILE)
+    recipe = OPT.from_preset(painter.opt.preset)
+    places = {name: getattr(recipe, name) for name in ("dataroot", "output", "log_dir")}  # not this machine's
+    dataclasses.replace(painter.opt, **places).save(options.folder / OPT_FILE)
     back = read_packed(options.folder / FILE)
     error = max(np.abs(back[net][key] - array).max() for net in arrays for key, array in arrays[net].items())
     steps = "" if painter.step is None else f", {painter.step} steps"
@@ -72,7 +74,7 @@ def _origin(painter: Painter, folder: Path, size: int) -> str:
         "Made, with the Paddle and the processor of that day, by\n\n"
         f"    python train.py {' '.join(flags)}\n"
         f"    python tools/pack_model.py output/model {folder.as_posix()}\n\n"
-        f"`{FILE}` ({size / 1e6:.2f} MB) holds the networks in 8 bits for each weight, see `model/packed.py`;\n"
+        f"`{FILE}` ({size / 1e6:.2f} MB) holds the networks in half precision, see `model/packed.py`;\n"
         f"`{OPT_FILE}` their options. `python app.py --checkpoint {folder.as_posix()}` paints with it.\n"
     )
 
