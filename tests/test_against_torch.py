@@ -34,6 +34,8 @@ from benchmarks import torch_spade  # noqa: E402
 # From 2x2 pixels up: a batch norm over two values is a sign, which two frameworks need not round alike.
 BASE = dict(ngf=2, ndf=4, label_nc=5, crop_size=64, load_size=64, z_dim=8, use_vae=False, no_vgg_loss=True)
 
+SLOW = pytest.mark.slow
+
 
 def options(**changes):
     return OPT(**{**BASE, **changes})
@@ -78,7 +80,7 @@ def same_state(ours, theirs, atol=1e-4, rtol=1e-3):
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(norm_G="spectralspadesyncbatch5x5", modulation="dense"),
+        pytest.param(dict(norm_G="spectralspadesyncbatch5x5", modulation="dense"), marks=SLOW),
         dict(norm_G="spectralspadesyncbatch5x5", modulation="pattern"),
         dict(norm_G="spectralspadeinstance5x5", no_instance=True),
         dict(norm_G="spadebatch3x3"),
@@ -217,14 +219,11 @@ def train_both(opt, steps, vgg=(None, None), batch=2):
 SLOW_RATE = dict(no_TTUR=True, beta1=0.5, beta2=0.999)
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     "changes",
     [
         dict(gan_mode="ls", D_steps_per_G=3, **SLOW_RATE),
-        dict(num_D=3, n_layers_D=3, no_instance=True),
+        pytest.param(dict(num_D=3, n_layers_D=3, no_instance=True), marks=SLOW),
         dict(use_vae=True, norm_G="spectralspadeinstance5x5", lambda_kld=0.5),
         pytest.param(dict(gan_mode="original", D_steps_per_G=2), marks=SLOW),
         pytest.param(dict(gan_mode="w", no_ganFeat_loss=True), marks=SLOW),

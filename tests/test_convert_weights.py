@@ -196,6 +196,7 @@ def test_mindspore_has_no_vae(tmp_path):
     assert not (tmp_path / "n.ckpt").exists()
 
 
+@pytest.mark.slow
 @needs_torch
 def test_vgg_features_agree_with_torch(tmp_path, capsys):
     theirs = trained(torch_spade.VGG19())

@@ -92,7 +92,7 @@ def check_equality(world, forms, steps, alone, folder):
 
 def test_two_processes_are_one_of_twice_the_batch(alone, tmp_path):
     """Sync batch norms in G, E and D, styles, VGG; also the moments' closed form, messages and the bytes counted."""
-    check_equality(2, ["blocked"], 2, alone, tmp_path)
+    check_equality(2, ["blocked"], 1, alone, tmp_path)
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_more_processes_and_steps_are_one(world, kernels, alone, tmp_path):
 
 
 def test_the_comparison_notices_a_wrong_factor(alone):
-    want = alone("blocked", 2)
+    want = alone("blocked", 1)
     for scaled in (["gradient 0 n_g ", "gradient 0 n_e "], ["gradient 0 n_d "], ["end n_e "]):
         got = {n: a * 1.3 if n.startswith(tuple(scaled)) else a for n, a in want.items()}
         with pytest.raises(AssertionError):
