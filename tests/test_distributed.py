@@ -60,11 +60,11 @@ def assert_equal_training(got, want, tight):
     Float32's rounding moves a leaky ReLU's input over zero now and then, from where on the two part a little; in
     Paddle's own kernels, which round more, from the first step. A wrong factor or a missing sum is 0.3 or more.
     """
-    np.testing.assert_allclose(got["losses"], want["losses"], rtol=2e-4 if tight else 2e-3)
+    np.testing.assert_allclose(got["losses"], want["losses"], rtol=1e-3 if tight else 5e-3)
     for net in ("n_g", "n_e", "n_d"):
         for step in range(len(want["losses"])):
             names = [n for n in want if n.startswith(f"gradient {step} {net} ")]
-            bound = (1e-4 if tight else 0.06) if step == 0 else 0.01 if tight else 0.2
+            bound = (1e-4 if tight else 0.06) if step == 0 else 0.05 if tight else 0.2
             assert distance(got, want, names) < bound, (net, step)
         # Adam's first steps are of one size, whatever the gradient's; a bias before a norm has none but rounding.
         largest = max(np.abs(want[n]).max() for n in want if n.startswith(f"gradient 0 {net} "))
@@ -74,9 +74,9 @@ def assert_equal_training(got, want, tight):
             if n.startswith(f"gradient 0 {net} ") and np.abs(want[n]).max() > 1e-4 * largest
         ]
         steps = [{n: each[f"end {net}{n}"] - each[f"start {net}{n}"] for n in moved} for each in (got, want)]
-        assert distance(*steps, moved) < (0.03 if tight else 0.4), net
+        assert distance(*steps, moved) < (0.1 if tight else 0.4), net
         running = [n for n in want if n.startswith(f"end {net} ") and "running" in n]
-        assert distance(got, want, running) < (1e-4 if tight else 1e-2), net
+        assert distance(got, want, running) < (1e-3 if tight else 1e-2), net
 
 
 def check_equality(world, forms, steps, alone, folder):
