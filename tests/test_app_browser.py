@@ -260,7 +260,7 @@ def test_phone(window):
         box = button.bounding_box()
         assert box["height"] >= 30 and box["width"] >= 30
     before = studio.drawing()
-    page.touchscreen.tap(canvas["x"] + 0.5 * canvas["width"], canvas["y"] + 0.1 * canvas["height"])
+    page.touchscreen.tap(canvas["x"] + 0.5 * canvas["width"], canvas["y"] + 0.9 * canvas["height"])  # sky on ground
     studio.changed(picture)
     assert (studio.drawing() != before).any() and not studio.problems
     page.tap(".result img")
