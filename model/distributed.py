@@ -272,7 +272,7 @@ class GradientSum:
 
     def __init__(self, parameters):
         self.buckets = buckets(parameters) if world() > 1 else []
-        self.sent, self.missing, self.next, self.is_armed = [], [], 0, False
+        self.sent, self.missing, self.next, self.is_armed, self.lost = [], [], 0, False, None
         for number, bucket in enumerate(self.buckets):
             for p in bucket:
                 p._register_backward_hook(functools.partial(self._arrived, number))
@@ -285,7 +285,10 @@ class GradientSum:
     def _arrived(self, number, *_):
         if self.is_armed:
             self.missing[number] -= 1
-            self._send_complete()
+            try:
+                self._send_complete()
+            except LostError as error:  # Paddle would print a traceback of what a hook raises
+                self.lost, self.is_armed = error, False
 
     @paddle.no_grad()
     def _send_complete(self):
@@ -309,6 +312,8 @@ class GradientSum:
         Raises:
             LostError: Another process is gone.
         """
+        if self.lost:
+            raise self.lost
         self.missing = [0] * len(self.buckets)
         self._send_complete()
         for task, tensor, bucket, is_in_place in self.sent:
