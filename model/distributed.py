@@ -9,6 +9,7 @@ import functools
 import itertools
 import os
 import pickle
+import signal
 import time
 from collections import Counter
 from typing import NamedTuple
@@ -108,6 +109,16 @@ def unwrapped():
         raise
 
 
+@contextlib.contextmanager
+def _undisturbed():
+    """Hold signals to stop back: one that interrupts Paddle 2.6.2's store while it reads breaks the connection."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def wait(everyone=False):
     """Let the others wait for process 0, however long it works alone; with `everyone`, all for all, up to `PATIENCE`.
 
@@ -121,9 +132,14 @@ def wait(everyone=False):
     name, end = f"meeting {next(_meetings)}", time.monotonic() + PATIENCE
     with _reporting_loss():
         store = paddle.base.core.create_or_get_global_tcp_store()
+
+        def add(count):
+            with _undisturbed():
+                return store.add(name, count)
+
         if everyone or rank() == 0:
-            store.add(name, 1)
-        while store.add(name, 0) < (world() if everyone else 1):
+            add(1)
+        while add(0) < (world() if everyone else 1):
             if everyone and time.monotonic() > end:
                 raise RuntimeError(f"not all processes came within {PATIENCE} s")
             time.sleep(0.05)
