@@ -182,24 +182,14 @@ class _Hole(NamedTuple):
     shape: tuple
 
 
-def _without_arrays(value, arrays):
-    if isinstance(value, np.ndarray):
-        arrays.append(value)
-        return _Hole(value.dtype.str, value.shape)
+def _changed(value, kind, change):
+    """The value with change(part) in place of each part of a kind."""
+    if isinstance(value, kind):
+        return change(value)
     if isinstance(value, dict):
-        return {key: _without_arrays(item, arrays) for key, item in value.items()}
+        return {key: _changed(item, kind, change) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_without_arrays(item, arrays) for item in value)
-    return value
-
-
-def _filled(value, take):
-    if isinstance(value, _Hole):
-        return take(value)
-    if isinstance(value, dict):
-        return {key: _filled(item, take) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_filled(item, take) for item in value)
+        return type(value)(_changed(item, kind, change) for item in value)
     return value
 
 
@@ -220,8 +210,13 @@ def from_first(value):
     if world() == 1:
         return value
     arrays, skeleton = [], b""
+
+    def leave(array):
+        arrays.append(array)
+        return _Hole(array.dtype.str, array.shape)
+
     if rank() == 0:
-        skeleton = pickle.dumps(_without_arrays(value, arrays))
+        skeleton = pickle.dumps(_changed(value, np.ndarray, leave))
     size = int(_broadcast(paddle.to_tensor([len(skeleton)], dtype="int64")).item())
     skeleton = pickle.loads(_first_bytes(skeleton, size))  # from the job's own first process
     mine = iter(arrays)
@@ -232,7 +227,7 @@ def from_first(value):
         data = _first_bytes(data, int(np.prod(hole.shape, dtype=np.int64)) * kind.itemsize)
         return np.frombuffer(data, kind).reshape(hole.shape)
 
-    return _filled(skeleton, take)
+    return _changed(skeleton, _Hole, take)
 
 
 def texts(text):
