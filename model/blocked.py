@@ -19,8 +19,8 @@ from threadpoolctl import ThreadpoolController
 from model import CORES, PADDLE_CAME_FIRST, distributed, kernels
 
 PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
-FEWEST_CHANNELS = 8
-FEWEST_TILES = 128  # of a piece, lest reading the weights outweighs the products
+FEWEST_CHANNELS = 8  # of a piece, lest its rows are too short to add,
+FEWEST_TILES = 128  # and tiles, lest reading the weights outweighs the products
 WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms,
 WINOGRAD_CHANNELS = 32  # and input channels
 

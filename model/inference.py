@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import paddle
-from PIL import Image
 
 from model import checkpoint, packed
 from model.data import Loader, PhotoMaps, read_photo
@@ -19,6 +18,8 @@ from model.generator import define_G
 from model.options import OPT, ValOPT
 from model.semantics import Semantics
 from model.spade_inputs import style_noise
+from model.styles import arc, line
+from model.visual import photo_to_tensor
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,7 @@ class Painter:
 
     def encode_file(self, path: str | Path) -> np.ndarray:
         """The style [1, z_dim] of a photo of any size and colour mode."""
-        height, width = self.opt.generator_size
-        photo = read_photo(path).resize((width, height), Image.Resampling.BICUBIC)
-        pixels = np.asarray(photo, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
-        return self.encode(np.ascontiguousarray(pixels))
+        return self.encode(photo_to_tensor(read_photo(path), *self.opt.generator_size))
 
     def noise(self, seed: int, indices: Sequence[int]) -> np.ndarray:
         """Random styles [N, z_dim]: standard normal, a function of the seed and each picture's number."""
@@ -161,26 +159,6 @@ class Styles:
         numbers = np.asarray(batch["index"])
         start = self._painter.noise(self._seed, numbers)
         return arc(start, self._painter.noise(self._seed, numbers + 2**32), self.steps) if self.steps else [start]
-
-
-def line(start: np.ndarray, end: np.ndarray, steps: int) -> list[np.ndarray]:
-    """Styles [N, z_dim] on the straight line from one to another, both included."""
-    return [(start + (end - start) * np.float32(t)).astype(np.float32) for t in np.linspace(0, 1, steps)]
-
-
-def arc(start: np.ndarray, end: np.ndarray, steps: int) -> list[np.ndarray]:
-    """Styles [N, z_dim] from one draw of noise to another, on the way as long as noise is.
-
-    In the middle of a straight line they would be too short, and the pictures dull.
-    """
-    length = [np.linalg.norm(z, axis=1, keepdims=True) for z in (start, end)]
-    cosine = np.sum(start * end, axis=1, keepdims=True) / np.maximum(length[0] * length[1], 1e-12)
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    sine = np.sin(angle)
-    if (sine < 1e-4).any():  # the same direction or the opposite one: no arc, or none in particular
-        return line(start, end, steps)
-    points = [(np.sin((1 - t) * angle) * start + np.sin(t * angle) * end) / sine for t in np.linspace(0, 1, steps)]
-    return [z.astype(np.float32) for z in points]
 
 
 def _one_of(root: Path, folder: Path | None, what: str) -> Path:

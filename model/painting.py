@@ -8,7 +8,6 @@ written to the disk, and nothing of it is read but the model.
 import base64
 import binascii
 import io
-import math
 import struct
 import time
 import zlib
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from model.errors import UserError
 from model.palettes import class_names
 from model.sample_data import make_scene
+from model.styles import on_arc
 
 MAX_UPLOAD = 10 * 2**20  # bytes of an uploaded file
 MAX_PIXELS = 40_000_000  # of an uploaded picture
@@ -106,17 +106,6 @@ def read_upload(text: Any, formats: tuple[str, ...], draft: tuple[int, int] | No
     return picture
 
 
-def blend(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """The style at `share` (0..1) of the way between two, float32 [z_dim]; on the way as long as the ends are."""
-    scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    angle = math.acos(min(max(float(first @ second) / scale, -1), 1)) if scale else 0
-    if math.sin(angle) < 1e-4:  # the same direction, the opposite one or no length: no arc, or none in particular
-        weights = 1 - share, share
-    else:
-        weights = math.sin((1 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle)
-    return (weights[0] * first + weights[1] * second).astype(np.float32)
-
-
 def as_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
     """A picture as a data: URL, which a browser shows and saves without another request."""
     stream = io.BytesIO()
@@ -180,7 +169,7 @@ class Studio:
             UserError: See `read_upload`; ids or colours that the model does not know.
         """
         picture = read_upload(file, MAP_FORMATS)
-        ids = self._synthesizer._resized(self._synthesizer._label(picture))
+        ids = self._synthesizer.ids(picture)
         return {"drawing": encode_drawing(ids, np.zeros_like(ids))}
 
     def write_map(self, drawing: str) -> dict:
@@ -230,7 +219,7 @@ class Studio:
         if not isinstance(mix, int | float) or not 0 <= mix <= 100:
             raise UserError(f"mix {str(mix)[:20]} is out of range: expected 0..100 per cent")
         z = self._vector(first)
-        return blend(z, self._vector(second), mix / 100) if second and mix else z
+        return on_arc(z, self._vector(second), mix / 100) if second and mix else z
 
     def _vector(self, style: Any) -> np.ndarray:
         z_dim = self._synthesizer.z_dim

@@ -211,7 +211,7 @@ class Palette:
                 raise UserError(f"{source}: id {number} is out of range: expected 0..65535")
             if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb):
                 raise UserError(f"{source}: colour {list(rgb)} of id {number}: expected red, green, blue of 0..255")
-            code = _code(np.array(rgb))[()]
+            code = colour_codes(np.array(rgb))[()]
             if known.setdefault(int(code), number) != number:
                 raise UserError(
                     f"{source}: colour {tuple(rgb)} stands for id {known[int(code)]} and id {number}: keep one of them"
@@ -243,9 +243,8 @@ class Palette:
         Raises:
             UserError: colours that the palette does not have, with the first of them, its place and their share.
         """
-        codes = _code(rgb)
-        place = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
-        if (foreign := self._codes[place] != codes).any():
+        place = places_of(rgb, self._codes)
+        if (foreign := place < 0).any():
             y, x = np.argwhere(foreign)[0]
             share = 100 * foreign.mean()
             raise UserError(
@@ -263,8 +262,16 @@ class Palette:
         return table
 
 
-def _code(rgb: np.ndarray) -> np.ndarray:
+def colour_codes(rgb: np.ndarray) -> np.ndarray:
+    """Colours uint8 [..., 3] as one number each, 0xRRGGBB, int32."""
     return rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
+
+
+def places_of(rgb: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The places [...] of colours uint8 [..., 3] among rising `colour_codes`; -1 for one that is not there."""
+    wanted = colour_codes(rgb)
+    place = np.searchsorted(codes, wanted).clip(max=len(codes) - 1)
+    return np.where(codes[place] == wanted, place, -1)
 
 
 def read_palette(path: str | os.PathLike) -> Palette:

@@ -9,8 +9,9 @@ from PIL import Image
 
 from model.data import id_map
 from model.errors import UserError
+from model.palettes import colour_codes, places_of
 from model.serving.description import FILE, Description
-from model.visual import tensor_to_image
+from model.visual import photo_to_tensor, tensor_to_image
 
 Map = Image.Image | np.ndarray
 
@@ -125,6 +126,14 @@ class Synthesizer:
         image = self.paint(self._resized(ids)[None], edges, None if z is None else z[None])[0]
         return Image.fromarray(tensor_to_image(image))
 
+    def ids(self, label: Map) -> np.ndarray:
+        """A label map, as calling takes it, as the network's ids int32 [H,W] of the model's size.
+
+        Raises:
+            UserError: ids or colours that the model does not know.
+        """
+        return self._resized(self._label(label))
+
     def paint(self, label: np.ndarray, instance: np.ndarray | None, z: np.ndarray | None) -> np.ndarray:
         """Pictures of a batch that is ready for the network.
 
@@ -148,10 +157,9 @@ class Synthesizer:
             reason = "its encoder (n_e.pdparams) is not beside it" if self.z_dim else "it was trained without --use_vae"
             raise UserError(f"{self.info['file']} cannot take a photo's style: {reason}")
         height, width = self.size
-        small = photo.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-        pixels = np.asarray(small, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
+        pixels = photo_to_tensor(photo.convert("RGB"), height, width)
         with self._lock:
-            return self._engine.encode(np.ascontiguousarray(pixels))[0]
+            return self._engine.encode(pixels)[0]
 
     def noise(self, seed: int) -> np.ndarray:
         """The style float32 [z_dim] that a seed, 0 .. 2**63 - 1, draws: standard normal.
@@ -202,14 +210,13 @@ class Synthesizer:
 
     def _by_colour(self, colours: np.ndarray) -> np.ndarray:
         """The ids int32 [H,W] of colours, the first where several have one; -1 where the palette lacks it."""
-        keys, first = np.unique(_packed(self.palette), return_index=True)
-        packed = _packed(colours)
-        place = np.minimum(np.searchsorted(keys, packed), len(keys) - 1)
-        return np.where(keys[place] == packed, first[place], -1).astype(np.int32)
+        codes, first = np.unique(colour_codes(self.palette), return_index=True)
+        place = places_of(colours, codes)
+        return np.where(place < 0, -1, first[place]).astype(np.int32)
 
     def _strange_colours(self, strange: np.ndarray, pixels: int) -> str:
         """What is said of colours [n,3] that are not the palette's, in a map of so many pixels."""
-        values, first, counts = np.unique(_packed(strange), return_index=True, return_counts=True)
+        values, first, counts = np.unique(colour_codes(strange), return_index=True, return_counts=True)
         told = []
         for i in np.argsort(-counts, kind="stable")[:3]:
             nearest = int(((self.palette.astype(int) - strange[first[i]]) ** 2).sum(1).argmin())
@@ -235,10 +242,6 @@ def _percent(part: int, whole: int) -> str:
 
 def _size(ids: np.ndarray) -> str:
     return f"{ids.shape[1]}x{ids.shape[0]}"
-
-
-def _packed(colours: np.ndarray) -> np.ndarray:
-    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
 
 
 def _colours(label: Map) -> np.ndarray | None:

@@ -29,13 +29,13 @@ from model.painting import (
     SAMPLE_CLASSES,
     SCENES,
     Studio,
-    blend,
     decode_drawing,
     encode_drawing,
     read_upload,
 )
 from model.palettes import class_names
 from model.sample_data import make_scene
+from model.styles import on_arc
 from model.synthesizer import Synthesizer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,10 +181,10 @@ def test_slider_goes_from_one_style_to_the_other(studio):
 
 def test_blend_keeps_the_length_of_noise():
     one, two = np.random.default_rng(0).standard_normal((2, 256)).astype(np.float32)
-    middle = blend(one, two, 0.5)
+    middle = on_arc(one, two, 0.5)
     assert np.allclose(middle @ one / np.linalg.norm(one), middle @ two / np.linalg.norm(two), rtol=0.1)
     assert abs(np.linalg.norm(middle) / np.linalg.norm(one) - 1) < 0.05
-    assert np.allclose(blend(one, one, 0.3), one) and np.allclose(blend(one, 0 * one, 0.25), 0.75 * one)
+    assert np.allclose(on_arc(one, one, 0.3), one) and np.allclose(on_arc(one, 0 * one, 0.25), 0.75 * one)
 
 
 def test_photo_gives_the_style(studio):

@@ -110,7 +110,7 @@ def test_style_image_and_interpolation(run, tmp_path, monkeypatch):
 
 
 def test_style_ends():
-    from model.inference import arc, line
+    from model.styles import arc, line
 
     rng = np.random.default_rng(0)
     start, end = rng.standard_normal((2, 4, 64)).astype(np.float32)

@@ -51,15 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     back = read_packed(options.folder / FILE)
     error = max(np.abs(back[net][key] - array).max() for net in arrays for key, array in arrays[net].items())
     steps = "" if painter.step is None else f", {painter.step} steps"
-    (options.folder / "README.md").write_text(_origin(painter, options.folder, size), encoding="utf-8")
+    (options.folder / "README.md").write_text(_origin(painter, recipe, options.folder, size), encoding="utf-8")
     print(f"{painter.file}{steps}: {sum(a.size for n in arrays.values() for a in n.values()):,} numbers")
     print(f"{options.folder / FILE}: {size / 1e6:.2f} MB, no number moved by more than {error:.2g}")
     return 0
 
 
-def _origin(painter: Painter, folder: Path, size: int) -> str:
-    """How the packed model came about, for the README beside it."""
-    opt, recipe = painter.opt, OPT.from_preset(painter.opt.preset)
+def _origin(painter: Painter, recipe: OPT, folder: Path, size: int) -> str:
+    """How the packed model came about, for the README beside it; `recipe` holds its preset's options."""
+    opt = painter.opt
     flags = [f"--preset {opt.preset}", f"--seed {opt.seed}"]
     for field in dataclasses.fields(opt):
         value = getattr(opt, field.name)
