@@ -33,22 +33,23 @@ def write(batch, pictures, names, opt, val, folder):
             save_image(sheet, folder.parent / "panels" / f"{name}.jpg")
 
 
-def paint(painter, loader, opt, val, folder, device):
+def paint(synthesizer, loader, opt, val, folder):
     """Paint all of a loader's label maps into a folder, telling what, how fast and how long it takes."""
-    from model.inference import Styles
+    from model.validation import Styles
 
     items = loader.dataset.items
-    styles = Styles(val, painter, has_photos=items[0].image is not None)
-    used = f"{painter.file}" + ("" if painter.step is None else f" (step {painter.step})")
+    styles = Styles(val, synthesizer, has_photos=items[0].image is not None)
+    step = synthesizer.info["step"]
+    used = synthesizer.info["file"] + ("" if step is None else f" (step {step})")
     print(
         f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}\n"
-        f"style      {styles.name}\ndevice     {device}",
+        f"style      {styles.name}\ndevice     {synthesizer.info['device']}",
         flush=True,
     )
     done, begun = 0, time.perf_counter()
     told = begun
     for batch in loader:
-        write(batch, [painter.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder)
+        write(batch, [synthesizer.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder)
         done, now = done + len(batch["label"]), time.perf_counter()
         if now - told > 5:
             told, speed = now, done / (now - begun)
@@ -64,14 +65,13 @@ def main(argv=None) -> int:
     """Generate and write pictures as the command line says."""
     val = parse_val(argv)
 
-    from model.inference import Painter, validation_loader  # here, so that --help need not wait for Paddle
-    from model.session import set_device
+    from model.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
+    from model.validation import validation_loader
 
-    device = set_device(val.device)
-    painter = Painter.load(val.checkpoint, val.which_epoch, val.use_ema)
+    synthesizer = Synthesizer.load(val.checkpoint, which=val.which_epoch, use_ema=val.use_ema, device=val.device)
     changes = {name: getattr(val, name) for name in FOLDERS} | {"max_dataset_size": val.how_many}
     changes = {name: value for name, value in changes.items() if value}
-    opt = dataclasses.replace(painter.opt, **changes, batchSize=val.batchSize, nThreads=val.nThreads)
+    opt = dataclasses.replace(synthesizer.opt, **changes, batchSize=val.batchSize, nThreads=val.nThreads)
     results = Path(val.results_dir)
     with validation_loader(opt, val.phase) as loader:
         scoring = None
@@ -79,16 +79,16 @@ def main(argv=None) -> int:
             from model.metrics.validation import Scoring
 
             scoring = Scoring(val, opt, loader.dataset)
-        paint(painter, loader, opt, val, results / "pics", device)
-    if scoring and scoring.painter:
+        paint(synthesizer, loader, opt, val, results / "pics")
+    if scoring and scoring.synthesizer:
         shared = (*FOLDERS, "dataset_mode", "palette", "max_dataset_size", "batchSize", "nThreads")
         same = {name: getattr(opt, name) for name in shared}
-        other_opt = dataclasses.replace(scoring.painter.opt, **same)
+        other_opt = dataclasses.replace(scoring.synthesizer.opt, **same)
         with validation_loader(other_opt, val.phase) as loader:
             plain = dataclasses.replace(val, panels=False)
-            paint(scoring.painter, loader, other_opt, plain, results / "other", device)
+            paint(scoring.synthesizer, loader, other_opt, plain, results / "other")
     if scoring:
-        print(scoring.write(painter.step or 0))
+        print(scoring.write(synthesizer.info["step"] or 0))
     return 0
 
 

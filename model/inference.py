@@ -1,8 +1,7 @@
-"""A trained generator by itself: loading it with its options, choosing styles, making pictures."""
+"""A trained generator by itself: finding its weights and options, and making pictures."""
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,19 @@ import numpy as np
 import paddle
 
 from model import checkpoint, packed
-from model.data import Loader, PhotoMaps, read_photo
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
-from model.options import OPT, ValOPT
+from model.options import OPT
 from model.semantics import Semantics
+from model.serving.description import Description
 from model.spade_inputs import style_noise
-from model.styles import arc, line
-from model.visual import photo_to_tensor
+from model.weights import parameter_count
 
 
 @dataclass(frozen=True)
 class Painter:
-    """A generator in evaluation mode.
+    """A generator in evaluation mode with the project's own networks: the engine of a `Synthesizer`.
 
     Attributes:
         opt: The options that it was trained with.
@@ -76,6 +74,23 @@ class Painter:
             E.eval()
         return cls(opt, G, E, files["n_g"], step)
 
+    @property
+    def description(self) -> Description:
+        return Description.of(self.opt)
+
+    @property
+    def has_encoder(self) -> bool:
+        return self.E is not None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What a page or a log tells of the model: file, step, parameters, device."""
+        nets = [net for net in (self.G, self.E) if net is not None]
+        return {
+            "file": str(self.file), "step": self.step, "device": paddle.get_device(),
+            "parameters": sum(parameter_count(net) for net in nets),
+        }  # fmt: skip
+
     @paddle.no_grad()
     def encode(self, image: Any) -> np.ndarray:
         """The style [N, z_dim] of photos, float [N,3,H,W] in [-1,1]: the mean of the encoder's distribution.
@@ -85,80 +100,15 @@ class Painter:
         image = image if isinstance(image, paddle.Tensor) else paddle.to_tensor(image)
         return self.E(image)[0].numpy()
 
-    def encode_file(self, path: str | Path) -> np.ndarray:
-        """The style [1, z_dim] of a photo of any size and colour mode."""
-        return self.encode(photo_to_tensor(read_photo(path), *self.opt.generator_size))
-
-    def noise(self, seed: int, indices: Sequence[int]) -> np.ndarray:
-        """Random styles [N, z_dim]: standard normal, a function of the seed and each picture's number."""
-        return np.stack([style_noise(seed, number, self.opt.z_dim) for number in indices])
+    def noise(self, seed: int, number: int = 0) -> np.ndarray:
+        """The style [z_dim] that a seed draws for a picture's number: standard normal."""
+        return style_noise(seed, number, self.opt.z_dim)
 
     @paddle.no_grad()
     def paint(self, batch: Mapping[str, Any], z: np.ndarray | None = None) -> np.ndarray:
         """Pictures float32 [N,3,H,W] in [-1,1] of a batch's maps in styles z [N, z_dim] (None without VAE)."""
         semantics = Semantics.from_batch(batch, self.opt)
         return self.G(semantics, None if z is None else paddle.to_tensor(z)).numpy()
-
-
-def choose_style(val: ValOPT, painter: Painter, has_photos: bool) -> str:
-    """The style of a validation run in one word: none, photo, image, random or mean.
-
-    Raises:
-        UserError: What was asked for needs a VAE, an encoder or photos that are not there.
-    """
-    if not painter.opt.use_vae:
-        if val.style != "auto" or val.style_image or val.style_steps:
-            raise UserError(
-                f"{painter.file} was trained without --use_vae and knows one style: leave out the style options"
-            )
-        return "none"
-    if val.style != "auto":
-        style = val.style
-    elif val.style_image:
-        style = "image"
-    else:
-        style = "photo" if has_photos and painter.E and not val.style_steps else "random"
-    if style in ("photo", "image") and painter.E is None:
-        raise UserError(
-            f"style {style} needs the encoder, and there is no n_e.pdparams beside {painter.file}: put it "
-            "there, or give --style random"
-        )
-    if style == "photo" and not has_photos:
-        raise UserError(
-            "style photo needs photos, and this split has label maps alone: give --style random or --style_image FILE"
-        )
-    return style
-
-
-class Styles:
-    """The styles that each batch of a validation run is painted in.
-
-    Raises:
-        UserError: A style image that cannot be read; see `choose_style`.
-    """
-
-    def __init__(self, val: ValOPT, painter: Painter, has_photos: bool):
-        self.name = choose_style(val, painter, has_photos)
-        self.steps = val.style_steps
-        self._seed, self._painter = val.seed, painter
-        files = (val.style_image, val.style_image2) if self.name == "image" else ()
-        self._ends = [painter.encode_file(file) for file in files if file]
-
-    def __call__(self, batch: Mapping[str, Any]) -> list[np.ndarray | None]:
-        """A list of z [N, z_dim], of `steps` entries on the way from one style to another, or of one."""
-        n, z_dim = len(batch["label"]), self._painter.opt.z_dim
-        if self.name == "none":
-            return [None]
-        if self.name == "photo":
-            return [self._painter.encode(batch["image"])]
-        if self.name == "mean":
-            return [np.zeros((n, z_dim), np.float32)]
-        if self.name == "image":
-            ends = [np.repeat(z, n, axis=0) for z in self._ends]
-            return line(*ends, self.steps) if self.steps else ends
-        numbers = np.asarray(batch["index"])
-        start = self._painter.noise(self._seed, numbers)
-        return arc(start, self._painter.noise(self._seed, numbers + 2**32), self.steps) if self.steps else [start]
 
 
 def _one_of(root: Path, folder: Path | None, what: str) -> Path:
@@ -210,21 +160,3 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
     if encoder.is_file():
         arrays["n_e"] = checkpoint.read_pdparams(encoder)
     return OPT.load(options), arrays, file.parent
-
-
-def validation_loader(opt: OPT, split: str) -> Loader:
-    """The batches of a split ("val" or "train") in order, cut to size as for validation: no flip, no random crop.
-
-    Raises:
-        UserError: Files are missing or unpaired.
-    """
-    if split == "val":
-        try:
-            return Loader(PhotoMaps(opt, "val"), opt)
-        except UserError as error:
-            raise UserError(f"{error} (the training split instead: --phase train)") from None
-    if opt.preprocess_mode.endswith("_and_crop"):
-        opt = dataclasses.replace(opt, load_size=opt.crop_size)
-    maps = PhotoMaps(opt, split)
-    maps.phase = "val"  # the training split's files, the validation's way of reading them
-    return Loader(maps, opt)

@@ -755,7 +755,9 @@ class ValOPT(_Checked):
     """
 
     checkpoint: str = _opt(
-        "output/model", "data", "folder of checkpoints, one checkpoint in it, or a generator's .pdparams file"
+        "output/model",
+        "data",
+        "folder of checkpoints, one checkpoint in it, a generator's .pdparams file, or an exported model",
     )
     which_epoch: str = _opt("latest", "data", "checkpoint of the folder: latest, best, or an epoch's number")
     use_ema: bool = _opt(True, "data", "take the averaged weights of G when the checkpoint has them")
@@ -801,7 +803,9 @@ class ValOPT(_Checked):
         "network for seg in place of DeepLabV2: .onnx, a Paddle inference model, or FILE.py:NAME (docs/evaluation.md)",
     )
     other: str = _opt(
-        "", "metrics", "another checkpoint, or a folder of another implementation's pictures, scored beside"
+        "",
+        "metrics",
+        "another checkpoint or exported model, or a folder of another implementation's pictures, scored beside",
     )
     other_name: str = _opt("other", "metrics", "what tables and sheets call it")
     sheets: int = _opt(8, "metrics", "comparison sheets of the first so many pictures, with seg; 0 = none", low=0)

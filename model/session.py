@@ -15,13 +15,14 @@ import paddle
 
 from model import checkpoint, distributed
 from model.data import PhotoMaps, collate, make_loader
+from model.device import set_device
 from model.errors import UserError
 from model.logger import Logger
 from model.options import OPT
 from model.sample_data import ensure_sample
 from model.trainer import Trainer
 from model.visual import grid, preview_sheet, save_image
-from model.weights import find_vgg
+from model.weights import find_vgg, parameter_count
 
 CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
 FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
@@ -67,26 +68,6 @@ class Stop:
 
     def __exit__(self, *_):
         self._restore()
-
-
-def set_device(name: str) -> str:
-    """Compute on `auto` (a GPU when there is one), `cpu`, `gpu` or `gpu:N`; returns what it is.
-
-    Raises:
-        UserError: There is no such device, or this Paddle is built without it.
-    """
-    if name != "auto":
-        try:
-            paddle.set_device(name)
-        except (ValueError, RuntimeError, OSError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"device {name} cannot be used ({reason}): give --device cpu or auto") from None
-    return paddle.get_device()
-
-
-def parameter_count(net: paddle.nn.Layer) -> int:
-    """Numbers that a network learns."""
-    return sum(math.prod(p.shape) for p in net.parameters())
 
 
 class Session:

@@ -1,6 +1,7 @@
 """`Synthesizer`: a trained model, from a checkpoint or an exported folder, that turns a drawing into a picture."""
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +11,19 @@ from PIL import Image
 from model.data import id_map
 from model.errors import UserError
 from model.palettes import colour_codes, places_of
-from model.serving.description import FILE, Description
+from model.serving.description import FILE
 from model.visual import photo_to_tensor, tensor_to_image
 
 Map = Image.Image | np.ndarray
 
 
-class _Checkpoint:
-    """The engine of a checkpoint: the project's own networks."""
+def is_model(path: str | Path) -> bool:
+    """Whether there is something at a path that `Synthesizer.load` takes, be it damaged or not."""
+    from model import checkpoint, packed
 
-    def __init__(self, path: Path, which: str, device: str):
-        from model.inference import Painter
-        from model.session import parameter_count, set_device
-
-        self.device = set_device(device)
-        self.painter = Painter.load(path, which)
-        self.description = Description.of(self.painter.opt)
-        self.has_encoder = self.painter.E is not None
-        nets = [net for net in (self.painter.G, self.painter.E) if net is not None]
-        self.info = {
-            "file": str(self.painter.file), "step": self.painter.step, "device": self.device,
-            "parameters": sum(parameter_count(net) for net in nets),
-        }  # fmt: skip
-
-    def paint(self, label, instance, z):
-        batch = {"label": label} if instance is None else {"label": label, "instance": instance}
-        return self.painter.paint(batch, z)
-
-    def encode(self, image):
-        return self.painter.encode(image)
-
-    def noise(self, seed):
-        return self.painter.noise(seed, [0])[0]
+    path = Path(path)
+    files = (FILE, "n_g.pdparams", packed.FILE)
+    return path.suffix == ".pdparams" or any((path / file).is_file() for file in files) or checkpoint.exists(path)
 
 
 class Synthesizer:
@@ -57,11 +39,13 @@ class Synthesizer:
         label_nc: number of classes without the unknown one.
         unknown: the id of unlabelled pixels, or None.
         info: file, step (None where it is not known), parameters, device; of an exported folder also its runtime.
+        opt: the options of training.
     """
 
     def __init__(self, engine):
         self._engine, self._lock = engine, threading.Lock()
-        self._about = about = engine.description
+        self._about, self.opt = engine.description, engine.opt
+        about = self._about
         self.names, self.palette = list(about.names), np.array(about.colours, np.uint8)
         self.size, self.z_dim, self.label_nc = about.size, about.z_dim, about.label_nc
         self.unknown, self.uses_instances = about.unknown, about.uses_instances
@@ -69,7 +53,14 @@ class Synthesizer:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, which: str = "latest", device: str = "auto", runtime: str = "auto", form: str = "auto"
+        cls,
+        path: str | Path,
+        *,
+        which: str = "latest",
+        use_ema: bool = True,
+        device: str = "auto",
+        runtime: str = "auto",
+        form: str = "auto",
     ) -> "Synthesizer":
         """Load a model.
 
@@ -77,6 +68,7 @@ class Synthesizer:
             path: a folder of checkpoints, one checkpoint, a generator's .pdparams file with opt.yaml near it, or a
                 folder that tools/export.py wrote.
             which: of a folder of checkpoints: latest, best, or the number of epochs done.
+            use_ema: take a checkpoint's averaged weights where there are any.
             device: auto (a GPU when there is one), cpu, gpu or gpu:N; exported folders run on the CPU.
             runtime: of an exported folder: onnx, paddle, or auto for the first that is installed.
             form: of an exported folder: pattern, dense, or auto for the first that it has.
@@ -90,10 +82,16 @@ class Synthesizer:
 
             if device not in ("auto", "cpu"):
                 raise UserError(f"device {device}: an exported model runs on the CPU; give cpu or a checkpoint")
+            if which != "latest":
+                raise UserError(f"{path} is an exported model and holds one set of weights: leave out {which}")
             return cls(Exported(path, runtime, form))
         if which not in ("latest", "best") and not which.isdecimal():
             raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
-        return cls(_Checkpoint(path, which, device))
+        from model.device import set_device  # Paddle, which exported folders do without
+        from model.inference import Painter
+
+        set_device(device)
+        return cls(Painter.load(path, which, use_ema))
 
     def __call__(self, label: Map, instance: Map | None = None, style: Any = None, seed: int | None = None):
         """Paint a label map.
@@ -123,7 +121,8 @@ class Synthesizer:
                 )
             edges = self._resized(edges)[None]
         z = self._style(style, seed)
-        image = self.paint(self._resized(ids)[None], edges, None if z is None else z[None])[0]
+        batch = {"label": self._resized(ids)[None]} | ({} if edges is None else {"instance": edges})
+        image = self.paint(batch, None if z is None else z[None])[0]
         return Image.fromarray(tensor_to_image(image))
 
     def ids(self, label: Map) -> np.ndarray:
@@ -134,18 +133,19 @@ class Synthesizer:
         """
         return self._resized(self._label(label))
 
-    def paint(self, label: np.ndarray, instance: np.ndarray | None, z: np.ndarray | None) -> np.ndarray:
+    def paint(self, batch: Mapping[str, np.ndarray], z: np.ndarray | None) -> np.ndarray:
         """Pictures of a batch that is ready for the network.
 
         Args:
-            label, instance: integer [N,H,W] of the model's size, unknown pixels as `unknown`; instance None without.
+            batch: "label", and where the model uses instances "instance": integer [N,H,W] of the model's size, unknown
+                pixels as `unknown`. What else a data loader's batch holds spares work or is ignored.
             z: float32 [N, z_dim], None without styles.
 
         Returns:
             float32 [N,3,H,W] in [-1,1].
         """
         with self._lock:
-            return self._engine.paint(label, instance, z)
+            return self._engine.paint(batch, z)
 
     def encode(self, photo: Image.Image) -> np.ndarray:
         """The style float32 [z_dim] of a photo of any size and colour mode.
@@ -153,23 +153,25 @@ class Synthesizer:
         Raises:
             UserError: the model has no encoder.
         """
+        return self.encode_batch(photo_to_tensor(photo.convert("RGB"), *self.size))[0]
+
+    def encode_batch(self, photos: np.ndarray) -> np.ndarray:
+        """The styles float32 [N, z_dim] of photos float32 [N,3,H,W] in [-1,1] of the model's size; see `encode`."""
         if not self.has_encoder:
             reason = "its encoder (n_e.pdparams) is not beside it" if self.z_dim else "it was trained without --use_vae"
             raise UserError(f"{self.info['file']} cannot take a photo's style: {reason}")
-        height, width = self.size
-        pixels = photo_to_tensor(photo.convert("RGB"), height, width)
         with self._lock:
-            return self._engine.encode(pixels)[0]
+            return self._engine.encode(photos)
 
-    def noise(self, seed: int) -> np.ndarray:
-        """The style float32 [z_dim] that a seed, 0 .. 2**63 - 1, draws: standard normal.
+    def noise(self, seed: int, number: int = 0) -> np.ndarray:
+        """The style float32 [z_dim] that a seed, 0 .. 2**63 - 1, draws for a picture's number: standard normal.
 
         Raises:
             UserError: the seed is outside that range.
         """
         if not 0 <= seed < 2**63:
             raise UserError(f"seed {seed} is out of range: expected 0 .. 2**63 - 1")
-        return self._engine.noise(int(seed))
+        return self._engine.noise(int(seed), number)
 
     def _style(self, style, seed):
         if not self.z_dim:

@@ -37,6 +37,11 @@ def official_names(net: paddle.nn.Layer) -> dict[str, str]:
     return {key: key for key in net.state_dict()}
 
 
+def parameter_count(net: paddle.nn.Layer) -> int:
+    """Numbers that a network learns."""
+    return sum(math.prod(p.shape) for p in net.parameters())
+
+
 def load_official(net: paddle.nn.Layer, weights: Mapping[str, np.ndarray], source: str = "weights") -> list[str]:
     """Fill a network from official names and torch layouts, strictly: all entries or none.
 

@@ -340,7 +340,7 @@ def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
         (["--batch_size", "0"], "at least 1"),
         (["--dataset_mode", "custom"], "--label_nc"),
         (["--metrics", "seg"], "need the label maps"),
-        (["--device", "gpu:77"], "--device gpu:77 cannot be used"),
+        (["--device", "gpu:77"], "device gpu:77 cannot be used .this PaddlePaddle is built without CUDA"),
     ],
 )
 def test_command_line_mistakes(folders, tool, arguments, message):

@@ -66,9 +66,10 @@ def test_equals_the_network(exported, maps, runtime, form):
     assert ours.info["runtime"] == runtime and form in ours.info["file"]
     label, instance = maps
     z = np.random.default_rng(2).standard_normal((2, 8), np.float32)
-    want = eager.paint(label, instance, z)
-    assert deviation(ours.paint(label, instance, z), want) < CLOSE
-    assert deviation(ours.paint(label[1:], instance[1:], z[1:]), want[1:]) < CLOSE
+    batch = {"label": label, "instance": instance}
+    want = eager.paint(batch, z)
+    assert deviation(ours.paint(batch, z), want) < CLOSE
+    assert deviation(ours.paint({name: maps[1:] for name, maps in batch.items()}, z[1:]), want[1:]) < CLOSE
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
     assert np.abs(ours.encode(photo) - eager.encode(photo)).max() < 1e-4 * np.abs(eager.encode(photo)).max() + 1e-5
 

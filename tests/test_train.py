@@ -302,7 +302,7 @@ def test_missing_vgg_is_told(tmp_path, here):
 
 
 def test_unknown_device_is_one_line():
-    from model.session import set_device
+    from model.device import set_device
 
     with pytest.raises(UserError, match="device gpu:7 cannot be used"):
         set_device("gpu:7")

@@ -76,11 +76,11 @@ def test_batch_size_changes_nothing(run, tmp_path):
 
 
 def test_seeds_and_steps(run, tmp_path, trained):
-    from model.inference import Painter
+    from model.synthesizer import Synthesizer
 
-    painter = Painter.load(trained / "output")
-    first, again, other = painter.noise(1, [0, 1]), painter.noise(1, [1]), painter.noise(2, [0])
-    assert (first[1] == again[0]).all() and (first[0] != other[0]).all()
+    painter = Synthesizer.load(trained / "output")
+    first, again, next_one, other = painter.noise(1), painter.noise(1), painter.noise(1, 1), painter.noise(2)
+    assert (first == again).all() and (first != next_one).all() and (first != other).all()
     run("--style_steps", 3, "--how_many", 1)
     assert list(pictures(tmp_path / "out" / "pics")) == [f"val0_style0{k}.jpg" for k in range(3)]
 
@@ -174,6 +174,29 @@ def test_epochs_and_best(trained, monkeypatch):
         Painter.load("output/model", "best")
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "paddle"])
+def test_exported_model(run, tmp_path, trained, runtime):
+    """What tools/export.py wrote paints the same pictures as its checkpoint, each in its photo's style."""
+    from model.inference import Painter
+    from model.serving.export import export
+
+    if runtime == "onnx":
+        pytest.importorskip("onnxruntime")
+    export(Painter.load("output"), tmp_path / "exported", runtimes=[runtime], forms=["pattern"])
+    run("--format", "png")
+    out = run("--format", "png", "--checkpoint", tmp_path / "exported", "--results_dir", tmp_path / "other")
+    assert f"generator  {tmp_path / 'exported' / 'generator_pattern'}" in out and "style      photo" in out
+    ours, theirs = pictures(tmp_path / "out" / "pics"), pictures(tmp_path / "other" / "pics")
+    assert list(ours) == list(theirs) and len(ours) == 3
+    assert all(np.abs(ours[name].astype(int) - theirs[name]).max() <= 1 for name in ours)
+    with pytest.raises(UserError, match="holds one set of weights: leave out best"):
+        run("--checkpoint", tmp_path / "exported", "--which_epoch", "best")
+    options = tmp_path / "exported" / "opt.yaml"
+    options.write_text(options.read_text().replace("label_nc: 6", "label_nc: 5"))
+    with pytest.raises(UserError, match=r"opt.yaml and model.json beside it are of different models"):
+        run("--checkpoint", tmp_path / "exported")
+
+
 def test_weights_alone(run, tmp_path, trained):
     """n_g.pdparams with its opt.yaml, and nothing else: pictures, but no photo's style."""
     alone = tmp_path / "alone"
@@ -184,7 +207,7 @@ def test_weights_alone(run, tmp_path, trained):
     shutil.copy(trained / "output/opt.yaml", alone)
     assert "style      random" in run("--checkpoint", alone / "n_g.pdparams")
     assert "style      mean" in run("--checkpoint", alone, "--style", "mean")
-    with pytest.raises(UserError, match="no n_e.pdparams beside"):
+    with pytest.raises(UserError, match="needs the encoder, and there is none beside"):
         run("--checkpoint", alone, "--style_image", "data/val_img/val0.jpg")
     shutil.copy(trained / "output/model/n_e.pdparams", alone)
     assert "style      photo" in run("--checkpoint", alone)

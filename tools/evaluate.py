@@ -75,15 +75,10 @@ def main(argv=None) -> int:
     if args.label_nc is None and args.dataset_mode not in LABEL_NC:
         raise UserError(f"--dataset_mode {args.dataset_mode}: give the number of classes with --label_nc")
 
-    import paddle
-
+    from model.device import set_device
     from model.metrics import InputFormat, evaluate, load_predictor, text, write_results
 
-    if args.device != "auto":
-        try:
-            paddle.set_device(args.device)
-        except ValueError as error:
-            raise UserError(f"--device {args.device} cannot be used: {str(error).splitlines()[0]}") from error
+    set_device(args.device)
     metrics = args.metrics or ("fid,seg" if args.labels else "fid")
     predictor = None
     if args.seg_model:

@@ -64,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.which_epoch not in ("latest", "best") and not args.which_epoch.isdecimal():
         raise UserError(f"--which_epoch {args.which_epoch} is unknown: expected latest, best or a number of epochs")
 
+    from model.device import set_device
     from model.inference import Painter
     from model.serving.export import export
-    from model.session import set_device
 
     set_device("cpu")
     painter = Painter.load(args.checkpoint, args.which_epoch, not args.no_ema)

@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model import checkpoint
 from model.data import PhotoMaps
 from model.errors import UserError
-from model.inference import Painter
 from model.metrics.images import list_pictures, partners
 from model.metrics.report import evaluate, load_deeplab, load_extractor, text, write_results
 from model.metrics.segmentation import load_predictor, scheme_of
 from model.options import OPT, ValOPT
+from model.synthesizer import Synthesizer, is_model
 from model.visual import save_image, tensor_to_image
 
 
@@ -21,7 +20,7 @@ class Scoring:
     """Networks and files for the scores that `val.metrics` asks for.
 
     Attributes:
-        painter: The generator to compare with; None without one, or when `val.other` is a folder of pictures.
+        synthesizer: The generator to compare with; None without one, or when `val.other` is a folder of pictures.
 
     Raises:
         UserError: Weights, photos, the other's pictures or checkpoint are missing, or a network is of another data set.
@@ -33,20 +32,21 @@ class Scoring:
         if dataset.items[0].image is None:
             raise UserError(f"metrics {val.metrics} need the photos, and this split has label maps alone")
         self.generated = [self.results / "pics" / f"{item.name}.{val.suffix}" for item in dataset.items]
-        self.painter, self.other = self._find_other()
+        self.synthesizer, self.other = self._find_other()
         self.extractor = load_extractor() if "fid" in val.metric_names else None
         self.predictor = None
         if "seg" in val.metric_names:
             self.predictor = load_predictor(val.seg_model) if val.seg_model else load_deeplab()
             scheme_of(self.predictor, opt.dataset_mode, opt.label_nc, opt.generator_size)
 
-    def _find_other(self) -> tuple[Painter | None, list[Path] | None]:
+    def _find_other(self) -> tuple[Synthesizer | None, list[Path] | None]:
         path = self.val.other
         if not path:
             return None, None
-        if path.endswith(".pdparams") or checkpoint.exists(path) or Path(path, "n_g.pdparams").is_file():
+        if is_model(path):
             folder = self.results / "other"
-            return Painter.load(path, use_ema=self.val.use_ema), [folder / file.name for file in self.generated]
+            files = [folder / file.name for file in self.generated]
+            return Synthesizer.load(path, use_ema=self.val.use_ema, device=self.val.device), files
         return None, partners(self.generated, list_pictures(path), f"picture of {self.val.other_name}")
 
     def write(self, step: int) -> str:

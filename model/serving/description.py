@@ -11,7 +11,7 @@ from model.errors import UserError
 from model.options import parse_norm_g
 from model.palettes import class_names, palette
 
-FILE = "model.json"
+FILE, OPT_FILE = "model.json", "opt.yaml"
 FORMAT = "paddle-spade exported model, version 1"
 MOST_PIXELS, MOST_CLASSES, MOST_STYLE = 1 << 26, 1 << 16, 1 << 16  # beyond these a file is damaged or hostile
 
@@ -71,6 +71,12 @@ class Description:
             kernel_size=parse_norm_g(opt.norm_G)[2],
             **more,
         )
+
+    def fits(self, opt) -> bool:
+        """Whether a model with these options takes and gives what this one does."""
+        other = Description.of(opt)
+        about = ("size", "label_nc", "unknown", "uses_instances", "z_dim", "spade_sizes", "kernel_size")
+        return len(self.names) == len(other.names) and all(getattr(self, k) == getattr(other, k) for k in about)
 
     def to_json(self) -> str:
         """As text, a line for each field."""

@@ -11,8 +11,8 @@ from model.errors import UserError
 from model.inference import Painter
 from model.normalization import InstanceNorm
 from model.serving import graph, paddle_ops
-from model.serving.description import FILE, Description
-from model.session import parameter_count
+from model.serving.description import FILE, OPT_FILE, Description
+from model.weights import parameter_count
 
 RUNTIMES = ("onnx", "paddle")
 _HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def export(
         nets = [net for net in (painter.G, painter.E) if net is not None]
         count = sum(parameter_count(net) for net in nets)
         description = Description.of(painter.opt, step=painter.step, parameters=count, **files)
-        painter.opt.save(work / "opt.yaml")
+        painter.opt.save(work / OPT_FILE)
         for source in SHIPPED:
             shutil.copyfile(source, work / source.name)
         (work / FILE).write_text(description.to_json(), encoding="utf-8")

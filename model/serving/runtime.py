@@ -11,7 +11,8 @@ import numpy as np
 
 from model import CORES
 from model.errors import UserError
-from model.serving.description import Description
+from model.options import OPT
+from model.serving.description import FILE, OPT_FILE, Description
 from model.spade_inputs import graph_inputs, style_noise
 
 Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
@@ -135,6 +136,9 @@ class Exported:
 
     def __init__(self, folder: Path, runtime: str = "auto", form: str = "auto"):
         self.description = found = Description.read(folder)
+        self.opt = OPT.load(folder / OPT_FILE)
+        if not found.fits(self.opt):
+            raise UserError(f"{folder / OPT_FILE} and {FILE} beside it are of different models: export the model again")
         there = [name for name in RUNNERS if getattr(found, name).get("generator")]
         usable = [name for name in there if importlib.util.find_spec(PACKAGES[name])]
         chosen = usable[:1] if runtime == "auto" else [name for name in usable if name == runtime]
@@ -170,14 +174,17 @@ class Exported:
             inputs["style"] = np.asarray(z, np.float32)
         return inputs
 
-    def paint(self, label, instance, z):
-        return self.generate(self.inputs(label, instance, z))
+    def paint(self, batch, z):
+        maps = [np.asarray(batch[name]) if name in batch else None for name in ("label", "instance")]
+        if not self.description.uses_instances:
+            maps[1] = None
+        return self.generate(self.inputs(*maps, z))
 
     def encode(self, image):
         if self._encode is None:  # built when first used: many sessions never see a photo
             make, file = self._encoder
             self._encode = make(file)
-        return self._encode({"photo": image})
+        return self._encode({"photo": np.asarray(image, np.float32)})
 
-    def noise(self, seed):
-        return style_noise(seed, 0, self.description.z_dim)
+    def noise(self, seed, number=0):
+        return style_noise(seed, number, self.description.z_dim)
