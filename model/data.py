@@ -46,6 +46,13 @@ def unknown_id(label_nc: int) -> int:
     return 255 if label_nc <= 255 else 65535
 
 
+def unknown_class(opt) -> int | None:
+    """The network's class for unlabelled pixels, None without one: the last, but ADE20K's stays 0 as in its files."""
+    if not opt.contain_dontcare_label:
+        return None
+    return 0 if opt.dataset_mode == "ade20k" else opt.label_nc
+
+
 def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
     """(width, height) that a picture of `size` has after the scaling of `opt.preprocess_mode`, before its crop."""
     w, h = size

@@ -32,6 +32,7 @@ from model.data import (
     read_photo,
     scaled_size,
     suggested_options,
+    unknown_class,
     unknown_id,
 )
 from model.errors import UserError
@@ -373,7 +374,7 @@ def _check_label(item: Item, ids: list[int], array: np.ndarray, opt: OPT, faults
         faults.append(("undeclared_unknown", item.label, f"{share:.0%} of the pixels"))
     elif foreign:
         faults.append(("foreign_ids", item.label, f"id {id_ranges(foreign)}"))
-    if opt.contain_dontcare_label and set(ids) <= {unknown, opt.label_nc}:
+    if opt.contain_dontcare_label and set(ids) <= {unknown, unknown_class(opt)}:
         faults.append(("all_unknown", item.label, ""))
     inner = array[1:-1, 1:-1]
     if inner.size:

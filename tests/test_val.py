@@ -1,5 +1,6 @@
 """val.py: pictures of a split from a checkpoint alone, their styles, and what is refused."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -373,3 +374,26 @@ def test_format(run, tmp_path):
     run("--how_many", 1, "--format", "png")
     run("--how_many", 1)
     assert [path.name for path in (tmp_path / "out/pics").iterdir()] == ["val0.jpg"]
+
+
+@pytest.mark.slow
+def test_scores_with_files_as_published(run, trained, tmp_path, monkeypatch):
+    """Files that torch wrote under the published names, with random weights: both networks in their own places."""
+    torch = pytest.importorskip("torch")
+    from model.metrics.deeplab import DeepLabV2
+    from model.metrics.inception import FIDInception
+    from model.weights import PUBLISHED, export_official
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "data", "data")
+    train.main([*TINY, "--label_nc", "182", "--max_steps", "1", "--nThreads", "0", "--display_freq", "0"])
+    for kind, net in (("inception", FIDInception()), ("deeplab", DeepLabV2())):
+        Path(kind).mkdir()
+        state = {name: torch.from_numpy(array) for name, array in export_official(net).items()}
+        torch.save(state, Path(kind, PUBLISHED[kind].name))
+    assert val.main(["--metrics", "fid,seg", "--nThreads", "0"]) == 0
+    result = scores(Path("output_val"))
+    assert result["rows"]["generated"]["fid"] > 0 and 0 <= result["rows"]["generated"]["mean_iou"] <= 1
+    for kind in ("inception", "deeplab"):
+        digest = hashlib.sha256(Path(kind, PUBLISHED[kind].name).read_bytes()).hexdigest()
+        assert digest in json.dumps(result["protocol"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.data import unknown_id
+from model.data import unknown_class, unknown_id
 from model.errors import UserError
 from model.options import parse_norm_g
 from model.palettes import class_names, palette
@@ -54,16 +54,13 @@ class Description:
         """That of a generator with these options; `more` are the fields that options do not tell."""
         count = opt.label_nc + opt.contain_dontcare_label
         names = (class_names(opt.dataset_mode, opt.label_nc) + ["unlabeled"])[:count]
-        unknown = None
-        if opt.contain_dontcare_label:  # ADE20K keeps its unknown class where its files have it
-            unknown = 0 if opt.dataset_mode == "ade20k" else opt.label_nc
         height, width = opt.start_size
         return cls(
             names=tuple(names),
             colours=tuple(tuple(int(part) for part in row) for row in palette(opt.dataset_mode, count)),
             size=opt.generator_size,
             label_nc=opt.label_nc,
-            unknown=unknown,
+            unknown=unknown_class(opt),
             file_unknown=unknown_id(opt.label_nc),
             uses_instances=not opt.no_instance,
             z_dim=opt.z_dim if opt.use_vae else 0,
