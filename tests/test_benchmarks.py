@@ -64,6 +64,17 @@ def test_generator(run, capsys):
     assert "ratio_vs_torch" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_engines(run):
+    from benchmarks import generator
+
+    rows = run(generator, "--mode", "engines")
+    assert [row["name"].split(" ", 4)[4] for row in rows] == ["Paddle Inference", "onnxruntime"]
+    for row in rows:
+        positive(row, "ratio_vs_torch", "engine_s", "torch_s", "numbering_s")
+        assert row["image_deviation"] < 1e-3
+
+
 def test_generator_refuses_to_time_different_things(monkeypatch):
     from benchmarks import generator
 

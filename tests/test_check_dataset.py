@@ -254,7 +254,7 @@ PLANTED = [
      "much_unknown", r"most pixels are unlabelled\n  \d\d% of all pixels"),
     ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: np.full_like(a, 255)), [], "all_unknown",
      r"1\.png"),
-    ("ade20k", lambda r: edit(r, "annotations/training/*1.png", lambda a: a * 0), [], "all_unknown", r"1\.png"),
+    ("ade20k", lambda r: edit(r, "*/annotations/training/*1.png", lambda a: a * 0), [], "all_unknown", r"1\.png"),
     ("facades", lambda r: edit(r, "train_label/*.png", lambda a: a * 0), [], "one_class", r"single id\n  id 0\n"),
     ("coco_stuff", lambda r: edit(r, "*_inst/*.png", lambda a: a * 0), [], "flat_instances",
      r"no instance map has any"),

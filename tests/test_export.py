@@ -155,6 +155,13 @@ def test_a_stranger_paints_without_paddle(exported, tmp_path, maps):
         assert done.returncode == 0, done.stderr
         got = np.asarray(Image.open(tmp_path / "picture.png")).astype(int)
         assert np.abs(got - np.asarray(want)).max() <= 1
+    (tmp_path / "PIL.py").write_text("raise ImportError('Pillow is not here')\n")
+    np.save(tmp_path / "large.npy", label.repeat(2, 0).repeat(2, 1))
+    command = [sys.executable, "given/predict.py", "large.npy", "picture.npy", "--seed", "3"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    got = np.load(tmp_path / "picture.npy").astype(int)
+    assert got.shape == (*eager.size, 3) and np.abs(got - np.asarray(runs[0][1])).max() <= 1
 
 
 def test_loading_needs_no_paddle(exported, tmp_path):

@@ -1,8 +1,9 @@
-"""Paint a label map with the exported model in this folder: needs onnxruntime, NumPy and Pillow, nothing else.
+"""Paint a label map with the exported model in this folder: needs onnxruntime and NumPy, for picture files Pillow too.
 
     python predict.py LABEL.png PICTURE.png [--instance FILE] [--seed N | --photo FILE] [--form dense]
 
-LABEL.png holds class ids (grey or palette PNG) or the colours of model.json (RGB); other sizes are scaled.
+LABEL.png holds class ids (grey or palette PNG) or the colours of model.json (RGB); other sizes are scaled. Maps and the
+picture may be NumPy's .npy files instead: integers [H,W] or colours uint8 [H,W,3].
 """
 
 import argparse
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
 from spade_inputs import graph_inputs, style_noise
 
 HERE = Path(__file__).resolve().parent
@@ -20,8 +20,14 @@ HERE = Path(__file__).resolve().parent
 
 def read_map(path, size):
     """The ids, or RGB colours, of a map in a file, scaled to (height, width) by nearest neighbour."""
-    picture = Image.open(path)
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.NEAREST))
+    if path.endswith(".npy"):
+        array = np.load(path)
+    else:
+        from PIL import Image
+
+        array = np.asarray(Image.open(path))
+    rows, columns = (((np.arange(n) + 0.5) * (m / n)).astype(int) for n, m in zip(size, array.shape[:2], strict=True))
+    return array[rows[:, None], columns]
 
 
 def read_label(path, model):
@@ -52,9 +58,9 @@ def session(file):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("label", help="label map: PNG of class ids, or of the model's colours")
-    parser.add_argument("picture", help="file to write")
-    parser.add_argument("--instance", help="instance map: PNG of ids; without it edges run where classes meet")
+    parser.add_argument("label", help="label map: PNG or .npy of class ids, or of the model's colours")
+    parser.add_argument("picture", help="file to write: PNG, JPEG or .npy")
+    parser.add_argument("--instance", help="instance map: PNG or .npy of ids; without it edges run where classes meet")
     parser.add_argument("--seed", type=int, help="draws a style; without it the style is the mean")
     parser.add_argument("--photo", help="takes its style, if the model has an encoder")
     parser.add_argument("--form", choices=("pattern", "dense"), help="default: pattern, where the folder has it")
@@ -76,13 +82,20 @@ def main():
     if model["z_dim"]:
         z = np.zeros(model["z_dim"], np.float32) if args.seed is None else style_noise(args.seed, 0, model["z_dim"])
         if args.photo:
+            from PIL import Image
+
             photo = Image.open(args.photo).convert("RGB").resize(model["size"][::-1], Image.Resampling.BICUBIC)
             pixels = np.asarray(photo, np.float32).transpose(2, 0, 1)[None] / np.float32(127.5) - 1
             z = session(model["onnx"]["encoder"]).run(["mean"], {"photo": pixels})[0][0]
         inputs["style"] = z[None]
     (picture,) = session(generators[form]).run(["picture"], inputs)  # [1,3,H,W] in [-1,1]
     pixels = np.rint((picture[0].clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
-    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).save(args.picture)
+    if args.picture.endswith(".npy"):
+        np.save(args.picture, pixels)
+    else:
+        from PIL import Image
+
+        Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).save(args.picture)
 
 
 if __name__ == "__main__":
