@@ -83,8 +83,9 @@ class PaddleOps:
         return F.one_hot(label, classes).transpose([0, 3, 1, 2])
 
     def gather(self, table, index):
-        rows = paddle.gather(table, index.flatten())
-        return rows.reshape([-1, *index.shape[1:], *table.shape[1:]])
+        if len(index.shape) == 1:
+            return paddle.gather(table, index)
+        return paddle.gather_nd(table, index.unsqueeze(-1))  # not gather and reshape: oneDNN's engine copies for that
 
     def take(self, x, positions, axis):
         return paddle.index_select(x, self.integers(positions), axis)
