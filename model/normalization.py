@@ -18,8 +18,8 @@ class InstanceNorm(nn.Layer):
 
     def statistics(self, x):
         """x [N,C,H,W] -> mean and 1/deviation, each [N,C,1,1]."""
-        mean = x.mean([2, 3], keepdim=True)
-        var = ((x - mean) ** 2).mean([2, 3], keepdim=True)
+        mean = distributed.spatial_mean(x)
+        var = distributed.spatial_mean((x - mean) ** 2)
         return mean, (var + EPSILON).rsqrt()
 
     def row_statistics(self, x, copies=1):
