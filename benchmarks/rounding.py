@@ -17,14 +17,14 @@ import dataclasses
 import numpy as np
 
 from benchmarks import harness
-from benchmarks.variants import Task, fill
+from benchmarks.variants import Task, prepare
 from model.errors import run_cli
 
 FORMS = ("pattern", "torch, one thread", "torch, float64")
 
 
 def start(form: str, task: Task, threads: int):
-    """A trainer with the task's weights and noise, how it takes arrays, and how it paints a batch with a style."""
+    """A trainer with the task's weights and noise, how it takes arrays, and how it paints a batch in the mean style."""
     opt = dataclasses.replace(task.options(form), no_vgg_loss=True)
     if form.startswith("torch"):
         import torch
@@ -52,17 +52,13 @@ def start(form: str, task: Task, threads: int):
         def semantics(batch):
             return Semantics.from_batch(batch, opt)
 
-    for name in ("G", "D", "E"):
-        fill(getattr(trainer, name), name, task.seed)
-    draws = iter(range(10**9))
-    trainer.sample_noise = lambda shape: tensor(task.noise(tuple(shape), next(draws)))
-
-    def paint(batch, z):
+    def paint(batch):
+        z = np.zeros((task.batch, opt.z_dim), np.float32)
         trainer.G.eval()
         with no_gradients():
             return trainer.G(semantics(batch), tensor(z)).numpy().astype(np.float64)
 
-    return trainer, tensor, paint
+    return prepare(trainer, task, tensor), tensor, paint
 
 
 def train(form: str, task: Task, steps: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +70,7 @@ def train(form: str, task: Task, steps: int, threads: int) -> tuple[np.ndarray, 
         batch = batches[i % len(batches)]
         losses = trainer.step({**batch, "image": tensor(batch["image"])})
         rows.append([float(losses[name]) for name in sorted(losses)])
-    return np.array(rows), paint(batches[steps % len(batches)], np.zeros((task.batch, 256), np.float32))
+    return np.array(rows), paint(batches[steps % len(batches)])
 
 
 def measure(task: Task, args: argparse.Namespace) -> dict[str, object]:
@@ -93,8 +89,8 @@ def measure(task: Task, args: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
-    parser.set_defaults(size=64, batch=2, ngf=8, repeats=5)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    harness.add_flags(parser, size=64, batch=2, ngf=8, repeats=5)
     parser.add_argument("--steps", type=int, default=8, help="training steps of each round")
     args = parser.parse_args()
     harness.set_threads(args.threads)

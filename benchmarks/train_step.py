@@ -10,7 +10,7 @@ loader's workers hand over: for the pattern form the numbered neighbourhoods too
 import argparse
 
 from benchmarks import harness
-from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields
+from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields, prepare
 from model.errors import UserError, run_cli
 
 TOLERANCE = 2e-3  # of a loss: |a - b| / max(|b|, 1)
@@ -42,11 +42,7 @@ def build(form: str, fields: dict) -> Cycle:
         from model.vgg import VGG19
 
         trainer, tensor = Trainer(opt, fill(VGG19(opt.kernels), "vgg", task.seed)), paddle.to_tensor
-    for name in ("G", "D", "E"):
-        fill(getattr(trainer, name), name, task.seed)
-    draws = iter(range(10**9))
-    trainer.sample_noise = lambda shape: tensor(task.noise(tuple(shape), next(draws)))  # the same for every form
-    return Cycle(trainer.step, task.batches(form))
+    return Cycle(prepare(trainer, task, tensor).step, task.batches(form))
 
 
 def loss_difference(losses: dict[str, dict[str, float]]) -> float:

@@ -145,6 +145,19 @@ def fill(net, prefix: str, seed: int):
     return net
 
 
+def prepare(trainer, task: Task, tensor: Callable):
+    """Give a trainer, ours or the baseline's, the task's weights and style noise; returns it.
+
+    Args:
+        tensor: makes the trainer's kind of tensor of an array.
+    """
+    for name in ("G", "D", "E"):
+        fill(getattr(trainer, name), name, task.seed)
+    draws = iter(range(10**9))
+    trainer.sample_noise = lambda shape: tensor(task.noise(tuple(shape), next(draws)))  # the same for every form
+    return trainer
+
+
 def memory(target: str, form: str, task: Task, **arguments) -> harness.Memory:
     """Peak memory of one form; `target` ("module:function") takes form, a task's fields and `arguments`."""
     return harness.peak_memory(
