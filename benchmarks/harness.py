@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from model.errors import UserError
+from model.files import replacing
 from model.sample_data import ensure_sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -375,21 +376,13 @@ def _cell(value: object) -> str:
 
 
 def write_json(file: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a list of rows; the file appears whole or not at all.
+    """Write a list of rows; the file appears whole or not at all, its folder is made.
 
     Raises:
-        UserError: the folder does not exist or cannot be written.
+        UserError: no space, no permission.
     """
-    file = Path(file)
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(list(rows), indent=2, allow_nan=False) + "\n")
-        os.replace(part, file)
-    except OSError as error:
-        raise UserError(f"{file}: the results cannot be written ({error.strerror or error})") from error
-    finally:
-        if part.exists():
-            part.unlink()
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(list(rows), indent=2, allow_nan=False) + "\n")
 
 
 def report(

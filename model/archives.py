@@ -1,49 +1,17 @@
 """Official archives of the data sets: what they are called, what of them is needed, and taking it out safely."""
 
-import contextlib
 import os
 import re
 import shutil
 import stat
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import UserError
-
-_STALE = 3600.0  # seconds after which a temporary file is nobody's
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Whole files
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file's path; what is written there takes the place of `path` at the end, or vanishes on an error."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is told without a name
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Remove what `replacing` left in a folder when its process was killed."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") and entry.name.endswith(".tmp"):
-                with contextlib.suppress(FileNotFoundError):  # its own process has just removed it
-                    if time.time() - entry.stat().st_mtime > _STALE:
-                        os.unlink(entry.path)
-
+from model.errors import UserError
+from model.files import remove_leftovers, replacing, told_size
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What is published where
@@ -285,12 +253,6 @@ def is_there(member: Member) -> bool:
         return member.target.stat().st_size == member.info.file_size
     except FileNotFoundError:
         return False
-
-
-def told_size(size: int) -> str:
-    """Bytes for people: "21.3 GB"."""
-    unit, factor = next(((u, f) for u, f in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)) if size >= f), ("bytes", 1))
-    return f"{size / factor:.1f} {unit}" if factor > 1 else f"{size} bytes"
 
 
 def check_space(target: str | os.PathLike, needed: int) -> None:

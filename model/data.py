@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .errors import UserError
-from .options import PREPROCESS_MODES
-from .palettes import Palette, read_palette
+from model.errors import UserError
+from model.options import PREPROCESS_MODES
+from model.palettes import Palette, read_palette
 
 if TYPE_CHECKING:
     import paddle  # imported by Loader only, so that tools that list and read files start fast
@@ -359,7 +359,7 @@ def _coco_stuff(opt, phase: str) -> dict[str, Listing]:
 
 
 def _sample(opt, phase: str) -> dict[str, Listing]:
-    from .sample_data import ensure_sample
+    from model.sample_data import ensure_sample
 
     ensure_sample(opt.dataroot)
     return _flat(opt, phase)
@@ -654,7 +654,7 @@ def collate(examples: list[dict], opt) -> dict[str, np.ndarray]:
         if key in examples[0]:
             batch[key] = np.stack([e[key] for e in examples])
     if opt.modulation != "dense":
-        from .semantics import pattern_arrays
+        from model.semantics import pattern_arrays
 
         batch.update(pattern_arrays(label, batch.get("instance"), opt))
     return batch

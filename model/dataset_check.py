@@ -36,6 +36,7 @@ from model.data import (
     unknown_id,
 )
 from model.errors import UserError
+from model.files import replacing
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
 from model.visual import grid, legend
@@ -720,14 +721,8 @@ class Report:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write `as_dict` as JSON, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def sheet(self, count: int = 8, side: int = 192) -> Image.Image | None:
         """Contact sheet: photo, label map in colours, instance borders, class names; None without a readable picture.

@@ -25,9 +25,9 @@ from numba import njit
 from PIL import Image
 from tqdm import tqdm
 
-from .archives import remove_leftovers, replacing
-from .data import read_ids
-from .errors import UserError
+from model.data import read_ids
+from model.errors import UserError
+from model.files import remove_leftovers, replacing
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Drawing

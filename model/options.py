@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import yaml
 
 from model.errors import UserError
+from model.files import replacing
 
 # The order is that of --help and of the yaml file.
 GROUPS = {
@@ -625,23 +626,18 @@ class OPT(_Checked):
         return _layered({**overrides, "preset": name})
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the options as yaml, in one atomic step: the file is the old or the new one, whatever happens."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the options as yaml, in one atomic step: the file is the old or the new one, whatever happens.
+
+        Raises:
+            UserError: no space, no permission.
+        """
         lines = [_HEADER, "# Read by val.py and by train.py --config; meanings: train.py --help.\n"]
         for group, title in GROUPS.items():
             values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == group}
             lines.append(f"\n# {group}: {title}\n")
             lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=4096))
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write("".join(lines) + _END)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, sync=True) as temporary:
+            temporary.write_text("".join(lines) + _END, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "OPT":

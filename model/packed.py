@@ -6,11 +6,11 @@
 import io
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from model.errors import UserError
+from model.files import replacing
 from model.weights import read_weights
 
 FILE = "model.npz"
@@ -31,16 +31,8 @@ def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.nda
             stored[name] = array.astype(np.float16) if array.dtype.kind == "f" else array
     stream = io.BytesIO()
     np.savez_compressed(stream, **stored)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         temporary.write_bytes(stream.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(stream.getvalue())
 
 

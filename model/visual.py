@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model.errors import UserError
+from model.files import replacing
 from model.palettes import colorize, names_and_colours
 
 _BACKGROUND, _TEXT = (255, 255, 255), (30, 30, 30)
@@ -59,16 +60,8 @@ def save_image(image: np.ndarray | Image.Image, path: str | os.PathLike) -> None
         raise UserError(f"{path}: pictures are written as {', '.join(formats)}")
     kind, options = formats[path.suffix.lower()]
     picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            picture.save(temporary, kind, **options)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    with replacing(path) as temporary:
+        picture.save(temporary, kind, **options)
 
 
 def _font() -> Any:

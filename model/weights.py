@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import paddle
@@ -21,6 +20,7 @@ import safetensors.numpy
 
 from model.checkpoint import read_pdparams, write_state
 from model.errors import UserError
+from model.files import replacing
 from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
 from model.torch_format import BROKEN_ZIP, LEGACY_START, read_torch, write_torch
 from model.weight_kinds import VGG_NAMES, VGG_UNUSED, Found, recognise
@@ -243,28 +243,33 @@ def write_weights(path: str | os.PathLike, found: Found) -> str:
         The format's name.
 
     Raises:
-        UserError: an unknown ending, or a network that MindSpore's SPADE does not have.
+        UserError: an unknown ending, a network that MindSpore's SPADE does not have, no space, no permission.
     """
     path = Path(path)
     arrays = found.weights
     if path.suffix == ".pdparams":
         transposed = {name: np.ascontiguousarray(a.T) if a.ndim == 2 else a for name, a in arrays.items()}
-        _atomically(path, lambda file: write_state(file.name, transposed))
+        with replacing(path, sync=True) as temporary:
+            write_state(temporary, transposed)
         return "Paddle"
     if path.suffix in (".pth", ".pt"):
-        _atomically(path, lambda file: write_torch(file, arrays))
+        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
+            write_torch(file, arrays)
         return "PyTorch (zip)"
     if path.suffix == ".safetensors":
         data = safetensors.numpy.save({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()})
-        _atomically(path, lambda file: file.write(data))
+        with replacing(path, sync=True) as temporary:
+            temporary.write_bytes(data)
         return "safetensors"
     if path.suffix == ".npz":
-        _atomically(path, lambda file: np.savez(file, **arrays))
+        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
         return "NumPy"
     if path.suffix == ".ckpt":
         _check_mindspore(path, found)
         named = to_mindspore(arrays)
-        _atomically(path, lambda file: write_mindspore(file, named))
+        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
+            write_mindspore(file, named)
         return "MindSpore"
     raise UserError(
         f"{path}: cannot write a {path.suffix or 'file without ending'}: use .pdparams .pth .safetensors .npz or .ckpt"
@@ -284,20 +289,6 @@ def _check_mindspore(path: Path, found: Found) -> None:
         raise UserError(f"{path}: MindSpore's SPADE has no {found.kind} that reads weights; use .safetensors or .pth")
     if not fits:
         raise UserError(f"{path}: MindSpore's SPADE has only the {found.kind} with {wanted}; this one differs")
-
-
-def _atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside the target and rename: a reader sees the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_network(path: str | os.PathLike) -> tuple[Found, FileInfo]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model import options
+from model import files, options
 from model.errors import UserError
 from model.options import OPT, PRESETS, ValOPT, parse_norm, parse_norm_g, parse_train, parse_val
 
@@ -428,8 +428,8 @@ def test_save_is_readable_and_atomic(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(options.os, "fsync", fail)
-    with pytest.raises(OSError):
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(UserError, match="cannot write .*opt.yaml: No space left on device"):
         OPT(ngf=1).save(path)
     assert path.read_text(encoding="utf-8") == text
     assert [p.name for p in path.parent.iterdir()] == ["opt.yaml"]

@@ -211,8 +211,8 @@ def test_json_is_written_whole(tmp_path):
     with pytest.raises(ValueError):
         harness.write_json(file, [{"name": "step", "ratio_vs_torch": float("nan")}])
     assert json.loads(file.read_text())[0]["ratio_vs_torch"] == 2.0 and list(tmp_path.iterdir()) == [file]
-    with pytest.raises(UserError, match="cannot be written"):
-        harness.write_json(tmp_path / "missing" / "rows.json", [])
+    with pytest.raises(UserError, match="cannot write .*rows.json/more.json"):
+        harness.write_json(file / "more.json", [])
 
 
 def test_flags_and_report(tmp_path, capsys):

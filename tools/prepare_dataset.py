@@ -28,10 +28,10 @@ from model.archives import (  # noqa: E402
     missing_archives,
     plan,
     space,
-    told_size,
 )
 from model.data import list_items  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
+from model.files import told_size  # noqa: E402
 from tools.make_instance_maps import describe, make_instance_maps  # noqa: E402
 
 

@@ -1,0 +1,66 @@
+"""Files are written whole or not at all, with the permissions and messages that users expect."""
+
+import os
+import stat
+
+import pytest
+
+from model import files
+from model.errors import UserError
+from model.files import remove_leftovers, replacing, told_size
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_file_takes_its_place_at_the_end(tmp_path, sync):
+    path = tmp_path / "new" / "file.txt"
+    umask = os.umask(0o027)
+    try:
+        with replacing(path, sync) as temporary:
+            temporary.write_text("whole")
+            assert temporary.parent == path.parent and not path.exists()
+    finally:
+        os.umask(umask)
+    assert path.read_text() == "whole" and os.listdir(path.parent) == ["file.txt"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_what_the_system_refuses_is_told_with_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(UserError, match=r"cannot write .*/file.txt/a: .*; check the space and the permissions"):
+        with replacing(path / "a"):
+            pass
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*/file.txt: No space left on device"):
+        with replacing(path, sync=True) as temporary:
+            temporary.write_text("new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_only_old_leftovers_are_removed(tmp_path):
+    for name in (".a.png.1.tmp", ".b.png.2.tmp", "c.tmp", ".d"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / ".b.png.2.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".b.png.2.tmp", ".d", "c.tmp"]
+    remove_leftovers(tmp_path / "missing")
+
+
+def test_sizes_for_people():
+    told = [told_size(size) for size in (0, 999, 1000, 1.25e6, 21.3e9)]
+    assert told == ["0 bytes", "999 bytes", "1.0 kB", "1.2 MB", "21.3 GB"]
