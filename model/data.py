@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from model.errors import UserError
+from model.errors import UserError, listed
 from model.options import PREPROCESS_MODES
 from model.palettes import Palette, read_palette
 
@@ -268,7 +268,7 @@ def id_ranges(ids) -> str:
     starts = [i for n, i in enumerate(ids) if n == 0 or ids[n - 1] != i - 1]
     ends = [i for n, i in enumerate(ids) if n + 1 == len(ids) or ids[n + 1] != i + 1]
     parts = [str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True)]
-    return ", ".join(parts[:12]) + (f" and {len(parts) - 12} more" if len(parts) > 12 else "")
+    return listed(parts, 12)
 
 
 def check_ids(label: Image.Image, opt, path) -> None:
@@ -276,13 +276,12 @@ def check_ids(label: Image.Image, opt, path) -> None:
     unknown, bad = unknown_id(opt.label_nc), foreign_ids(ids_in(label), opt)
     if not bad:
         return
-    shown = ", ".join(map(str, bad[:8])) + (f" and {len(bad) - 8} more" if len(bad) > 8 else "")
     expected = f"0..{opt.label_nc - 1}" + (f" and {unknown} for unlabelled" if opt.contain_dontcare_label else "")
     if bad == [unknown]:
         way_out = "pass --contain_dontcare_label True if it means unlabelled"
     else:
         way_out = f"correct the map or set --label_nc (at least {max(i for i in bad if i != unknown) + 1})"
-    raise UserError(f"{path}: label id {shown} is outside {expected} (label_nc {opt.label_nc}): {way_out}")
+    raise UserError(f"{path}: label id {listed(bad)} is outside {expected} (label_nc {opt.label_nc}): {way_out}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -464,8 +463,7 @@ def list_items(opt, phase: str) -> list[Item]:
 
 def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
     def told(missing, of, partner):
-        names = ", ".join(sorted(missing, key=natural_order)[:5]) + (", ..." if len(missing) > 5 else "")
-        return f"{len(missing)} {of} without {partner} ({names})"
+        return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order), 5)})"
 
     problems = []
     if lone := labels.files.keys() - others.files.keys():

@@ -35,7 +35,7 @@ from model.data import (
     unknown_class,
     unknown_id,
 )
-from model.errors import UserError
+from model.errors import UserError, listed
 from model.files import replacing
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
@@ -634,8 +634,7 @@ class Report:
             self.between.append(Finding("leaked", "both", "", files, details, len(val.records)))
         new = sorted(val.pixels.keys() - train.pixels.keys())
         if new and train.pixels and not (train.release or val.release):
-            shown = ", ".join(self.name(i) for i in new[:12]) + (f" and {len(new) - 12} more" if len(new) > 12 else "")
-            self.between.append(Finding("new_classes", "both", shown))
+            self.between.append(Finding("new_classes", "both", listed(map(self.name, new), 12)))
 
     def _find_twins(self, split: Split) -> None:
         first: dict[bytes, str] = {}
@@ -690,8 +689,7 @@ class Report:
         classes = self.opt.label_nc + (self.opt.dataset_mode == "ade20k")
         never = [i for i in range(classes) if i not in split.pixels]
         if never:
-            names = ", ".join(self.name(i) for i in never[:8]) + (", ..." if len(never) > 8 else "")
-            lines.append(f"{'':6}  never: {len(never)} of {classes} classes ({names})")
+            lines.append(f"{'':6}  never: {len(never)} of {classes} classes ({listed(map(self.name, never))})")
         return "\n".join(lines)
 
     def as_dict(self) -> dict:

@@ -1,4 +1,4 @@
-"""Where networks compute."""
+"""Where networks compute, and arrays on their way there."""
 
 import paddle
 
@@ -20,3 +20,8 @@ def set_device(name: str) -> str:
                 reason = "this PaddlePaddle is built without CUDA; paddlepaddle-gpu has it"
             raise UserError(f"device {name} cannot be used ({reason}): give --device cpu or auto") from None
     return paddle.get_device()
+
+
+def as_tensor(array):
+    """A tensor as it is, an array as a tensor (Paddle's own conversion copies tensors and warns of it)."""
+    return array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 
 from model.convolution import Conv2D
+from model.device import as_tensor
 from model.errors import UserError
 from model.normalization import BatchNorm
 from model.passes import one_power_iteration
@@ -127,8 +128,7 @@ class Average:
     def _forward(self, batch, number):
         z = None
         if "n_e" in self.nets:
-            image = batch["image"]
-            mu, logvar = self.nets["n_e"](image if isinstance(image, paddle.Tensor) else paddle.to_tensor(image))
+            mu, logvar = self.nets["n_e"](as_tensor(batch["image"]))
             noise = np.random.Generator(np.random.Philox(key=[self.opt.seed, 3], counter=[0, 0, 0, number]))
             draw = noise.standard_normal(tuple(mu.shape), dtype=np.float32)
             z = paddle.to_tensor(draw) * (0.5 * logvar).exp() + mu

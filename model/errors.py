@@ -1,13 +1,20 @@
-"""One exception for everything that a user can put right, and the one place where command lines print it."""
+"""One exception for everything that a user can put right, lists in its message, and where command lines print it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
     """A mistake in options, files or data, told in one line: what, where, the expected range, the way out."""
 
     status = 2  # of a command line that it ends
+
+
+def listed(items: Iterable[object], most: int = 8) -> str:
+    """The first of some items for a message: "a, b and 3 more"."""
+    items = list(items)
+    shown = ", ".join(map(str, items[:most]))
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def run_cli(main: Callable[[], int | None]) -> None:

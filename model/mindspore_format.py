@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from model.errors import UserError
+from model.torch_format import from_bfloat16
 
 TYPES = {
     "Float16": "<f2", "Float32": "<f4", "Float64": "<f8", "BFloat16": "<u2", "Bool": "?",
@@ -95,7 +96,7 @@ def _array(tag: str, dims: list[int], kind: str, contents: list[memoryview]) -> 
         raise _Damaged(f"parameter {tag!r} of shape {shape} and type {kind} has {size} bytes")
     array = np.frombuffer(b"".join(contents), dtype).reshape(shape)
     if kind == "BFloat16":
-        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(shape)
+        return from_bfloat16(array)
     return array.astype(np.float32 if kind == "Float16" else dtype)
 
 

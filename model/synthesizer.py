@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from model.data import id_map
-from model.errors import UserError
+from model.errors import UserError, listed
 from model.palettes import colour_codes, places_of
 from model.serving.description import FILE
 from model.visual import photo_to_tensor, tensor_to_image
@@ -203,11 +203,9 @@ class Synthesizer:
             ids = np.where(ids == self._about.file_unknown, np.int32(self.unknown), ids)
         strange = [int(i) for i in np.unique(ids) if not 0 <= i < len(self.names)]
         if strange:
-            shown = ", ".join(map(str, strange[:8])) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
             also = "" if self.unknown is None else f" and {self._about.file_unknown} for unlabelled"
-            raise UserError(
-                f"the label map holds ids {shown}: expected 0..{len(self.names) - 1}{also}, the model's classes"
-            )
+            known = f"0..{len(self.names) - 1}{also}, the model's classes"
+            raise UserError(f"the label map holds ids {listed(strange)}: expected {known}")
         return ids
 
     def _by_colour(self, colours: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ STORAGES = {
     "DoubleStorage": "f8",
     "FloatStorage": "f4",
     "HalfStorage": "f2",
-    "BFloat16Storage": "u2",  # NumPy has no bfloat16: the upper half of a float32
+    "BFloat16Storage": "u2",  # see from_bfloat16
     "LongStorage": "i8",
     "IntStorage": "i4",
     "ShortStorage": "i2",
@@ -256,13 +256,18 @@ def _materialise(tensors: Mapping[str, _Tensor], storages, limit: int) -> dict[s
         view = np.ndarray(tensor.shape, dtype, buffer, first * dtype.itemsize, strides) if count else np.zeros(
             tensor.shape, dtype)  # fmt: skip
         if storage.kind == "BFloat16Storage":
-            array = (view.astype("=u4") << np.uint32(16)).view(np.float32)
+            array = from_bfloat16(view)
         elif storage.kind == "HalfStorage":
             array = view.astype(np.float32)
         else:
             array = view.astype(dtype.newbyteorder("="), copy=False)
         arrays[name] = np.ascontiguousarray(array).reshape(tensor.shape)
     return arrays
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 as float32, of any shape: as NumPy lacks it, it comes as 16-bit integers, the upper half of a float32."""
+    return (bits.astype("=u4") << np.uint32(16)).view(np.float32).reshape(bits.shape)  # <<: a scalar of shape []
 
 
 # ---- the pickle machine ----

@@ -9,7 +9,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,10 @@ import safetensors
 import safetensors.numpy
 
 from model.checkpoint import read_pdparams, write_state
-from model.errors import UserError
+from model.errors import UserError, listed
 from model.files import replacing
 from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
-from model.torch_format import BROKEN_ZIP, LEGACY_START, read_torch, write_torch
+from model.torch_format import BROKEN_ZIP, LEGACY_START, from_bfloat16, read_torch, write_torch
 from model.weight_kinds import VGG_NAMES, VGG_UNUSED, Found, recognise
 
 SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
@@ -76,7 +76,7 @@ def load_official(net: paddle.nn.Layer, weights: Mapping[str, np.ndarray], sourc
             shapes.append(f"{name} is {list(value.shape)}, the network's is {list(want)}")
         values[key] = value.T if key in transposed else value
     problems = [
-        f"{len(items)} {what}: {_listed(items)}"
+        f"{len(items)} {what}: {listed(items, 20)}"
         for what, items in (("missing", sorted(missing)), ("unexpected", unexpected), ("of another shape", shapes))
         if items
     ]
@@ -107,11 +107,6 @@ def _linear_weights(net: paddle.nn.Layer) -> set[str]:
     """State-dict keys of the weights that Paddle stores transposed."""
     layers = net.named_sublayers(include_self=True)
     return {f"{path}.weight".lstrip(".") for path, layer in layers if isinstance(layer, paddle.nn.Linear)}
-
-
-def _listed(items: Iterable[str], most: int = 20) -> str:
-    items = list(items)
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 # ---- files ----
@@ -227,7 +222,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{path}: {name} is of type {entry['dtype']}, which weights here never have")
         array = np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]])
         if entry["dtype"] == "BF16":
-            array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+            array = from_bfloat16(array)
         arrays[name] = array.reshape(entry["shape"])
     return arrays
 

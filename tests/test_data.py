@@ -359,7 +359,7 @@ def test_missing_partners_are_listed_in_both_directions(tmp_path):
         (tmp_path / "train_img" / f"p{i}.jpg").rename(tmp_path / "train_img" / f"q{i}.jpg")
     with pytest.raises(
         UserError,
-        match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4, \.\.\.\) and "
+        match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4 and 2 more\) and "
         r"7 of 9 photos without label map \(q0, q1",
     ):
         PhotoMaps(make_opt(dataroot=str(tmp_path)))

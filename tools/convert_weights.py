@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 
-from model.errors import UserError, run_cli  # noqa: E402
+from model.errors import UserError, listed, run_cli  # noqa: E402
 from model.weights import build, export_official, read_network, write_weights  # noqa: E402
 
 NAMES = {
@@ -61,20 +61,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"  note: {note}")
     broken = [name for name, array in found.weights.items() if not np.isfinite(array).all()]
     if broken:
-        print(f"  warning: not all numbers are finite in {_some(broken)}")
+        print(f"  warning: not all numbers are finite in {listed(broken)}")
 
     # The network itself is the judge of names and shapes; it also adds the counters that files before torch 0.4.1 lack.
     complete = export_official(build(found))
     added = [name for name in complete if name not in found.weights]
     print(f"  {len(found.weights)} keys used" + (f", {len(added)} counters added" if added else ""))
-    print(f"  {len(found.ignored)} keys ignored" + (f": {_some(found.ignored)}" if found.ignored else ""))
+    print(f"  {len(found.ignored)} keys ignored" + (f": {listed(found.ignored)}" if found.ignored else ""))
     form = write_weights(target, replace(found, weights=complete))
     print(f"{target}: {form}, {target.stat().st_size / 1e6:.1f} MB")
     return 0
-
-
-def _some(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 if __name__ == "__main__":
