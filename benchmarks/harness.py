@@ -127,11 +127,6 @@ class Timing:
         low, high = np.percentile(self.seconds, [25, 75])
         return float(low), float(high)
 
-    @property
-    def iqr(self) -> float:
-        low, high = self.quartiles
-        return high - low
-
     def ratio_to(self, ours: "Timing") -> float:
         """How many times longer this takes than `ours`: medians of runs that were made in the same rounds."""
         return self.median / ours.median

@@ -148,6 +148,16 @@ def crop_and_flip(opt, size: tuple[int, int], epoch: int, index: int) -> tuple[t
 # Reading
 
 
+def decode(picture: Image.Image) -> None:
+    """Decode an opened picture's pixels, and note in its `info` what `id_map` must take back.
+
+    Pillow spreads the values of 2- and 4-bit grey PNG files, which optimisers of PNG write, over 0..255.
+    """
+    bits = picture.tile[0][3] if picture.format == "PNG" and picture.tile else ""  # known until the pixels are there
+    picture.load()
+    picture.info["id_scale"] = {"L;2": 85, "L;4": 17}.get(bits, 0)
+
+
 def _open(path) -> Image.Image:
     """Open and decode one picture file; what stops it becomes a UserError that names the file."""
     try:
@@ -157,7 +167,7 @@ def _open(path) -> Image.Image:
                 f"{path}: {picture.width}x{picture.height} pixels are more than the "
                 f"{Image.MAX_IMAGE_PIXELS} that are read: scale it down first"
             )
-        picture.load()
+        decode(picture)
     except UserError:
         raise
     except Image.DecompressionBombError as error:
@@ -191,11 +201,12 @@ def id_map(picture: Image.Image, coded: bool = False, palette: Palette | None = 
     """
     if palette is not None and picture.mode in ("RGB", "RGBA", "P"):
         return Image.fromarray(palette.to_ids(np.asarray(picture.convert("RGB"))))
-    if picture.mode == "L" and not _low_bit_scale(picture):
+    spread = picture.info.get("id_scale", 0)
+    if picture.mode == "L" and not spread:
         return picture
     ids = np.asarray(picture)
     if picture.mode == "L":
-        ids = ids // _low_bit_scale(picture)
+        ids = ids // spread
     elif picture.mode in ("LA", "RGB", "RGBA"):
         channels = ids[..., :1] if picture.mode == "LA" else ids[..., :3]
         if (channels == channels[..., :1]).all():
@@ -214,23 +225,11 @@ def id_map(picture: Image.Image, coded: bool = False, palette: Palette | None = 
     return Image.fromarray(ids.astype(np.int32))
 
 
-def _low_bit_scale(picture: Image.Image) -> int:
-    """The factor that Pillow put on the values of a 2- or 4-bit grey PNG (0: none); PNG optimisers write such files."""
-    return picture.info.get("id_scale", 0)
-
-
 def read_ids(path, coded: bool = False, palette: Palette | None = None) -> Image.Image:
     """Read a label or instance map as ids (see `id_map`); a JPEG is refused since its compression changes ids."""
-    try:
-        with Image.open(path) as probe:
-            lossy = probe.format == "JPEG"
-            bits = probe.tile[0][3] if probe.format == "PNG" and probe.tile else ""
-    except (Image.DecompressionBombError, *UNREADABLE):
-        lossy, bits = False, ""  # _open tells why
-    if lossy:
-        raise UserError(f"{path}: a JPEG cannot hold ids, its compression changes them: make the maps as PNG")
     picture = _open(path)
-    picture.info["id_scale"] = {"L;2": 85, "L;4": 17}.get(bits, 0)
+    if picture.format == "JPEG":
+        raise UserError(f"{path}: a JPEG cannot hold ids, its compression changes them: make the maps as PNG")
     try:
         return id_map(picture, coded, palette)
     except UserError as error:
@@ -559,13 +558,6 @@ class PhotoMaps:
                 if p is not None
             )
             raise UserError(f"sizes (width x height) differ: {sizes}: maps must have the photo's size in pixels")
-
-
-class CocoStuff(PhotoMaps):
-    """COCO-Stuff in `dataroot`/{train,val}_{img,label,inst} and, for training, the `_portrait` folders beside them."""
-
-    def __init__(self, opt, phase: str = "train"):
-        super().__init__(dataclasses.replace(opt, dataset_mode="coco_stuff"), phase)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

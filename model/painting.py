@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from model.data import decode
 from model.errors import UserError
 from model.palettes import class_names
 from model.sample_data import make_scene
@@ -88,10 +89,9 @@ def read_upload(text: Any, formats: tuple[str, ...], draft: tuple[int, int] | No
         picture = Image.open(io.BytesIO(data), formats=formats)
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        bits = picture.tile[0][3] if picture.format == "PNG" and picture.tile else ""
         if draft:
             picture.draft("RGB", draft)
-        picture.load()
+        decode(picture)
     except Image.DecompressionBombError:
         raise UserError(
             f"the picture has more than {MAX_PIXELS // 10**6} million pixels, the most that is read: scale it down"
@@ -101,8 +101,6 @@ def read_upload(text: Any, formats: tuple[str, ...], draft: tuple[int, int] | No
     except (*_DAMAGED, MemoryError) as error:
         reason = str(error) or type(error).__name__
         raise UserError(f"the picture is damaged ({reason}): save it again as {formats[0]}") from None
-    # Pillow spreads 2- and 4-bit grey over 0..255; `model.data.id_map` takes it back.
-    picture.info["id_scale"] = {"L;2": 85, "L;4": 17}.get(bits, 0)
     return picture
 
 

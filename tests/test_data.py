@@ -14,7 +14,6 @@ from PIL import Image
 
 from model.data import (
     BatchSampler,
-    CocoStuff,
     PhotoMaps,
     crop_and_flip,
     id_ranges,
@@ -343,14 +342,14 @@ def test_coco_stuff_pairs_by_stem_and_adds_portraits(tmp_path):
     write_set(tmp_path / "x", 2)
     for folder in ("img", "label", "inst"):
         os.rename(tmp_path / "x" / f"train_{folder}", tmp_path / f"train_{folder}_portrait")
-    dataset = CocoStuff(make_opt(dataroot=str(tmp_path), dataset_mode="facades"))
+    dataset = PhotoMaps(make_opt(dataroot=str(tmp_path)))
     assert len(dataset) == 14
     names = dataset.names(range(14))
     assert names == [f"p{i}" for i in range(12)] + ["p0", "p1"]
     assert ["portrait" in i.label and "portrait" in i.image and "portrait" in i.instance for i in dataset.items] == (
         [False] * 12 + [True] * 2
     )
-    assert len(CocoStuff(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
+    assert len(PhotoMaps(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
 
 
 def test_missing_partners_are_listed_in_both_directions(tmp_path):
