@@ -12,8 +12,6 @@ import re
 import shutil
 import signal
 import struct
-import threading
-import time
 import traceback
 import warnings
 import weakref
@@ -29,6 +27,7 @@ from PIL import Image
 from model.errors import UserError, listed
 from model.options import PREPROCESS_MODES
 from model.palettes import Palette, read_palette
+from model.workers import begin_worker
 
 if TYPE_CHECKING:
     import paddle  # imported by Loader only, so that tools that list and read files start fast
@@ -676,21 +675,11 @@ class _BatchReader:
 
 
 def _begin_worker(parent: int, worker_id: int) -> None:
-    """Set up a worker: a stop signal to the process group is the main process's business, and no worker outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Set up a worker of the DataLoader."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # goes to the process group: the main process ends the run
     # -10: after the queue has written its last batch, which multiprocessing does at -5
     multiprocessing.util.Finalize(None, _drop_orphans, args=(parent,), exitpriority=-10)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this worker once its parent is gone. Paddle's worker waits for work without a time limit and would stay."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    time.sleep(3)  # a worker that is not waiting but reading ends by itself after its batch
-    _drop_orphans(parent)
-    os._exit(1)
+    begin_worker(parent, functools.partial(_drop_orphans, parent))
 
 
 def _drop_orphans(parent: int) -> None:

@@ -7,7 +7,6 @@ only the whole shows: another release of the data set, ids of another kind, the 
 import hashlib
 import json
 import os
-import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +39,7 @@ from model.files import replacing
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
 from model.visual import grid, legend
+from model.workers import begin_worker
 
 # Share of pixels unlike all four neighbours, and number of ids: real COCO-Stuff maps have at most 0.3 % and 20, the
 # same maps after smoothing or JPEG mostly 1 to 10 % and 100 to 250.
@@ -573,10 +573,10 @@ def _renamed(lone: list[str], extra: list[str]) -> str:
 _shared: tuple = ()
 
 
-def _begin(opt: OPT, palette: Palette | None) -> None:
+def _begin(opt: OPT, palette: Palette | None, parent: int) -> None:
     global _shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's business
     _shared = opt, palette
+    begin_worker(parent)
 
 
 def _examine_shared(item: Item) -> Record:
@@ -587,7 +587,7 @@ def _records(items: list[Item], opt: OPT, palette: Palette | None, processes: in
     if processes < 2 or len(items) < 2:
         yield from (examine(item, opt, palette) for item in items)
         return
-    with ProcessPoolExecutor(processes, initializer=_begin, initargs=(opt, palette)) as pool:
+    with ProcessPoolExecutor(processes, initializer=_begin, initargs=(opt, palette, os.getpid())) as pool:
         try:
             yield from pool.map(_examine_shared, items, chunksize=max(1, min(16, len(items) // processes)))
         except BrokenProcessPool:

@@ -9,9 +9,7 @@ import io
 import json
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 import zlib
 from array import array
@@ -28,6 +26,7 @@ from tqdm import tqdm
 from model.data import read_ids
 from model.errors import UserError
 from model.files import remove_leftovers, replacing
+from model.workers import begin_worker
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Drawing
@@ -325,15 +324,7 @@ def _begin(settings: Settings, parent: int | None = None) -> None:
     global _worker
     _worker = settings, open(settings.annotations, "rb")
     if parent is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the work
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this worker once its parent is gone: it would wait for work for ever."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+        begin_worker(parent)
 
 
 def _segmentations(file, spans: np.ndarray) -> Iterator[list]:

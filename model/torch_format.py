@@ -266,7 +266,7 @@ def _materialise(tensors: Mapping[str, _Tensor], storages, limit: int) -> dict[s
 
 
 def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """bfloat16 as float32, of any shape; NumPy lacks it, so it comes as 16-bit integers, the upper half of a float32."""
+    """bfloat16 as float32, of any shape; as NumPy lacks it, it comes as uint16, the upper half of a float32."""
     return (bits.astype("=u4") << np.uint32(16)).view(np.float32).reshape(bits.shape)  # <<: a scalar of shape []
 
 
