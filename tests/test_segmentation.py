@@ -1,4 +1,6 @@
+import contextlib
 import os
+import pickle
 import sys
 import types
 
@@ -7,6 +9,8 @@ import paddle
 import pytest
 
 from model.errors import UserError
+from model.metrics import engine
+from model.metrics.engine import program_file
 from model.metrics.segmentation import (
     CITYSCAPES_TRAIN,
     FunctionPredictor,
@@ -163,18 +167,82 @@ def test_layer_and_function_as_predictors():
         FunctionPredictor(lambda x: x[:, 0], PLAIN)(PICTURES)
 
 
-def test_paddle_inference_model(tmp_path):
+@pytest.fixture
+def exported(tmp_path):
+    """An exported network's path without ending, and its program."""
     prefix = tmp_path / "seg" / "net"
-    spec = paddle.static.InputSpec([None, 3, None, None], "float32")
-    paddle.jit.save(Brightest(), str(prefix), input_spec=[spec])
-    program = next(p for p in prefix.parent.iterdir() if p.suffix in (".json", ".pdmodel"))
-    for source in (prefix, program):
+    paddle.jit.save(Brightest(), str(prefix), input_spec=[paddle.static.InputSpec([None, 3, None, None], "float32")])
+    return prefix, program_file(prefix)
+
+
+def test_paddle_inference_model(exported):
+    prefix, program = exported
+    for source in (prefix, program, prefix.with_suffix(".pdiparams")):
         predictor = load_predictor(source, PLAIN)
         np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
         assert len(predictor.weights_sha256) == 64 and predictor.name == "net"
     program.write_bytes(b"no program")
-    with pytest.raises(UserError, match="cannot be read as a Paddle inference model"):
+    with pytest.raises(UserError, match="is no Paddle program"):
         load_predictor(prefix)
+    program.unlink()
+    with pytest.raises(UserError, match="net is missing: a Paddle model is"):
+        load_predictor(prefix)
+
+
+class Planted:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = str(file)
+
+    def __reduce__(self):
+        return open, (self.file, "w")
+
+
+def test_nothing_beside_a_paddle_model_is_run(exported, tmp_path):
+    prefix, _ = exported
+    for name in ("net.pdiparams.info", "net.info", "__model__.info"):
+        prefix.with_name(name).write_bytes(pickle.dumps(Planted(tmp_path / "was_run"), protocol=2))
+    predictor = load_predictor(prefix, PLAIN)
+    np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_unknown_operations_are_refused_by_name(exported):
+    prefix, program = exported
+    content = program.read_bytes()  # the names are of one length, for .pdmodel
+    program.write_bytes(
+        content.replace(b"1.multiply", b"1.run_any_program").replace(b"elementwise_mul", b"run_any_program")
+    )
+    with pytest.raises(UserError, match=r"not known to be harmless \(run_any_program\)"):
+        load_predictor(prefix)
+
+
+def test_a_program_that_writes_a_file_is_refused(exported, tmp_path, monkeypatch):
+    """One that would: with the operation allowed, it does."""
+    prefix, program = exported
+    program.unlink()
+    written = tmp_path / "written"
+    paddle.enable_static()
+    try:
+        # Paddle 3 writes .json itself, and still runs .pdmodel files, which it makes under this guard.
+        with getattr(paddle.pir_utils, "OldIrGuard", contextlib.nullcontext)():
+            whole = paddle.static.Program()
+            with paddle.static.program_guard(whole, paddle.static.Program()):
+                x = paddle.static.data("x", [-1, 3, -1, -1])
+                y = x * paddle.create_parameter([1], "float32")
+            whole = paddle.static.normalize_program(whole, [x], [y])
+            attributes = {"file_path": str(written), "overwrite": True}
+            whole.global_block().append_op(type="save", inputs={"X": [y.name]}, attrs=attributes)
+            prefix.with_suffix(".pdmodel").write_bytes(whole.desc.serialize_to_string())
+    finally:
+        paddle.disable_static()
+    with pytest.raises(UserError, match=r"not known to be harmless \(save\)"):
+        load_predictor(prefix)
+    assert not written.exists()
+    monkeypatch.setattr(engine, "NETWORK_OPERATIONS", engine.NETWORK_OPERATIONS | {"save"})
+    load_predictor(prefix, PLAIN)(PICTURES)
+    assert written.exists()
 
 
 def test_python_file(tmp_path):

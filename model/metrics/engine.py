@@ -1,8 +1,9 @@
-"""Paddle's inference engine for the evaluation networks on CPUs, where its oneDNN kernels are several times faster."""
+"""Paddle's inference engine: for our evaluation networks on CPUs, where its oneDNN kernels are several times faster,
+and for other people's programs, which it takes without unpickling anything.
+"""
 
 import contextlib
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,38 @@ import numpy as np
 import paddle
 from paddle import inference, nn
 from paddle.static import InputSpec
+
+from model.errors import UserError
+from model.serving.runtime import OPERATIONS, program_operations, threads
+
+# What a foreign network may consist of, by the names in .pdmodel and in .json files: tensors go in and come out. All
+# else is refused, for Paddle has over a thousand operations, some of which read and write files, open connections or
+# call back (save, load_combine, send, py_func). Left out on purpose are also those that write where an index points
+# (scatter, put_along_axis), and control flow.
+NETWORK_OPERATIONS = OPERATIONS | frozenset(
+    # layers
+    "affine_grid batch_norm batch_norm_ bicubic_interp bicubic_interp_v2 bilinear_interp bilinear_interp_v2 bmm "
+    "channel_shuffle conv2d_transpose depthwise_conv2d depthwise_conv2d_transpose dropout einsum embedding fold "
+    "grid_sample grid_sampler group_norm layer_norm log_softmax lookup_table_v2 max_pool2d_with_index mul "
+    "nearest_interp nearest_interp_v2 pad pad2d pad3d pixel_shuffle pixel_unshuffle pool2d pool3d softmax "
+    "sync_batch_norm sync_batch_norm_ unfold "
+    # activations
+    "brelu celu elu gelu hard_shrink hard_sigmoid hard_swish hardshrink hardsigmoid hardswish hardtanh leaky_relu "
+    "logsigmoid mish prelu relu6 selu sigmoid silu softplus softshrink softsign swish tanh_shrink "
+    # numbers one by one
+    "abs add_n atan atan2 bitwise_and bitwise_or bitwise_xor ceil clip cos divide elementwise_div elementwise_fmax "
+    "elementwise_fmin elementwise_min elementwise_pow elementwise_sub equal erf exp expm1 floor fmax fmin "
+    "greater_equal greater_than increment increment_ isfinite isfinite_v2 isinf isinf_v2 isnan isnan_v2 lerp "
+    "less_equal less_than log log1p log2 logical_and logical_not logical_or logical_xor logit minimum pow reciprocal "
+    "round rsqrt sign sin sinh sqrt square subtract tan trunc where "
+    # reductions and orders
+    "all any arg_max arg_min argmax argmin argsort cumsum frobenius_norm logsumexp max mean min norm p_norm prod "
+    "reduce_all reduce_any reduce_max reduce_mean reduce_min reduce_prod top_k_v2 topk "
+    # shapes and constants
+    "arange assign expand expand_as expand_as_v2 expand_v2 eye fill_any_like fill_constant_batch_size_like flatten2 "
+    "flip full_like full_with_tensor kron linspace meshgrid numel range roll shape shape64 share_data share_data_ "
+    "size slice split split_with_num squeeze squeeze2 stack strided_slice tril tril_triu triu unbind unstack".split()
+)
 
 
 class _Part(nn.Layer):
@@ -59,14 +92,61 @@ def compiled(net: nn.Layer, method: str, example: np.ndarray) -> Callable[[np.nd
 def _build(part: nn.Layer, folder: str) -> Callable[[np.ndarray], np.ndarray]:
     prefix = Path(folder, "part")
     paddle.jit.save(part, str(prefix), input_spec=[InputSpec([None, 3, None, None], "float32")])
-    program = next(path for path in prefix.parent.glob("part.*") if path.suffix in (".json", ".pdmodel"))
-    config = inference.Config(str(program), str(prefix) + ".pdiparams")
-    config.disable_gpu()
-    config.enable_mkldnn()
-    config.set_cpu_math_library_num_threads(len(os.sched_getaffinity(0)))
+    return _engine(program_file(prefix), onednn=True)
+
+
+def program_file(prefix: Path) -> Path | None:
+    """The program of an exported network: the .json that Paddle 3 writes, or a .pdmodel."""
+    files = (prefix.with_name(prefix.name + suffix) for suffix in (".json", ".pdmodel"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def load_program(program: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Another's exported network with one image input, as a function of arrays to its first output.
+
+    `paddle.jit.load` would unpickle the .pdiparams.info beside it, which can run anything; the engine reads the program
+    and its numbers alone. It computes with Paddle's own kernels, as the network's authors did: nothing is there to
+    compare oneDNN's answers with.
+
+    Args:
+        program: .json or .pdmodel; its numbers lie beside it, .pdiparams.
+
+    Raises:
+        UserError: it is no program, holds operations that are not in NETWORK_OPERATIONS, or has several inputs.
+    """
+    strange = ", ".join(sorted(program_operations(program) - NETWORK_OPERATIONS))
+    if strange:
+        raise UserError(
+            f"{program} was not loaded: it holds operations that are not known to be harmless ({strange}). Give an "
+            "ONNX model, or a Python file of yours, FILE.py:NAME"
+        )
+    try:
+        return _engine(program, onednn=False)
+    except UserError:
+        raise
+    except Exception as error:  # a foreign program fails in many ways, in C++ too
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"{program} cannot be read as a Paddle inference model: {reason}") from error
+
+
+def _engine(program: Path, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
+    config = inference.Config(str(program), str(program.with_suffix(".pdiparams")))
+    device, _, number = paddle.get_device().partition(":")
+    if device == "gpu":
+        config.enable_use_gpu(256, int(number or 0))  # MB to begin with
+    else:
+        config.disable_gpu()
+    if onednn:
+        config.enable_mkldnn()
+    else:
+        config.disable_mkldnn()
+    config.set_cpu_math_library_num_threads(threads())
     config.disable_glog_info()
     predictor = inference.create_predictor(config)
-    source = predictor.get_input_handle(predictor.get_input_names()[0])
+    inputs = predictor.get_input_names()
+    if len(inputs) != 1:
+        raise UserError(f"{program} takes {', '.join(inputs) or 'nothing'}; expected one input [n, 3, h, w]")
+    source = predictor.get_input_handle(inputs[0])
     sink = predictor.get_output_handle(predictor.get_output_names()[0])
 
     def run(x: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ from PIL import Image
 
 from model.errors import UserError
 from model.metrics.deeplab import DeepLabV2, network_input
-from model.metrics.engine import compiled
+from model.metrics.engine import compiled, load_program, program_file
 from model.metrics.images import file_digest
 from model.palettes import class_names
 
@@ -334,6 +334,8 @@ class OnnxPredictor(FunctionPredictor):
 class PaddlePredictor(FunctionPredictor):
     """A Paddle inference model, as `paddle.jit.save` and the Paddle suites export it; its first output counts.
 
+    Nothing beside it is executed, and a program is refused that holds other operations than those on tensors.
+
     Args:
         path: the .pdmodel or .json file, or the path without ending; .pdiparams lies beside it.
     """
@@ -341,15 +343,12 @@ class PaddlePredictor(FunctionPredictor):
     def __init__(self, path: str | Path, input_format: InputFormat | None = None):
         path = Path(path)
         prefix = path.with_suffix("") if path.suffix in (".pdmodel", ".json", ".pdiparams") else path
+        program = path if path.suffix in (".pdmodel", ".json") else program_file(prefix)
         params = prefix.with_name(prefix.name + ".pdiparams")
-        if not params.is_file():
-            raise UserError(f"{params} is missing: a Paddle model is a .pdmodel or .json with a .pdiparams beside it")
-        try:
-            layer = paddle.jit.load(str(prefix))
-        except Exception as error:  # a foreign program fails in many ways, in C++ too
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise UserError(f"{prefix} cannot be read as a Paddle inference model: {reason}") from error
-        super().__init__(layer, input_format, prefix.name, file_digest(params))
+        missing = params if not params.is_file() else prefix if program is None or not program.is_file() else None
+        if missing:
+            raise UserError(f"{missing} is missing: a Paddle model is a .pdmodel or .json with a .pdiparams beside it")
+        super().__init__(load_program(program), input_format, prefix.name, file_digest(params))
 
 
 def load_predictor(source: str | Path, input_format: InputFormat | None = None) -> Predictor:
