@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks import harness
 from benchmarks.harness import UNKNOWN, Timing
+from model import CORES
 from model.errors import UserError, run_cli
 from model.options import OPT
 from model.sample_data import ensure_sample
@@ -168,7 +169,7 @@ def workers(folder: Path, args: argparse.Namespace) -> dict[str, object]:
 
 def main() -> None:
     parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]), repeats=5)
-    parser.add_argument("--workers", type=int, default=harness.cores(), help="reading processes of both loaders")
+    parser.add_argument("--workers", type=int, default=CORES, help="reading processes of both loaders")
     parser.add_argument("--batches", type=int, default=16, help="batches of a round of the loaders")
     args = parser.parse_args()
     harness.set_threads(args.threads)

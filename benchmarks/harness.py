@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from model import CORES
 from model.errors import UserError
 from model.files import replacing
 from model.sample_data import ensure_sample
@@ -37,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentP
     """Add the flags that every benchmark has; `defaults` replaces their defaults by name. Returns `parser`."""
     parser.add_argument("--repeats", type=_positive, default=7, help="timed rounds; each round runs every variant")
     parser.add_argument("--warmup", type=int, default=1, help="untimed rounds before")
-    parser.add_argument("--threads", type=_positive, default=cores(), help="threads of every framework")
+    parser.add_argument("--threads", type=_positive, default=CORES, help="threads of every framework")
     parser.add_argument("--size", type=_positive, default=256, help="height and width in pixels")
     parser.add_argument("--batch", type=_positive, default=1, help="images in a batch")
     parser.add_argument("--ngf", type=_positive, default=64, help="width of the networks (ngf and ndf)")
@@ -71,11 +72,6 @@ def set_threads(threads: int) -> None:
 # The machine
 
 
-def cores() -> int:
-    """Processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def machine(threads: int) -> dict[str, str | int]:
     """The processor, cores, threads, system and versions that a result belongs to."""
     versions = {}
@@ -86,7 +82,7 @@ def machine(threads: int) -> dict[str, str | int]:
             continue
     return {
         "cpu": _cpu_model(),
-        "cores": cores(),
+        "cores": CORES,
         "threads": threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

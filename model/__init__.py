@@ -3,6 +3,7 @@
 Names load on first use, so that `model.options` (and `--help`) never waits for Paddle.
 """
 
+import functools
 import importlib
 import os
 import sys
@@ -21,6 +22,16 @@ os.environ.setdefault("OMP_NUM_THREADS", str(CORES))
 # Paddle's idle threads spin for 200 ms after a product, on cores that our own threads need: a third of a step's time.
 os.environ.setdefault("KMP_BLOCKTIME", "1")  # ms
 warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at every start, of extensions that we don't build
+
+
+@functools.cache
+def threads() -> int:
+    """Threads that share our own work and an engine's: OMP_NUM_THREADS, else the cores this process may use."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if PADDLE_CAME_FIRST and chosen == "1" and "PADDLE_TRAINER_ID" not in os.environ:
+        return CORES
+    return int(chosen) if chosen.isdecimal() and int(chosen) else CORES
+
 
 _HOME = {
     "OPT": "options",

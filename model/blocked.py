@@ -7,7 +7,6 @@ tables; the rest is computed again, which is cheaper than its memory traffic.
 """
 
 import ctypes
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -16,7 +15,7 @@ import paddle
 from paddle.autograd import PyLayer
 from threadpoolctl import ThreadpoolController
 
-from model import CORES, PADDLE_CAME_FIRST, distributed, kernels
+from model import distributed, kernels, threads
 
 PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
 FEWEST_CHANNELS = 8  # of a piece, lest its rows are too short to add,
@@ -28,15 +27,6 @@ WINOGRAD_CHANNELS = 32  # and input channels
 def use_blocked(kernels):
     """Whether the options' `kernels` (auto, blocked, plain) mean this module: auto does on CPUs."""
     return kernels == "blocked" or (kernels == "auto" and paddle.get_device() == "cpu")
-
-
-@cache
-def threads():
-    """Threads that share a layer's work: OMP_NUM_THREADS, else the cores this process may use."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
-    if PADDLE_CAME_FIRST and chosen == "1" and "PADDLE_TRAINER_ID" not in os.environ:
-        return CORES
-    return int(chosen) if chosen.isdigit() and int(chosen) > 0 else CORES
 
 
 @cache
@@ -483,6 +473,7 @@ class ReluDistance(PyLayer):
 
     @staticmethod
     def forward(ctx, x, target):
+        """x, target [N,H,W,C] -> the distance [], float32."""
         x, target = contiguous(x), contiguous(target)
         channels = x.shape[3]
         a, b = (view(t).reshape(-1, channels) for t in (x, target))
@@ -507,6 +498,7 @@ class MaxPool(PyLayer):
 
     @staticmethod
     def forward(ctx, x):
+        """x [N,H,W,C] -> [N,H/2,W/2,C]."""
         x = contiguous(x)
         n, h, w, c = x.shape
         out_tensor, out = buffer(n, h // 2, w // 2, c)

@@ -3,13 +3,12 @@
 import contextlib
 import importlib.util
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from model import CORES
+from model import threads
 from model.errors import UserError
 from model.options import OPT
 from model.serving.description import FILE, OPT_FILE, Description
@@ -24,12 +23,6 @@ OPERATIONS = frozenset(
     "multiply not_equal one_hot one_hot_v2 p reduce_sum relu remainder reshape reshape2 scale sum tanh tile "
     "transpose transpose2 unsqueeze unsqueeze2".split()
 )
-
-
-def threads() -> int:
-    """Threads of an engine: OMP_NUM_THREADS, else the cores that this process may use."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
-    return int(chosen) if chosen.isdecimal() and int(chosen) else CORES
 
 
 def onnx_runner(file: Path) -> Run:
@@ -183,16 +176,19 @@ class Exported:
         return inputs
 
     def paint(self, batch, z):
+        """Pictures float32 [N,3,H,W] in [-1,1] of a batch's maps [N,H,W] in styles z [N,z_dim] (None without VAE)."""
         maps = [np.asarray(batch[name]) if name in batch else None for name in ("label", "instance")]
         if not self.description.uses_instances:
             maps[1] = None
         return self.generate(self.inputs(*maps, z))
 
     def encode(self, image):
+        """The style [N,z_dim] of photos, float [N,3,H,W] in [-1,1]: the mean of the encoder's distribution."""
         if self._encode is None:  # built when first used: many sessions never see a photo
             make, file = self._encoder
             self._encode = make(file)
         return self._encode({"photo": np.asarray(image, np.float32)})
 
     def noise(self, seed, number=0):
+        """The style [z_dim] that a seed draws for a picture's number: standard normal."""
         return style_noise(seed, number, self.description.z_dim)
