@@ -13,8 +13,10 @@ from model.errors import UserError, run_cli
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.inception import FIDInception
 from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
+from model.synthesizer import Synthesizer
 from model.vgg import VGG19
-from model.weights import export_official, find_deeplab, load_official, read_network
+from model.weight_kinds import Found
+from model.weights import export_official, find_deeplab, load_official, read_network, write_weights
 from tools import convert_weights
 
 try:
@@ -159,6 +161,50 @@ def test_options_are_inferred(tmp_path):
 
 
 @needs_torch
+@pytest.mark.parametrize("preset, changes", [
+    ("ade20k", {}), ("cityscapes", {}), ("coco_stuff", {"use_vae": False}), ("coco_stuff", {"z_dim": 8}),
+])  # fmt: skip
+def test_a_generator_without_options_gets_its_recipes(tmp_path, preset, changes, capsys):
+    opt = OPT.from_preset(preset, ngf=2, **changes)
+    G = define_G(opt)
+    write_weights(tmp_path / "latest_net_G.pth", Found("generator", "", export_official(G), lambda: G))
+    target = tmp_path / "weights" / "n_g.pdparams"
+    convert(tmp_path / "latest_net_G.pth", target, "--preset", preset)
+    assert f"{preset}'s options" in capsys.readouterr().out
+    assert OPT.load(target.parent / "opt.yaml").incompatible(opt) == {}
+    assert OPT.load(target.parent / "opt.yaml").dataroot == opt.dataroot
+    label = np.zeros((1, *opt.generator_size), np.int32)
+    paint = Synthesizer.load(target)
+    G.eval()
+    z = paddle.to_tensor(paint.noise(0)[None]) if opt.use_vae else None
+    with paddle.no_grad():
+        want = G(Semantics(label, None if opt.no_instance else label, opt), z).numpy()
+    batch = {"label": label} | ({} if opt.no_instance else {"instance": label})
+    np.testing.assert_array_equal(paint.paint(batch, None if z is None else z.numpy()), want)
+
+
+def test_a_preset_that_does_not_fit_is_refused(tmp_path):
+    def written(net, kind):
+        write_weights(path := tmp_path / f"{kind}.pth", Found(kind, "", export_official(net), lambda: net))
+        return path
+
+    ade20k = OPT.from_preset("ade20k", ngf=2, ndf=2)
+    G, D = written(define_G(ade20k), "generator"), written(define_D(ade20k), "discriminator")
+    target = tmp_path / "weights" / "n_g.pdparams"
+    with pytest.raises(UserError, match="takes 151 channels .* preset cityscapes has 36"):
+        convert(G, target, "--preset", "cityscapes")
+    with pytest.raises(UserError, match="--preset is for a generator, .* of a discriminator"):
+        convert(D, target, "--preset", "ade20k")
+    large = written(define_G(OPT(ngf=2, crop_size=512, load_size=572)), "large")
+    with pytest.raises(UserError, match="another size .* 256 pixels wide: .* has 256 cells, not 64"):
+        convert(large, target, "--preset", "coco_stuff")
+    assert not target.parent.exists()
+    convert(G, target, "--preset", "ade20k")
+    with pytest.raises(UserError, match="opt.yaml exists"):
+        convert(G, target.with_name("other.pdparams"), "--preset", "ade20k")
+    convert(G, target, "--preset", "ade20k", "--force")
+
+
 def test_module_prefix_and_missing_counters(tmp_path, capsys):
     theirs = trained(torch_spade.SPADEGenerator(PLAIN))
     state = {f"module.{k}": v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}

@@ -7,13 +7,14 @@ Networks: SPADE's generator, discriminator and encoder (the released latest_net_
 MindSpore's SPADE, this project's n_{g,d,e}.pdparams); torchvision's VGG19; the FID Inception; DeepLabV2 of COCO-Stuff.
 
 examples:
-  python tools/convert_weights.py latest_net_G.pth output/model/n_g.pdparams
+  python tools/convert_weights.py latest_net_G.pth weights/n_g.pdparams --preset ade20k
   python tools/convert_weights.py output/model/n_g.pdparams latest_net_G.pth
   python tools/convert_weights.py netG_epoch_200.ckpt n_g.safetensors
   python tools/convert_weights.py vgg19-dcbb9e9d.pth vgg/
 """
 
 import argparse
+import math
 import os
 import sys
 from dataclasses import replace
@@ -24,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 
 from model.errors import UserError, listed, run_cli  # noqa: E402
+from model.options import OPT, PRESETS  # noqa: E402
+from model.weight_kinds import Found  # noqa: E402
 from model.weights import build, export_official, read_network, write_weights  # noqa: E402
 
 NAMES = {
@@ -44,7 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         ".pdparams of the usual name"
     )
     parser.add_argument("target", metavar="TARGET", help=target_help)
-    parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
+    preset_help = (
+        "of a generator: also write opt.yaml beside TARGET, which val.py, app.py and tools/export.py need there: "
+        "the data options of this recipe with what the weights tell, such as width and style encoder"
+    )
+    parser.add_argument("--preset", choices=[name for name in PRESETS if name != "custom"], help=preset_help)
+    parser.add_argument("--force", action="store_true", help="replace TARGET, and its opt.yaml, if they exist")
     options = parser.parse_args(arguments)
 
     found, info = read_network(options.source)
@@ -53,6 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
         target = target / NAMES[found.kind]
     if target.exists() and (target.samefile(options.source) or not options.force):
         raise UserError(f"{target} exists; choose another name" + ("" if options.force else " or pass --force"))
+
+    opt, opt_file = None, target.parent / "opt.yaml"
+    if options.preset:
+        opt = trained_options(found, options.preset)
+        if opt_file.exists() and not options.force:
+            raise UserError(f"{opt_file} exists; choose a TARGET in another folder, leave out --preset or pass --force")
 
     print(f"{options.source}: {info.format}, {found.kind}, {found.parameters():,} parameters")
     if found.options:
@@ -70,7 +84,37 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"  {len(found.ignored)} keys ignored" + (f": {listed(found.ignored)}" if found.ignored else ""))
     form = write_weights(target, replace(found, weights=complete))
     print(f"{target}: {form}, {target.stat().st_size / 1e6:.1f} MB")
+    if opt:
+        opt.save(opt_file)
+        print(f"{opt_file}: {options.preset}'s options, with those of the weights")
     return 0
+
+
+def trained_options(found: Found, preset: str) -> OPT:
+    """The options of a generator without opt.yaml: a preset's, except for what the weights tell.
+
+    Raises:
+        UserError: another network than a generator, or one that the preset's label maps or pictures do not fit.
+    """
+    if found.kind != "generator":
+        raise UserError(f"--preset is for a generator, and {found.source} holds the weights of a {found.kind}")
+    told, opt = found.options, OPT.from_preset(preset)
+    if told["semantic_nc"] != opt.semantic_nc:
+        raise UserError(
+            f"{found.source} takes {told['semantic_nc']} channels of label and instance maps, and preset {preset} has "
+            f"{opt.semantic_nc}: give --preset the data set that it was trained on"
+        )
+    known = {name: told[name] for name in ("ngf", "output_nc", "norm_G", "use_vae", "z_dim") if name in told}
+    if "most" in (told["num_upsampling_layers"], opt.num_upsampling_layers):  # normal and more have the same weights
+        known["num_upsampling_layers"] = told["num_upsampling_layers"]
+    opt = replace(opt, **known)
+    if opt.use_vae and math.prod(opt.start_size) != math.prod(told["start_size"]):
+        raise UserError(
+            f"{found.source} was trained for pictures of another size than preset {preset}'s, "
+            f"{opt.crop_size} pixels wide: its first feature map has {math.prod(told['start_size'])} cells, not "
+            f"{math.prod(opt.start_size)}"
+        )
+    return opt
 
 
 if __name__ == "__main__":
