@@ -13,6 +13,7 @@ from model.metrics.fid import FeatureExtractor
 from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
 from model.metrics.report import (
     MADE_UP,
+    Settings,
     class_table,
     load_deeplab,
     load_extractor,
@@ -78,9 +79,9 @@ def networks():
     return {"extractor": FeatureExtractor(Means(), "means", features=6), "predictor": GreyReader()}
 
 
-def run(folders, networks, first="good", **options):
-    options = {"progress": False, "batch_size": 2, **networks, **options}
-    return evaluate(folders / first, folders / "photo", folders / "label", **options)
+def run(folders, networks, first="good", other_dir=None, **options):
+    settings = Settings(**{"progress": False, "batch_size": 2, **options})
+    return evaluate(folders / first, folders / "photo", folders / "label", settings, other_dir=other_dir, **networks)
 
 
 def test_copies_of_the_photos_are_perfect(folders, networks):
@@ -218,7 +219,7 @@ def test_scores_of_made_up_weights_say_so_everywhere(folders, networks, tmp_path
 
 
 def test_metrics_can_be_computed_alone(folders, networks):
-    fid_only = evaluate(folders / "good", folders / "photo", metrics=("fid",), progress=False, **networks)
+    fid_only = evaluate(folders / "good", folders / "photo", settings=Settings(metrics=("fid",)), **networks)
     assert list(fid_only["rows"]) == ["generated"] and networks["predictor"].seen == 0
     assert markdown(fid_only).splitlines()[0] == "| pictures of | FID | count | size | reference |"
     seg_only = run(folders, networks, metrics=("seg",), photos=False)

@@ -76,7 +76,7 @@ def main(argv=None) -> int:
         raise UserError(f"--dataset_mode {args.dataset_mode}: give the number of classes with --label_nc")
 
     from model.device import set_device
-    from model.metrics import InputFormat, evaluate, load_predictor, text, write_results
+    from model.metrics import InputFormat, Settings, evaluate, load_predictor, text, write_results
 
     set_device(args.device)
     metrics = args.metrics or ("fid,seg" if args.labels else "fid")
@@ -84,16 +84,12 @@ def main(argv=None) -> int:
     if args.seg_model:
         form = InputFormat(tuple(args.seg_mean), tuple(args.seg_std), args.seg_order, args.seg_size)
         predictor = load_predictor(args.seg_model, form)
-    result = evaluate(
-        args.generated,
-        args.real,
-        args.labels,
+    settings = Settings(
         metrics=tuple(metrics.split(",")),
         dataset_mode=args.dataset_mode,
         label_nc=args.label_nc or LABEL_NC[args.dataset_mode],
         palette=args.palette,
         name=args.name,
-        other_dir=args.other,
         other_name=args.other_name,
         photos=not args.no_photos,
         size=args.size,
@@ -101,7 +97,6 @@ def main(argv=None) -> int:
         at_label_size=args.at_label_size,
         batch_size=args.batch_size,
         max_pictures=args.max_pictures,
-        predictor=predictor,
         inception_weights=args.inception,
         deeplab_weights=args.deeplab,
         made_up=args.made_up_weights,
@@ -111,6 +106,7 @@ def main(argv=None) -> int:
         output_dir=Path(args.output, "sheets"),
         progress=not args.quiet,
     )
+    result = evaluate(args.generated, args.real, args.labels, settings, other_dir=args.other, predictor=predictor)
     print(text(result))
     write_results(result, args.output, args.log_dir or Path(args.output, "log"), args.step)
     print(f"\nwritten to {Path(args.output, 'metrics.json')}, metrics.md" + (", sheets/" if result["sheets"] else ""))

@@ -8,6 +8,7 @@ _HOME = {
     "FeatureExtractor": "fid",
     "FeatureStatistics": "fid",
     "InputFormat": "segmentation",
+    "Settings": "report",
     "cheap_fid": "fid",
     "evaluate": "report",
     "file_statistics": "fid",

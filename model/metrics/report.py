@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from model.errors import UserError
 from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
-from model.metrics.fid import FeatureExtractor, fid, file_statistics
+from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
 from model.metrics.images import (
     Cache,
     file_digest,
@@ -33,8 +32,8 @@ from model.metrics.images import (
     read_rgb,
     write_atomically,
 )
+from model.metrics.inception import FEATURES, FIDInception
 from model.metrics.inception import MADE_UP_GAIN as INCEPTION_GAIN
-from model.metrics.inception import FIDInception
 from model.metrics.layers import made_up_weights
 from model.metrics.segmentation import (
     DeepLabPredictor,
@@ -93,6 +92,68 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
     return DeepLabPredictor(net, digest)
 
 
+Pictures = str | os.PathLike | Sequence[Path]  # a folder, or the files themselves
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `evaluate` computes, and under which protocol.
+
+    Args:
+        metrics: of "fid" and "seg".
+        dataset_mode, label_nc: the data set whose ids the label maps hold.
+        palette: file of colours and ids, for label maps that hold colours; see `model.palettes.read_palette`.
+        name, other_name: what the report calls the generated pictures and those beside them.
+        photos: whether the photos' own segmentation scores, the ceiling, are computed too.
+        size: (height, width) all pictures are brought to; None is the size of the first generated picture.
+        resize_photos: False leaves photos at their own size for FID.
+        at_label_size: score segmentations at the label maps' own size, not at the pictures'.
+        batch_size: pictures per pass.
+        max_pictures: judge only the first so many pictures of each folder.
+        inception_weights, deeplab_weights: file or folder of the weights; None looks in `inception/` and `deeplab/`.
+        made_up: use made-up weights where a network has to be loaded. The numbers then mean nothing.
+        legacy_scales: DeepLab's scale sampling of the PyTorch that the released weights were made with.
+        cache_dir: where statistics and confusion matrices of picture sets are kept, also those of an interrupted
+            evaluation, which goes on from there; None keeps none.
+        sheets: comparison sheets of the first so many pictures, written to `output_dir`.
+        output_dir: where sheets go.
+        progress: whether it is told how far the networks are, on stderr.
+
+    Raises:
+        UserError: settings that contradict each other, or a name that cannot be a folder's.
+    """
+
+    metrics: Sequence[str] = METRICS
+    dataset_mode: str = "coco_stuff"
+    label_nc: int = 182
+    palette: str = ""
+    name: str = "generated"
+    other_name: str = "other"
+    photos: bool = True
+    size: tuple[int, int] | None = None
+    resize_photos: bool = True
+    at_label_size: bool = False
+    batch_size: int = 8
+    max_pictures: int | None = None
+    inception_weights: str | os.PathLike | None = None
+    deeplab_weights: str | os.PathLike | None = None
+    made_up: bool = False
+    legacy_scales: bool = False
+    cache_dir: str | os.PathLike | None = None
+    sheets: int = 0
+    output_dir: str | os.PathLike | None = None
+    progress: bool = True
+
+    def __post_init__(self):
+        if not self.metrics or any(metric not in METRICS for metric in self.metrics):
+            raise UserError(f"metrics {','.join(self.metrics)!r}: expected fid, seg or fid,seg")
+        if self.sheets and (self.output_dir is None or "seg" not in self.metrics):
+            raise UserError("comparison sheets show segmentations, in a folder: they need it and the metric seg")
+        for called in (self.name, self.other_name):  # VisualDL records get folders of these names
+            if not called.strip() or called in (".", "..") or not called.isprintable() or set(called) & set("/\\|"):
+                raise UserError(f"the name {called!r} of a picture set is no plain word: leave out / \\ and |")
+
+
 @dataclass(frozen=True)
 class _Source:
     """One set of pictures that gets scores: the generated ones, another implementation's, the photos."""
@@ -102,66 +163,25 @@ class _Source:
     pictures: list[Path]
 
 
-Pictures = str | os.PathLike | Sequence[Path]  # a folder, or the files themselves
-
-
 def evaluate(
     generated_dir: Pictures,
     real_dir: Pictures,
     labels_dir: Pictures | None = None,
-    opt: Any = None,
+    settings: Settings | None = None,
     *,
-    metrics: Sequence[str] = METRICS,
-    dataset_mode: str = "coco_stuff",
-    label_nc: int = 182,
-    palette: str = "",
-    name: str = "generated",
     other_dir: Pictures | None = None,
-    other_name: str = "other",
-    photos: bool = True,
-    size: tuple[int, int] | None = None,
-    resize_photos: bool = True,
-    at_label_size: bool = False,
-    batch_size: int = 8,
-    max_pictures: int | None = None,
     extractor: FeatureExtractor | None = None,
     predictor: Predictor | None = None,
-    inception_weights: str | os.PathLike | None = None,
-    deeplab_weights: str | os.PathLike | None = None,
-    made_up: bool = False,
-    legacy_scales: bool = False,
-    cache_dir: str | os.PathLike | None = None,
-    sheets: int = 0,
-    output_dir: str | os.PathLike | None = None,
-    progress: bool = True,
 ) -> dict[str, Any]:
     """FID and segmentation scores of a folder of generated pictures, of another one beside it, and of the photos.
 
     Args:
-        generated_dir: the pictures to judge: their folder, or the files themselves, as for the next three.
+        generated_dir: the pictures to judge: their folder, or the files themselves, as for the other three.
         real_dir: the reference photos; FID takes all of them, the segmentation scores those of the generated names.
         labels_dir: label maps; "seg" needs them. Files are paired by name.
-        opt: OPT, whose `dataset_mode`, `label_nc` and `palette` go before the arguments of those names.
-        metrics: of "fid" and "seg".
-        dataset_mode, label_nc: the data set whose ids the label maps hold.
-        palette: file of colours and ids, for label maps that hold colours; see `model.palettes.read_palette`.
-        name, other_name: what the report calls the two folders.
+        settings: what is computed and how; None takes the defaults.
         other_dir: another checkpoint's or implementation's pictures.
-        photos: whether the photos' own segmentation scores, the ceiling, are computed too.
-        size: (height, width) all pictures are brought to; None is the size of the first generated picture.
-        resize_photos: False leaves photos at their own size for FID.
-        at_label_size: score segmentations at the label maps' own size, not at the pictures'.
-        batch_size: pictures per pass.
-        max_pictures: judge only the first so many pictures of each folder.
         extractor, predictor: networks that are already there; else they are loaded.
-        inception_weights, deeplab_weights: file or folder of the weights; None looks in `inception/` and `deeplab/`.
-        made_up: use made-up weights where a network has to be loaded. The numbers then mean nothing.
-        legacy_scales: DeepLab's scale sampling of the PyTorch that the released weights were made with.
-        cache_dir: where statistics and confusion matrices of picture sets are kept, also those of an interrupted
-            evaluation, which goes on from there; None keeps none.
-        sheets: comparison sheets of the first so many pictures, written to `output_dir`.
-        output_dir: where sheets go.
-        progress: whether bars are shown, if stderr is a terminal.
 
     Returns:
         {"rows": {name: {"fid": ..., "pixel_accuracy": ..., ...}}, "classes": [...], "protocol": {...}, "sheets": [...],
@@ -170,99 +190,95 @@ def evaluate(
     Raises:
         UserError: folders, files or weights that are missing or do not fit.
     """
-    if not metrics or any(metric not in METRICS for metric in metrics):
-        raise UserError(f"metrics {','.join(metrics)!r}: expected fid, seg or fid,seg")
-    if "seg" in metrics and labels_dir is None:
+    settings = settings or Settings()
+    with_fid, with_seg = ("fid" in settings.metrics), ("seg" in settings.metrics)
+    if with_seg and labels_dir is None:
         raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
-    if sheets and (output_dir is None or "seg" not in metrics):
-        raise UserError("comparison sheets show segmentations, in a folder: they need it and the metric seg")
-    names = [name, "photos"] + ([other_name] if other_dir is not None else [])
+    names = [settings.name, "photos"] + ([settings.other_name] if other_dir is not None else [])
     if len(set(names)) < len(names):
-        raise UserError(f"{name} and {other_name} must be two different names, and neither may be 'photos'")
-    for called in names:  # VisualDL records get folders of these names
-        if not called.strip() or called in (".", "..") or not called.isprintable() or set(called) & set("/\\|"):
-            raise UserError(f"the name {called!r} of a picture set is no plain word: leave out / \\ and |")
-    if opt is not None:
-        dataset_mode, label_nc, palette = opt.dataset_mode, opt.label_nc, opt.palette
+        raise UserError(
+            f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
+        )
 
-    all_real = listed(real_dir)
-    real = all_real[:max_pictures]
-    sources = [_Source(name, name, listed(generated_dir)[:max_pictures])]
+    photos, most = listed(real_dir), settings.max_pictures
+    sources = [_Source(settings.name, settings.name, listed(generated_dir)[:most])]
     if other_dir is not None:
-        sources.append(_Source(other_name, other_name, listed(other_dir)[:max_pictures]))
-    size = size or picture_size(sources[0].pictures[0])
-    rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
+        sources.append(_Source(settings.other_name, settings.other_name, listed(other_dir)[:most]))
+    size = settings.size or picture_size(sources[0].pictures[0])
     protocol: dict[str, Any] = {
         "image_size": f"{size[1]}x{size[0]}",
         "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
         "generated": {source.name: _counted(source.pictures) for source in sources},
-        "reference": {**_counted(real), "folder": _folder(real)},
+        "reference": {**_counted(photos[:most]), "folder": _folder(photos[:most])},
     }
+    rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
     # All that can be missing is looked for before hours are spent with the first network.
-    if "fid" in metrics:
-        extractor = extractor or load_extractor(inception_weights, made_up)
-    if "seg" in metrics:
-        predictor = predictor or load_deeplab(deeplab_weights, made_up, legacy_scales)
-    used = [network for network, metric in ((extractor, "fid"), (predictor, "seg")) if metric in metrics]
+    if with_fid:
+        extractor = extractor or load_extractor(settings.inception_weights, settings.made_up)
+    if with_seg:
+        predictor = predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales)
+        maps = listed(labels_dir, list_maps)
+        judge = _Judge(predictor, settings, size)
+        judged = list(sources)
+        if settings.photos:
+            judged.append(_Source("photos", "photo", partners(sources[0].pictures, photos, "photo")))
+        truths = {source.name: partners(source.pictures, maps, "label map") for source in judged}
+    used = [network for network, wanted in ((extractor, with_fid), (predictor, with_seg)) if wanted]
     if any(network.weights_sha256 == MADE_UP for network in used):
         result["warning"] = WARNING
-    if "seg" in metrics:
-        maps = listed(labels_dir, list_maps)
-        data = SimpleNamespace(dataset_mode=dataset_mode, label_nc=label_nc, palette=palette)
-        judge = _Judge(predictor, data, size, at_label_size, batch_size, cache_dir, progress, sheets)
-        seg_sources = list(sources)
-        if photos:
-            seg_sources.append(_Source("photos", "photo", partners(sources[0].pictures, all_real, "photo")))
-        truths = {source.name: partners(source.pictures, maps, "label map") for source in seg_sources}
-        scheme = judge.scheme
 
-    if "fid" in metrics:
-        options = {"batch_size": batch_size, "cache_dir": cache_dir, "progress": progress}
-        reference = file_statistics(real, extractor, size=size if resize_photos else None, title="photos", **options)
-        for source in sources:
-            statistics = file_statistics(source.pictures, extractor, size=size, title=source.title, **options)
-            rows[source.name]["fid"] = fid(statistics, reference)
-        protocol["fid"] = {
-            "network": "Inception v3 of pytorch-fid (2015-12-05), 2048 pooled features",
-            "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
-            "photos_resized": resize_photos,
-            "covariance": "unbiased, float64",
-            "weights": _origin(extractor),
-            "weights_sha256": extractor.weights_sha256,
+    if with_fid:
+        scores, protocol["fid"] = _fid(sources, photos[:most], extractor, size, settings)
+        for name, value in scores.items():
+            rows[name]["fid"] = value
+    if with_seg:
+        by_source = {
+            source.name: segmentation_scores(judge.confusion(source, truths[source.name])) for source in judged
         }
-        fewest = min(len(source.pictures) for source in sources)
-        if min(fewest, len(real)) < extractor.features:
-            protocol["fid"]["note"] = (
-                f"fewer pictures ({min(fewest, len(real))}) than features ({extractor.features}): the value is biased "
-                "upwards, compare it only with values of the same counts"
-            )
-
-    if "seg" in metrics:
-        by_source: dict[str, Scores] = {}
-        for source in seg_sources:
-            scores = segmentation_scores(judge.confusion(source, truths[source.name]))
-            by_source[source.name] = scores
-            rows.setdefault(source.name, {}).update(
-                {key: getattr(scores, key) for key in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou")}
-            )
-        result["classes"] = _class_table(by_source, scheme)
-        protocol["segmentation"] = {
-            "network": predictor.name,
-            "network_input": predictor.protocol,
-            "scored_at": "the label maps' own size" if at_label_size else "the pictures' size",
-            "classes": int(scheme.counted.sum()),
-            "ignored_label_ids": scheme.ignored,
-            "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
-            "label_maps": _folder(maps),
-            "weights_sha256": predictor.weights_sha256,
-        }
-        if sheets:
-            shown = partners(sources[0].pictures[:sheets], all_real, "photo")
-            result["sheets"] = [str(path) for path in judge.sheets(sources, shown, maps, sheets, Path(output_dir))]
+        for name, scores in by_source.items():
+            rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if key != "fid"})
+        result["classes"] = _class_table(by_source, judge.scheme)
+        protocol["segmentation"] = judge.protocol(_folder(maps))
+    if settings.sheets:
+        result["sheets"] = [str(path) for path in judge.sheets(sources, photos, maps)]
     protocol["versions"] = _versions()
     return result
+
+
+def _fid(
+    sources: Sequence[_Source],
+    photos: Sequence[Path],
+    extractor: FeatureExtractor,
+    size: tuple[int, int],
+    settings: Settings,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """FID of each picture set against the photos, and the protocol's part about it."""
+
+    def statistics(title: str, pictures: Sequence[Path], size: tuple[int, int] | None) -> FeatureStatistics:
+        return file_statistics(
+            pictures, extractor, size=size, title=title,
+            batch_size=settings.batch_size, cache_dir=settings.cache_dir, progress=settings.progress,
+        )  # fmt: skip
+
+    reference = statistics("photos", photos, size if settings.resize_photos else None)
+    values = {source.name: fid(statistics(source.title, source.pictures, size), reference) for source in sources}
+    protocol: dict[str, Any] = {
+        "network": f"Inception v3 of pytorch-fid (2015-12-05), {FEATURES} pooled features",
+        "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
+        "photos_resized": settings.resize_photos,
+        "covariance": "unbiased, float64",
+        "weights": _origin(extractor),
+        "weights_sha256": extractor.weights_sha256,
+    }
+    fewest = min(len(photos), *(len(source.pictures) for source in sources))
+    if fewest < extractor.features:
+        protocol["note"] = (
+            f"fewer pictures ({fewest}) than features ({extractor.features}): the value is biased upwards, compare it "
+            "only with values of the same counts"
+        )
+    return values, protocol
 
 
 def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
@@ -295,21 +311,30 @@ def _versions() -> dict[str, str]:
 class _Judge:
     """Runs one predictor over picture sets."""
 
-    def __init__(self, predictor, data, size, at_label_size, batch_size, cache_dir, progress, shown):
-        self.predictor: Predictor = predictor
-        self.dataset_mode, self.label_nc = data.dataset_mode, data.label_nc
-        self.palette = read_palette(data.palette) if data.palette else None
-        self.palette_digest = file_digest(data.palette) if data.palette else ""
-        self.names, self.colours = names_and_colours(data, self.palette)
-        self.size, self.at_label_size = size, at_label_size
-        self.batch_size, self.cache_dir, self.progress = batch_size, cache_dir, progress
-        self.shown = shown  # pictures of each set that sheets will show
+    def __init__(self, predictor: Predictor, settings: Settings, size: tuple[int, int]):
+        self.predictor, self.settings, self.size = predictor, settings, size
+        self.palette = read_palette(settings.palette) if settings.palette else None
+        self.palette_digest = file_digest(settings.palette) if settings.palette else ""
+        self.names, self.colours = names_and_colours(settings, self.palette)
         self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
-        self.scheme = scheme_of(predictor, self.dataset_mode, self.label_nc, size, self.names)
+        self.scheme = scheme_of(predictor, settings.dataset_mode, settings.label_nc, size, self.names)
+
+    def protocol(self, maps: str) -> dict[str, Any]:
+        """What the scores depend on; `maps` is the label maps' folder."""
+        return {
+            "network": self.predictor.name,
+            "network_input": self.predictor.protocol,
+            "scored_at": "the label maps' own size" if self.settings.at_label_size else "the pictures' size",
+            "classes": int(self.scheme.counted.sum()),
+            "ignored_label_ids": self.scheme.ignored,
+            "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
+            "label_maps": maps,
+            "weights_sha256": self.predictor.weights_sha256,
+        }
 
     def confusion(self, source: _Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
-        cache, count = self._cache(source, truth), len(source.pictures)
+        cache, count, batch_size = self._cache(source, truth), len(source.pictures), self.settings.batch_size
         total, begun = _load_matrix(cache.path, self.scheme.classes)
         if begun >= count:
             cache.used()
@@ -320,19 +345,19 @@ class _Judge:
         def write(path: Path) -> None:
             write_atomically(path, lambda file: np.savez(file, matrix=total, done=done))
 
-        with progress_bar(count, f"{source.title}: segmentation", self.progress, begun) as bar:
-            for positions, pictures in read_batches(source.pictures[begun:], self.batch_size, self.size):
+        with progress_bar(count, f"{source.title}: segmentation", self.settings.progress, begun) as bar:
+            for positions, pictures in read_batches(source.pictures[begun:], batch_size, self.size):
                 output = self.predictor(pictures)
                 for i, position in enumerate(positions):
                     position += begun
-                    labels = self._labels(truth[position], None if self.at_label_size else self.size)
+                    labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
                     prediction = class_maps(output[i : i + 1], labels.shape)[0]
-                    if position < self.shown:
+                    if position < self.settings.sheets:
                         self._maps[source.pictures[position], labels.shape] = prediction
                     total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
                 done += len(positions)
                 bar.update(len(positions))
-                if (done - begun) % self.batch_size == 0:  # a batch of several sizes comes in parts
+                if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
                     cache.save(write)
         cache.save(write, last=True)
         return total
@@ -351,16 +376,17 @@ class _Judge:
 
     def _cache(self, source: _Source, truth: Sequence[Path]) -> Cache:
         # Code behind FILE.py:NAME can change without a trace, so nothing is kept of it.
-        folder = None if self.predictor.weights_sha256 == "unknown" else self.cache_dir
+        folder = None if self.predictor.weights_sha256 == "unknown" else self.settings.cache_dir
         key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
-        key += [self.predictor.protocol, self.dataset_mode, self.label_nc, self.size, self.at_label_size]
-        key += [self.palette_digest]
+        key += [self.predictor.protocol, self.settings.dataset_mode, self.settings.label_nc, self.size]
+        key += [self.settings.at_label_size, self.palette_digest]
         return Cache(folder, "seg", key)
 
-    def sheets(self, sources, photos, maps, count, folder) -> list[Path]:
+    def sheets(self, sources: Sequence[_Source], photos: Sequence[Path], maps: Sequence[Path]) -> list[Path]:
         """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
-        pictures = sources[0].pictures[:count]
-        columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]] + [photos]
+        folder, pictures = Path(self.settings.output_dir), sources[0].pictures[: self.settings.sheets]
+        columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]]
+        columns.append(partners(pictures, photos, "photo"))
         titles = [*(source.title for source in sources), "photo"]
         truths = partners(pictures, maps, "label map")
         names = self.names

@@ -9,7 +9,7 @@ from PIL import Image
 from model.data import PhotoMaps
 from model.errors import UserError
 from model.metrics.images import list_pictures, partners
-from model.metrics.report import evaluate, load_deeplab, load_extractor, text, write_results
+from model.metrics.report import Settings, evaluate, load_deeplab, load_extractor, text, write_results
 from model.metrics.segmentation import load_predictor, scheme_of
 from model.options import OPT, ValOPT
 from model.synthesizer import Synthesizer, is_model
@@ -56,20 +56,18 @@ class Scoring:
             What to print.
         """
         photos, maps = self._references()
-        result = evaluate(
-            self.generated,
-            photos,
-            maps,
-            self.opt,
+        settings = Settings(
             metrics=self.val.metric_names,
-            other_dir=self.other,
+            dataset_mode=self.opt.dataset_mode,
+            label_nc=self.opt.label_nc,
+            palette=self.opt.palette,
             other_name=self.val.other_name,
-            extractor=self.extractor,
-            predictor=self.predictor,
             cache_dir=self.results / "metrics_cache",
             sheets=self.val.sheets if self.predictor else 0,
             output_dir=self.results / "sheets",
         )
+        networks = {"extractor": self.extractor, "predictor": self.predictor}
+        result = evaluate(self.generated, photos, maps, settings, other_dir=self.other, **networks)
         write_results(result, self.results, self.results / "log", step)
         sheets = f"; comparison sheets are in {self.results / 'sheets'}" if result["sheets"] else ""
         return (
