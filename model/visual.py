@@ -161,12 +161,13 @@ def preview_sheet(
     rows = []
     for index, label in enumerate(labels):
         images = [colorize(label, colours)] + [tensor_to_image(stack[index]) for stack in stacks]
-        images = [_enlarged(image) for image in images]
+        images = [enlarged(image) for image in images]
         rows.append([*images, legend(label, names, colours, max(image.height for image in images))])
     return grid(rows, [*titles[: 1 + len(stacks)], *[""] * (1 + len(stacks) - len(titles)), "classes"])
 
 
-def _enlarged(image: np.ndarray) -> Image.Image:
-    factor = math.ceil(_MIN_SIDE / min(image.shape[:2]))
+def enlarged(image: np.ndarray, least_side: int = _MIN_SIDE) -> Image.Image:
+    """A small picture whole times larger, so that no side is below `least_side` and titles have room above it."""
     picture = Image.fromarray(image)
+    factor = math.ceil(least_side / min(picture.size))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)

@@ -10,7 +10,7 @@ from PIL import Image
 from model.errors import UserError
 from model.metrics import evaluate
 from model.metrics.fid import FeatureExtractor
-from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
+from model.metrics.images import list_maps, list_pictures, pairing_key, partners, progress_bar, read_batches
 from model.metrics.report import (
     MADE_UP,
     Settings,
@@ -292,7 +292,29 @@ def test_batches_hold_every_picture_once(tmp_path):
     assert [len(pictures) for _, pictures in read_batches(list_pictures(tmp_path), 3, size=(5, 5))] == [3, 3, 1]
 
 
+def test_progress_is_told_in_lines_in_a_file(capsys, monkeypatch):
+    monkeypatch.setattr("model.metrics.images._TOLD_EVERY", -1)
+    with progress_bar(7, "photos", shown=True, done=2) as told:
+        told(3)
+        told(2)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("photos: 5/7 pictures, ") and last.startswith("photos: 7/7 pictures, ")
+    assert last.endswith(" 0 s left")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress_bar(7, "photos", shown=True) as told:
+        told(7)
+    assert "7/7" in capsys.readouterr().err.split("\r")[-1]
+    with progress_bar(7, "photos", shown=False) as told:
+        told(7)
+    assert not capsys.readouterr().err
+
+
 # ---- the command line ----
+
+
+def test_class_counts_are_the_recipes(tool):
+    counts = {"coco_stuff": 182, "ade20k": 150, "cityscapes": 35, "facades": 13, "sample": 182}
+    assert {mode: tool._label_nc(mode) for mode in counts} == counts
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.errors import UserError, run_cli  # noqa: E402
+from model.options import OPT, PRESETS  # noqa: E402
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -47,9 +48,9 @@ def parse(argv=None) -> argparse.Namespace:
     add("--deeplab", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
     add("--legacy_scales", action="store_true", help="DeepLab's scale sampling of older PyTorch versions")
     add("--seg_model", metavar="MODEL", help="another network: .onnx, a Paddle inference model, or FILE.py:NAME")
-    add("--seg_mean", type=float, nargs=3, default=(0.485, 0.456, 0.406), help="its input's mean, of values in 0..1")
-    add("--seg_std", type=float, nargs=3, default=(0.229, 0.224, 0.225), help="its input's deviation")
-    add("--seg_order", choices=("rgb", "bgr"), default="rgb", help="its channel order")
+    add("--seg_mean", type=float, nargs=3, help="its input's mean, of values in 0..1; default: ImageNet's")
+    add("--seg_std", type=float, nargs=3, help="its input's deviation; default: ImageNet's")
+    add("--seg_order", choices=("rgb", "bgr"), help="its channel order; default: rgb")
     add("--seg_size", type=_size, metavar="WxH", help="size of its input; default: the pictures'")
     add("--made_up_weights", action="store_true", help="try the evaluation without trained weights; means nothing")
     add("--device", default="auto", help="auto (a GPU when there is one), cpu, gpu or gpu:N")
@@ -59,11 +60,15 @@ def parse(argv=None) -> argparse.Namespace:
     add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of the first N pictures")
     add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
     add("--no_cache", action="store_true", help="compute everything anew")
-    add("--quiet", action="store_true", help="no progress bars")
+    add("--quiet", action="store_true", help="do not tell how far it is")
     return parser.parse_args(argv)
 
 
-LABEL_NC = {"coco_stuff": 182, "ade20k": 150, "cityscapes": 35, "facades": 13, "sample": 182}
+def _label_nc(dataset_mode: str) -> int:
+    """Classes of a data set's label maps, as its training recipe has them."""
+    if dataset_mode not in PRESETS or dataset_mode == "custom":  # whose recipe holds an example's number
+        raise UserError(f"--dataset_mode {dataset_mode}: give the number of classes with --label_nc")
+    return PRESETS[dataset_mode].get("label_nc", OPT.label_nc)
 
 
 def main(argv=None) -> int:
@@ -72,8 +77,7 @@ def main(argv=None) -> int:
     for name in ("batch_size", "max_pictures", "label_nc", "sheets"):
         if getattr(args, name) is not None and getattr(args, name) < (name != "sheets"):
             raise UserError(f"--{name} {getattr(args, name)} is too small: expected at least {int(name != 'sheets')}")
-    if args.label_nc is None and args.dataset_mode not in LABEL_NC:
-        raise UserError(f"--dataset_mode {args.dataset_mode}: give the number of classes with --label_nc")
+    label_nc = args.label_nc or _label_nc(args.dataset_mode)
 
     from model.device import set_device
     from model.metrics import InputFormat, Settings, evaluate, load_predictor, text, write_results
@@ -82,12 +86,13 @@ def main(argv=None) -> int:
     metrics = args.metrics or ("fid,seg" if args.labels else "fid")
     predictor = None
     if args.seg_model:
-        form = InputFormat(tuple(args.seg_mean), tuple(args.seg_std), args.seg_order, args.seg_size)
-        predictor = load_predictor(args.seg_model, form)
+        given = {name: getattr(args, f"seg_{name}") for name in ("mean", "std", "order", "size")}
+        given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
+        predictor = load_predictor(args.seg_model, InputFormat(**given))
     settings = Settings(
         metrics=tuple(metrics.split(",")),
         dataset_mode=args.dataset_mode,
-        label_nc=args.label_nc or LABEL_NC[args.dataset_mode],
+        label_nc=label_nc,
         palette=args.palette,
         name=args.name,
         other_name=args.other_name,

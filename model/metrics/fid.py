@@ -12,7 +12,8 @@ import paddle
 from model.errors import UserError
 from model.metrics.engine import compiled
 from model.metrics.images import Cache, files_digest, progress_bar, read_batches, write_atomically
-from model.metrics.inception import INPUT_SIZE, FIDInception
+from model.metrics.inception import FEATURES, INPUT_SIZE, FIDInception
+from model.visual import tensor_to_image
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1
@@ -44,11 +45,6 @@ class FeatureStatistics:
         mean = features.mean(axis=0)
         centred = features - mean
         self._join(len(features), mean, centred.T @ centred, features)
-
-    def merge(self, other: "FeatureStatistics") -> None:
-        """Take in all that another one has seen."""
-        if other.count:
-            self._join(other.count, other.mean, other.scatter, other.vectors)
 
     def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray, vectors: np.ndarray | None) -> None:
         total = self.count + count
@@ -164,7 +160,7 @@ class FeatureExtractor:
         features: length of a feature vector.
     """
 
-    def __init__(self, net: Callable[[paddle.Tensor], paddle.Tensor], weights_sha256: str, features: int = 2048):
+    def __init__(self, net: Callable[[paddle.Tensor], paddle.Tensor], weights_sha256: str, features: int = FEATURES):
         self.net = net
         self.weights_sha256 = weights_sha256
         self.features = features
@@ -190,7 +186,7 @@ def as_pictures(images: np.ndarray) -> np.ndarray:
     images = np.asarray(images)
     if images.dtype == np.uint8:
         return images
-    return np.clip(np.rint((images.transpose(0, 2, 3, 1) + 1) * 127.5), 0, 255).astype(np.uint8)
+    return np.stack([tensor_to_image(image) for image in images])
 
 
 def image_statistics(batches: Iterable[np.ndarray], extractor: FeatureExtractor) -> FeatureStatistics:
@@ -221,8 +217,8 @@ def file_statistics(
         cache_dir: folder of the cache; None computes anew. The key is made of the files' names, sizes and modification
             times, the weights' sha256 and `size`; a damaged file is computed again and replaced. It is also written
             once a minute, so that an interrupted evaluation goes on from there.
-        title: what the progress bar calls the set.
-        progress: whether there is one.
+        title: what the progress calls the set.
+        progress: whether it is told, see `progress_bar`.
     """
     key = {
         "files": files_digest(paths),
@@ -240,10 +236,10 @@ def file_statistics(
         return statistics
     begun = statistics.count  # pictures of an interrupted evaluation
     extractor.expect(len(paths) - begun)
-    with progress_bar(len(paths), f"{title}: Inception features", progress, begun) as bar:
+    with progress_bar(len(paths), f"{title}: Inception features", progress, begun) as told:
         for positions, pictures in read_batches(paths[begun:], batch_size, size):
             statistics.add(extractor(pictures))
-            bar.update(len(positions))
+            told(len(positions))
             if (statistics.count - begun) % batch_size == 0:  # a batch of several sizes comes in parts
                 cache.save(statistics.save)
     cache.save(statistics.save, last=True)

@@ -1,5 +1,6 @@
 """Picture folders for the metrics: listing, pairing by name, reading in batches."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +25,7 @@ from model.palettes import Palette
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
 READERS = 2
 _SAVE_EVERY = 60  # seconds of work that an interrupted evaluation loses at most
+_TOLD_EVERY = 10  # seconds between two lines of progress in a file
 _CACHED_SETS = 24
 
 
@@ -136,10 +138,37 @@ def read_batches(
                 yield positions, np.stack(pictures)
 
 
-def progress_bar(total: int, title: str, shown: bool, done: int = 0) -> tqdm:
-    """A bar on stderr that counts pictures, with rate and time left; in a file or a notebook it moves less often."""
-    interval = 0.1 if sys.stderr.isatty() else 10
-    return tqdm(total=total, desc=title, unit="picture", disable=not shown, initial=done, mininterval=interval)
+@contextlib.contextmanager
+def progress_bar(total: int, title: str, shown: bool, done: int = 0) -> Iterator[Callable[[int], object]]:
+    """Count pictures on stderr, with rate and time left: in a bar on a terminal, in a line now and then elsewhere.
+
+    Yields:
+        The function to call with how many more are done.
+    """
+    if shown and not sys.stderr.isatty():
+        yield _lines(total, title, done)
+        return
+    with tqdm(total=total, desc=title, unit="picture", disable=not shown, initial=done) as bar:
+        yield bar.update
+
+
+def _lines(total: int, title: str, done: int) -> Callable[[int], None]:
+    before, begun = done, time.perf_counter()
+    told = begun
+
+    def update(count: int) -> None:
+        nonlocal done, told
+        done, now = done + count, time.perf_counter()
+        if now - told > _TOLD_EVERY or done == total:
+            told, speed = now, (done - before) / (now - begun)
+            left = (total - done) / speed
+            print(
+                f"{title}: {done}/{total} pictures, {speed:.2f} a second, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    return update
 
 
 class Cache:

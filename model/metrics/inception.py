@@ -159,8 +159,8 @@ class FIDInception(nn.Layer):
         self.Mixed_7a = _MixedD(768)
         self.Mixed_7b = _MixedE(1280, max_pool=False)
         # The graph pools by maximum in its last block only, a slip that every FID number since depends on.
-        self.Mixed_7c = _MixedE(2048, max_pool=True)
-        self.fc = nn.Linear(2048, 1008)
+        self.Mixed_7c = _MixedE(FEATURES, max_pool=True)
+        self.fc = nn.Linear(FEATURES, 1008)
         self.eval()
 
     def prepare(self, image: paddle.Tensor) -> paddle.Tensor:

@@ -46,7 +46,7 @@ from model.metrics.segmentation import (
     segmentation_scores,
 )
 from model.palettes import colorize, names_and_colours, read_palette
-from model.visual import grid, legend, save_image
+from model.visual import enlarged, grid, legend, save_image
 from model.weights import PUBLISHED, find_deeplab, find_inception, find_weights
 
 METRICS = ("fid", "seg")
@@ -117,7 +117,7 @@ class Settings:
             evaluation, which goes on from there; None keeps none.
         sheets: comparison sheets of the first so many pictures, written to `output_dir`.
         output_dir: where sheets go.
-        progress: whether it is told how far the networks are, on stderr.
+        progress: whether stderr is told how far the networks are: by a bar on a terminal, by lines elsewhere.
 
     Raises:
         UserError: settings that contradict each other, or a name that cannot be a folder's.
@@ -345,7 +345,7 @@ class _Judge:
         def write(path: Path) -> None:
             write_atomically(path, lambda file: np.savez(file, matrix=total, done=done))
 
-        with progress_bar(count, f"{source.title}: segmentation", self.settings.progress, begun) as bar:
+        with progress_bar(count, f"{source.title}: segmentation", self.settings.progress, begun) as told:
             for positions, pictures in read_batches(source.pictures[begun:], batch_size, self.size):
                 output = self.predictor(pictures)
                 for i, position in enumerate(positions):
@@ -356,7 +356,7 @@ class _Judge:
                         self._maps[source.pictures[position], labels.shape] = prediction
                     total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
                 done += len(positions)
-                bar.update(len(positions))
+                told(len(positions))
                 if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
                     cache.save(write)
         cache.save(write, last=True)
@@ -406,7 +406,9 @@ class _Judge:
             text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
             upper = [colorize(ids[0], colours), *images]
             lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
-            stacks = [_stack(_enlarged(u), _enlarged(w)) for u, w in zip(upper, lower, strict=True)]
+            stacks = [
+                _stack(*(enlarged(image, _LEAST_SIDE) for image in pair)) for pair in zip(upper, lower, strict=True)
+            ]
             rows.append([*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)])
             if len(rows) == _ROWS_PER_SHEET or i == len(pictures) - 1:
                 path = folder / f"sheet_{len(written):03d}.png"
@@ -422,13 +424,6 @@ class _Judge:
 def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
     counted = truth >= 0
     return float((truth == prediction)[counted].mean()) if counted.any() else math.nan
-
-
-def _enlarged(image: np.ndarray) -> Image.Image:
-    """Small pictures whole times larger, so that titles have room above them."""
-    picture = Image.fromarray(image)
-    factor = math.ceil(_LEAST_SIDE / min(picture.size))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def _stack(upper: Image.Image, lower: Image.Image, gap: int = 2) -> Image.Image:
