@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 
 from model.errors import UserError
+from model.options import OPT
 
 # The convolutions up to relu5_1 of torchvision's vgg19, all that the perceptual loss uses.
 VGG_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
@@ -26,10 +27,13 @@ VGG_BLOCKS = [f"_conv_block_{b + 1}._conv_{c + 1}" for b, n in enumerate((2, 2, 
 
 # Channels of the semantics of each data set: classes, unknown class, instance edges.
 KNOWN_SEMANTICS = {
-    184: ("COCO-Stuff", {"label_nc": 182, "contain_dontcare_label": True, "no_instance": False}),
-    151: ("ADE20K", {"label_nc": 150, "contain_dontcare_label": True, "no_instance": True}),
-    36: ("Cityscapes", {"label_nc": 35, "contain_dontcare_label": False, "no_instance": False}),
-    13: ("Facades", {"label_nc": 13, "contain_dontcare_label": False, "no_instance": True}),
+    opt.semantic_nc: (name, {k: getattr(opt, k) for k in ("label_nc", "contain_dontcare_label", "no_instance")})
+    for name, opt in (
+        ("COCO-Stuff", OPT.from_preset("coco_stuff")),
+        ("ADE20K", OPT.from_preset("ade20k")),
+        ("Cityscapes", OPT.from_preset("cityscapes")),
+        ("Facades", OPT.from_preset("facades")),
+    )
 }
 
 

@@ -18,7 +18,7 @@ from model.errors import UserError
 from model.inference import Painter
 from model.sample_data import ensure_sample
 from model.semantics import Semantics
-from model.serving import graph
+from model.serving import FORMS, graph
 from model.serving.export import export
 from tools import export as export_tool
 
@@ -118,7 +118,7 @@ def test_variants(tmp_path, name):
     inputs |= {"label": label.astype(np.int32), "style": z}
     if instance is not None:
         inputs["instance"] = instance.astype(np.int32)
-    for form in graph.FORMS:
+    for form in FORMS:
         with WeightStore(tmp_path / f"{form}.weights") as store:
             ops = OnnxOps(plan.weights)
             output = graph.generator(ops, plan, form)

@@ -27,19 +27,19 @@ import numpy as np  # noqa: E402
 from model.errors import UserError, listed, run_cli  # noqa: E402
 from model.options import OPT, PRESETS  # noqa: E402
 from model.weight_kinds import Found  # noqa: E402
-from model.weights import build, export_official, read_network, write_weights  # noqa: E402
+from model.weights import PUBLISHED, build, export_official, read_network, write_weights  # noqa: E402
 
 NAMES = {
     "generator": "n_g.pdparams",
     "discriminator": "n_d.pdparams",
     "encoder": "n_e.pdparams",
-    "vgg19": "vgg19pretrain.pdparams",
-    "inception": "pt_inception-2015-12-05-6726825d.pdparams",
-    "deeplab": "deeplabv2_resnet101_msc-cocostuff164k-100000.pdparams",
+    "vgg19": Path(OPT().vgg_path).name,
+    **{kind: Path(PUBLISHED[kind].name).with_suffix(".pdparams").name for kind in ("inception", "deeplab")},
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Convert as the command line says, and print what was found and written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="weights of any known format")
     target_help = (

@@ -8,8 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model.errors import UserError, run_cli  # noqa: E402
-
-FORMS, RUNTIMES = ("pattern", "dense"), ("onnx", "paddle")
+from model.serving import FORMS, RUNTIMES  # noqa: E402
 
 
 def _several(choices: tuple[str, ...]):

@@ -10,11 +10,10 @@ from model.convolution import Conv2D
 from model.errors import UserError
 from model.inference import Painter
 from model.normalization import InstanceNorm
-from model.serving import graph, paddle_ops
+from model.serving import FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import FILE, OPT_FILE, Description
 from model.weights import parameter_count
 
-RUNTIMES = ("onnx", "paddle")
 _HERE = Path(__file__).parent
 SHIPPED = (_HERE.parent / "spade_inputs.py", _HERE / "predict.py", _HERE / "README.md")
 
@@ -23,7 +22,7 @@ def export(
     painter: Painter,
     folder: str | os.PathLike,
     *,
-    forms: Sequence[str] = tuple(graph.FORMS),
+    forms: Sequence[str] = FORMS,
     runtimes: Sequence[str] = RUNTIMES,
     force: bool = False,
     say: Callable[[str], object] = lambda text: None,

@@ -42,6 +42,7 @@ class Plan:
 
     @property
     def picture_size(self) -> tuple[int, int]:
+        """(height, width) of the pictures in pixels."""
         return self.sizes[-1]
 
 
@@ -267,12 +268,12 @@ class _Dense:
         return ops.leaky_relu(ops.add(ops.mul(x, spread("a")), spread("b")), slope)
 
 
-FORMS = {"pattern": _Patterns, "dense": _Dense}
+_MAPS = {"pattern": _Patterns, "dense": _Dense}
 
 
 def generator(ops, plan: Plan, form: str) -> Any:
-    """Write a generator down in one of `FORMS`; returns its output, pictures [N,output_nc,H,W] in [-1,1]."""
-    maps = FORMS[form](ops, plan)
+    """Write a generator in one of the FORMS of `model.serving`; returns its pictures, [N,output_nc,H,W] in [-1,1]."""
+    maps = _MAPS[form](ops, plan)
     size = plan.sizes[0]
     if plan.z_dim:
         style = ops.input("style", "float32", ["batch", plan.z_dim])
