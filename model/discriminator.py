@@ -16,7 +16,11 @@ class NLayerDiscriminator(nn.Layer):
     """A patch discriminator: n_layers 4x4 convolutions and a one-channel prediction.
 
     Args:
-        input_nc: channels of the semantics; the image's are counted apart, see `forward`.
+        semantic_nc: channels of the semantics, unknown class and instance edges included.
+        image_nc: channels of the pictures.
+        ndf: channels of the first convolution; they double with each further one, up to MAX_WIDTH.
+        n_layers: 4x4 convolutions before the prediction, all but the last of stride 2.
+        norm: [spectral] followed by instance, batch, syncbatch or none, for all but the first and the prediction.
     """
 
     def __init__(self, semantic_nc, image_nc=3, ndf=64, n_layers=4, norm="spectralinstance"):
@@ -68,7 +72,8 @@ class MultiscaleDiscriminator(nn.Layer):
     """num_D patch discriminators, each on an input half the size of the one before.
 
     Args:
-        semantic_nc: channels of the semantics, unknown class and instance edges included.
+        semantic_nc, image_nc, ndf, n_layers, norm: as `NLayerDiscriminator`'s.
+        num_D: number of scales.
         kernels: auto, blocked or plain, see `model.blocked`.
     """
 

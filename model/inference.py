@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from model import checkpoint, packed
+from model.device import as_tensor
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
@@ -76,10 +77,12 @@ class Painter:
 
     @property
     def description(self) -> Description:
+        """What the model expects and knows: sizes, classes, colours."""
         return Description.of(self.opt)
 
     @property
     def has_encoder(self) -> bool:
+        """Whether there is an encoder, so that photos can give the style."""
         return self.E is not None
 
     @property
@@ -97,8 +100,7 @@ class Painter:
 
         A deviation from the released code, which draws from the distribution: the same photo gives the same picture.
         """
-        image = image if isinstance(image, paddle.Tensor) else paddle.to_tensor(image)
-        return self.E(image)[0].numpy()
+        return self.E(as_tensor(image))[0].numpy()
 
     def noise(self, seed: int, number: int = 0) -> np.ndarray:
         """The style [z_dim] that a seed draws for a picture's number: standard normal."""

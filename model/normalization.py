@@ -44,6 +44,7 @@ class InstanceNorm(nn.Layer):
         )
 
     def forward(self, x):
+        """x [N,C,H,W] -> [N,C,H,W], normalised."""
         mean, scale = self.statistics(x)
         return (x - mean) * scale
 
@@ -124,6 +125,7 @@ class BatchNorm(nn.Layer):
         self.num_batches_tracked.set_value(self.num_batches_tracked + 1)
 
     def forward(self, x):
+        """x [N,C,H,W] -> [N,C,H,W], normalised; in training with the batch's own statistics."""
         mean, scale = self.statistics(x)
         x = (x - mean) * scale
         if self.affine:

@@ -26,6 +26,7 @@ from model.palettes import class_names  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Pack as the command line says, and print how much smaller and how exact the file is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="as val.py's --checkpoint")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"gets {FILE}, {OPT_FILE}, README.md")
