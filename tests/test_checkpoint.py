@@ -15,6 +15,7 @@ import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 
 from model import checkpoint
@@ -453,8 +454,6 @@ def test_refuses_to_write_what_it_would_not_read(tmp_path):
 
 
 # --- Paddle
-
-paddle = pytest.importorskip("paddle")
 
 
 def test_reads_every_form_of_paddle_save(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from visualdl import LogReader
 
 from model.errors import UserError
 from model.logger import COLUMNS, Logger, LossLog, VisualDLFile
@@ -164,7 +165,7 @@ def losses(value):
 
 
 def records(folder):
-    reader = pytest.importorskip("visualdl").LogReader(file_path=str(folder / VisualDLFile.NAME))
+    reader = LogReader(file_path=str(folder / VisualDLFile.NAME))
     return {component: list(tags) for component, tags in reader.get_tags().items()}, reader
 
 
@@ -183,7 +184,6 @@ def test_visualdl_reads_the_records(tmp_path):
 
 @pytest.mark.parametrize("tail", [b"", b"\x05", struct.pack("<Q", 2**50) + b"x", struct.pack("<Q", 2) + b"\xff\xff"])
 def test_visualdl_file_is_continued_without_doubles(tmp_path, tail):
-    pytest.importorskip("visualdl")
     file = VisualDLFile(tmp_path)
     for step in range(1, 11):
         file.scalar("x", step, step)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -199,7 +200,6 @@ def test_what_is_unused_is_not_refused():
 
 
 def test_values_take_their_fields_type():
-    np = pytest.importorskip("numpy")
     opt = OPT(lambda_feat=10, ngf=np.int64(8), lr=np.float32(0.5), dataroot=Path("a") / "b")
     assert [type(v) for v in (opt.lambda_feat, opt.ngf, opt.lr, opt.dataroot)] == [float, int, float, str]
 

@@ -84,7 +84,6 @@ def test_packed_sample_model_paints_the_same(tmp_path, capsys):
         pack_model.main([str(tmp_path / "model"), str(tmp_path / "packed")])
 
 
-@pytest.mark.skipif(not app.SAMPLE.exists(), reason="model/assets/sample was not packed yet")
 def test_shipped_model_is_small_and_paints_scenes():
     assert sum(path.stat().st_size for path in app.SAMPLE.iterdir()) <= 5e6
     synthesizer = Synthesizer.load(app.SAMPLE, device="cpu")
