@@ -10,6 +10,11 @@ if [ $# -lt 3 ]; then
 fi
 vgg=$1 root=$2 epoch=$3
 shift 3
+output=output before=
+for word in "$@"; do  # as in run_train.sh
+    case "$before $word" in "--output "*) output=$word ;; *" --output="*) output=${word#--output=} ;; esac
+    before=$word
+done
 LAUNCHER="python -m paddle.distributed.launch"
 gpus=$(python -c 'import paddle; print(paddle.device.cuda.device_count())' 2>/dev/null | tail -n 1)
 if [ "$gpus" = 0 ]; then
@@ -19,8 +24,8 @@ elif [ -n "${DEVICE_NUM:-}" ]; then
 fi
 export LAUNCHER
 
-latest() { stat -c %i output/model/latest 2>/dev/null || true; }
-before=$(latest) stopped=
+latest() { stat -c %i "$output/model/latest" 2>/dev/null || true; }
+first=$(latest) stopped=
 trap 'stopped=1; kill -TERM "$run" 2>/dev/null' TERM INT
 for left in $(seq "${RESTARTS:-3}" -1 0); do
     status=0
@@ -30,6 +35,6 @@ for left in $(seq "${RESTARTS:-3}" -1 0); do
     while kill -0 "$run" 2>/dev/null; do wait "$run" || status=$?; done  # a signal ends a wait early
     # 75: another process was lost; above 128: killed
     if [ -n "$stopped" ] || { [ $status != 75 ] && [ $status -le 130 ]; } || [ "$left" = 0 ]; then exit $status; fi
-    if [ "$(latest)" != "$before" ]; then epoch=last; fi
+    if [ "$(latest)" != "$first" ]; then epoch=last; fi
     echo "a process died (status $status): going on from the last checkpoint, $left restarts left" >&2
 done

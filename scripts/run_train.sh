@@ -14,6 +14,11 @@ USAGE
 fi
 vgg=$1 root=$2 epoch=$3
 shift 3
+output=output before=
+for word in "$@"; do  # --output among the options, in either way of writing
+    case "$before $word" in "--output "*) output=$word ;; *" --output="*) output=${word#--output=} ;; esac
+    before=$word
+done
 preset=coco_stuff
 if [ -d "$root/annotations" ] || [ -d "$root/ADEChallengeData2016" ]; then preset=ade20k; fi
 if [ -d "$root/gtFine" ]; then preset=cityscapes; fi
@@ -22,11 +27,11 @@ if [ "$vgg" = none ]; then options+=(--no_vgg_loss); else options+=(--vgg_path "
 if [ "$epoch" = 0 ]; then
     options+=(--fresh)
 elif [ "$epoch" != last ]; then
-    meta=output/model/latest/meta.json
+    meta=$output/model/latest/meta.json
     [ -f "$meta" ] || { echo "error: $meta does not exist, there is nothing to go on from: give LOAD_EPOCH 0" >&2; exit 2; }
     done_epochs=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["epoch"])' "$meta")
     if [ "$done_epochs" != "$epoch" ]; then
-        echo "error: the last checkpoint in output/model has done $done_epochs epochs: give LOAD_EPOCH $done_epochs" >&2
+        echo "error: the last checkpoint in $output/model has done $done_epochs epochs: give LOAD_EPOCH $done_epochs" >&2
         exit 2
     fi
 fi

@@ -227,10 +227,11 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_the_script_goes_on_after_a_killed_process(tmp_path, victim):
+@pytest.mark.parametrize("victim, folder", [(0, "output"), (1, "runs/a")])
+def test_the_script_goes_on_after_a_killed_process(tmp_path, victim, folder):
     write_data(tmp_path / "data", train=4, val=1)
     words = ["bash", str(cases.ROOT / "scripts" / "run_distribute_train.sh"), "none", "data", "0", *SMALL]
+    words += ["--output", folder]
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     with open(tmp_path / "launcher.txt", "w") as out:
         script = subprocess.Popen(
@@ -238,11 +239,12 @@ def test_the_script_goes_on_after_a_killed_process(tmp_path, victim):
             cwd=tmp_path, stdout=out, stderr=subprocess.STDOUT,
             env=environment(PATH=path),
         )  # fmt: skip
-    wait_for(lambda: rows(tmp_path) >= 1 and checkpoint.exists(tmp_path / "output" / "model"), script)
+    wait_for(lambda: rows(tmp_path) >= 1 and checkpoint.exists(tmp_path / folder / "model"), script)
     os.kill(process_of(tmp_path, victim), signal.SIGKILL)
     assert script.wait(120) == 0
     assert "going on from the last checkpoint" in (tmp_path / "launcher.txt").read_text()
-    assert rows(tmp_path) == 4 and checkpoint.load(tmp_path / "output" / "model").step == 4
+    assert rows(tmp_path) == 4 and checkpoint.load(tmp_path / folder / "model").step == 4
+    assert not (tmp_path / folder / "model.1").exists()  # where a start anew moves checkpoints
 
 
 @pytest.fixture
