@@ -1,5 +1,6 @@
 """Exported models: equal to the network in every form and runtime, complete, and harmless to load."""
 
+import errno
 import json
 import os
 import shutil
@@ -232,7 +233,7 @@ def test_command_line_tells_mistakes(tmp_path):
         export_tool.main(["nothing", "--forms", "sparse"])
 
 
-def test_replaces_nothing_unasked(exported, tmp_path):
+def test_replaces_nothing_unasked(exported, tmp_path, monkeypatch):
     painter = Painter.load(exported / "model")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
@@ -247,6 +248,17 @@ def test_replaces_nothing_unasked(exported, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "out"]  # nothing is left over
     with pytest.raises(UserError, match="no form dense"):
         Synthesizer.load(tmp_path / "out", form="dense")
+
+    def fails(source, target, replace=os.replace):
+        if target == tmp_path / "out" and not source.name.startswith(".out.old."):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        export(painter, tmp_path / "out", force=True, **one)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "out"]
+    assert (tmp_path / "out" / "generator_pattern.onnx").is_file()  # the earlier one
     with pytest.raises(UserError, match="it needs onnxruntime"):
         Synthesizer.load(tmp_path / "out", runtime="paddle")
 

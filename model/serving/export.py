@@ -93,12 +93,17 @@ def _refuse_to_replace(folder: Path, force: bool) -> None:
 
 
 def _put(work: Path, folder: Path) -> None:
-    """Move the finished folder to its place, and what was there out of it."""
+    """Move the finished folder to its place, and what was there out of it; back again if that fails."""
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+    moved = folder.exists()
     try:
-        if folder.exists():
+        if moved:
             os.replace(folder, old)
         os.replace(work, folder)
+    except OSError:
+        if moved and not folder.exists():
+            os.replace(old, folder)
+        raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
 
