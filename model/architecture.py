@@ -1,7 +1,6 @@
 """The blocks that networks share: convolutions with or without spectral norm, conv + norm, SPADE's residual block."""
 
 import math
-import re
 
 import numpy as np
 import paddle.nn.functional as F
@@ -11,7 +10,7 @@ from model import blocked
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import SPADE, BatchNorm, InstanceNorm
-from model.options import parse_norm_g
+from model.options import parse_norm, parse_norm_g
 
 SLOPE = 0.2  # of every leaky ReLU
 
@@ -27,11 +26,8 @@ def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):
     With a norm behind it the convolution has no bias, and the pair is a Sequential, as in the released code, so that
     parameter names agree.
     """
-    match = re.fullmatch(r"(spectral)?(instance|batch|syncbatch|none)?", norm)
-    if not match or not norm:
-        raise UserError(f"norm {norm!r} is unknown: use [spectral] followed by instance, batch, syncbatch or none")
-    kind = match[2] or "none"
-    conv = Conv2D(in_channels, out_channels, kernel_size, stride, padding, bias=kind == "none", spectral=bool(match[1]))
+    spectral, kind = parse_norm(norm)
+    conv = Conv2D(in_channels, out_channels, kernel_size, stride, padding, bias=kind == "none", spectral=spectral)
     if kind == "none":
         return conv
     if kind == "instance":

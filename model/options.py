@@ -78,7 +78,7 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     """Split the discriminator's or encoder's norm, such as `spectralinstance`.
 
     Returns:
-        (spectral norm on the convolutions, affine-free norm `instance|batch|syncbatch|none`).
+        (spectral norm on the convolutions, norm `instance|batch|syncbatch|none`; instance has no parameters).
 
     Raises:
         UserError: the text is not of the form [spectral]{instance,batch,syncbatch,none}; `option` names it.
@@ -94,9 +94,11 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
 
 def _closest(text: str, valid: Iterable[str], prefix: str = "") -> str:
     """'; did you mean X?' for the valid word nearest to the text, or nothing."""
-    by_lower = {word.lower(): word for word in valid}
-    near = difflib.get_close_matches(text.lower().replace("-", "_"), by_lower, 1, 0.6)
-    return f"; did you mean {prefix}{by_lower[near[0]]}?" if near else ""
+    likeness = {
+        word: difflib.SequenceMatcher(None, text.lower().replace("-", "_"), word.lower()).ratio() for word in valid
+    }
+    near = max(likeness, key=likeness.get, default=None)  # of several the first, which is the usual one
+    return f"; did you mean {prefix}{near}?" if near is not None and likeness[near] >= 0.55 else ""
 
 
 def _opt(
@@ -411,7 +413,7 @@ class OPT(_Checked):
     fresh: bool = _opt(False, "training", "start anew although output holds a checkpoint to resume from")
 
     # output
-    name: str = _opt("", "output", "name of the run in logs and titles")
+    name: str = _opt("", "output", "name of the run: its folder in output and in log_dir, where those are not chosen")
     output: str = _opt("output", "output", "folder of checkpoints (model/), pictures (pics/) and opt.yaml")
     log_dir: str = _opt("log", "output", "folder of log.npy and the VisualDL records")
     print_freq: int = _opt(20, "output", "steps between lines of losses", low=1)
@@ -455,6 +457,12 @@ class OPT(_Checked):
             object.__setattr__(self, name, text if text not in ("", "spectral") else text + "none")
         parse_norm_g(self.norm_G)
         _check_device(self.device)
+        if self.name:
+            if not re.fullmatch(r"\w[\w.-]*", self.name):
+                raise UserError(f"name {self.name!r} is no folder's name: expected letters, digits, '_', '-' and '.'")
+            for f in dataclasses.fields(self):
+                if f.name in ("output", "log_dir") and getattr(self, f.name) == f.default:
+                    object.__setattr__(self, f.name, f"{f.default}/{self.name}")
         step = 2**self.num_up
         sized = "crop" in self.preprocess_mode or self.preprocess_mode == "fixed"
         if sized and self.crop_size % step:
@@ -1027,10 +1035,11 @@ def _layered(flags: Mapping[str, Any], config: Mapping[str, Any] | None = None) 
         if key not in fields:
             raise UserError(f"unknown option {key}{_closest(key, fields)}")
     # As in the released code, naming the data set's layout alone brings its recipe.
-    preset = given.get("preset") or given.get("dataset_mode") or fields["preset"].default
+    named = next((name for name in ("preset", "dataset_mode") if given.get(name)), None)
+    preset = given[named] if named else fields["preset"].default
     if preset not in PRESETS:
         raise UserError(
-            f"preset {preset!r} is unknown: expected one of {', '.join(PRESETS)}{_closest(str(preset), PRESETS)}"
+            f"{named} {preset!r} is unknown: expected one of {', '.join(PRESETS)}{_closest(str(preset), PRESETS)}"
         )
     values = {**PRESETS[preset], **given, "preset": preset}
     if values.get("no_TTUR"):  # the released command line's defaults without TTUR
@@ -1055,8 +1064,7 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
         epilog,
     )
     flags = _flags(OPT, parser, argv)
-    path = flags.pop("config", None)
-    opt = _layered(flags, _read_yaml(OPT, path) if path else None)
+    opt = _layered(flags, _read_yaml(OPT, flags.pop("config")) if "config" in flags else None)
     opt.check_training()
     return opt
 
@@ -1076,5 +1084,5 @@ def parse_val(argv: Sequence[str] | None = None) -> ValOPT:
     }
     parser = _parser(ValOPT, "val.py", "Generate pictures from a validation split with a trained checkpoint.", groups)
     flags = _flags(ValOPT, parser, argv)
-    path = flags.pop("config", None)
-    return ValOPT(**{**(_read_yaml(ValOPT, path) if path else {}), **flags})
+    config = _read_yaml(ValOPT, flags.pop("config")) if "config" in flags else {}
+    return ValOPT(**{**config, **flags})

@@ -419,11 +419,11 @@ def test_edited_defaults_reach_presets_and_command_line(tmp_path):
 
 def test_save_is_readable_and_atomic(tmp_path, monkeypatch):
     path = tmp_path / "new" / "opt.yaml"
-    OPT(name="größe: 1e5", lr=3e-5).save(path)
+    OPT(dataroot="größe: 1e5", lr=3e-5).save(path)
     text = path.read_text(encoding="utf-8")
     assert text.startswith("# Options") and "# networks: " in text
     assert set(yaml.safe_load(text)) == {f.name for f in dataclasses.fields(OPT)}
-    assert OPT.load(path) == OPT(name="größe: 1e5", lr=3e-5)
+    assert OPT.load(path) == OPT(dataroot="größe: 1e5", lr=3e-5)
 
     def fail(*_):
         raise OSError(28, "No space left on device")
@@ -436,11 +436,29 @@ def test_save_is_readable_and_atomic(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "1e5", "2e-4", "null", "true", "2024", "a: b", "# c", "- d", "{e", "中文", "x\ny", "..."]
+    "text", ["", "1e5", "2e-4", "null", "true", "2024", "a: b", "# c", "- d", "{e", "中文", "x\ny", "..."]
 )
-def test_text_survives(name, tmp_path):
-    OPT(name=name).save(tmp_path / "opt.yaml")
-    assert OPT.load(tmp_path / "opt.yaml").name == name
+def test_text_survives(text, tmp_path):
+    OPT(dataroot=text).save(tmp_path / "opt.yaml")
+    assert OPT.load(tmp_path / "opt.yaml").dataroot == text
+
+
+def test_name_is_the_run_s_folder():
+    opt = OPT(name="exp-2.1")
+    assert (opt.output, opt.log_dir) == ("output/exp-2.1", "log/exp-2.1")
+    assert dataclasses.replace(opt, lr=0.1).output == opt.output
+    opt = OPT(name="größe", output="runs")
+    assert (opt.output, opt.log_dir) == ("runs", "log/größe")
+    for name in ("..", "a/b", ".a", "a b", " "):
+        with pytest.raises(UserError, match="is no folder's name: expected letters"):
+            OPT(name=name)
+
+
+def test_suggestions_prefer_the_usual():
+    with pytest.raises(UserError, match=r"^dataset_mode 'coco' is unknown: .*; did you mean coco_stuff\?"):
+        parse_train(["--dataset_mode", "coco"])
+    with pytest.raises(UserError, match=r"did you mean spadebatch3x3\?"):
+        OPT(norm_G="spadebatch")
 
 
 def test_handwritten_yaml(tmp_path):
@@ -582,7 +600,7 @@ def test_saved_options_are_a_config(tmp_path):
         (["--max_steps", "9"], "max_steps", 9),
         (["--G_lr", "1e-4"], "G_lr", 1e-4),
         (["--name", "2024"], "name", "2024"),
-        (["--name", "a=b: {c"], "name", "a=b: {c"),
+        (["--dataroot", "a=b: {c"], "dataroot", "a=b: {c"),
         (["--name", ""], "name", ""),
         (["--ngf", "8", "--ngf", "9"], "ngf", 9),
         (["--dataroot", "a b"], "dataroot", "a b"),
