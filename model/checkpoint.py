@@ -26,15 +26,17 @@ import shutil
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from model.errors import UserError
+from model.errors import UserError, listed
+from model.files import sync_folder, told_size
+from model.options import OPT
 
 FORMAT = 1
 STATE_FILE, OPT_FILE, META_FILE = "state.pdopt", "opt.yaml", "meta.json"
@@ -365,34 +367,15 @@ def write_state(path: str | os.PathLike, state: Any) -> dict:
     return {"size": hashing.size, "sha256": hashing.digest.hexdigest()}
 
 
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such notion
-            raise
-    finally:
-        os.close(handle)
-
-
-def _human(size: float) -> str:
-    for unit in ("bytes", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
-def _cannot_write(where: Path, error: OSError, needed: int | None = None) -> UserError:
+def _cannot_write(where: Path, error: OSError, needed: int | None = None, option: str = "--output") -> UserError:
     if error.errno in _NO_SPACE:
         free = shutil.disk_usage(where if where.exists() else where.parent).free
-        need = f"a checkpoint needs {_human(needed)}, " if needed else ""
+        need = f"a checkpoint needs {told_size(needed)}, " if needed else ""
         return UserError(
-            f"no space to write in {where}: {need}{_human(free)} are free ({error.strerror}); "
-            "free some or choose another --output; the last good checkpoint is untouched"
+            f"no space to write in {where}: {need}{told_size(free)} are free ({error.strerror}); "
+            f"free some or choose another {option}; earlier checkpoints are untouched"
         )
-    return UserError(f"cannot write in {where}: {error.strerror}; check its permissions or choose another --output")
+    return UserError(f"cannot write in {where}: {error.strerror}; check its permissions or choose another {option}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -466,11 +449,12 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(trash)
 
 
-def prepare(root: str | os.PathLike) -> Any:
-    """Make `root` ready for a training run: created, writable, claimed by this process, cleared of broken-off writes.
+def claim(folder: str | os.PathLike, option: str) -> IO[str]:
+    """Make a folder, if it is not there, that one training run at a time may write.
 
     Args:
-        root: `output/model`.
+        folder: The folder.
+        option: The option that chooses it, for messages.
 
     Returns:
         The claim. Keep it as long as the run lasts; it ends with the process, even one that is killed.
@@ -478,26 +462,48 @@ def prepare(root: str | os.PathLike) -> Any:
     Raises:
         UserError: The folder cannot be written, or another run holds it.
     """
-    root = Path(root)
+    folder = Path(folder)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        claim = open(root / _LOCK, "a+", encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        held = open(folder / _LOCK, "a+", encoding="utf-8")
         try:
-            fcntl.lockf(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                claim.seek(0)
-                holder = claim.read().strip() or "unknown"
-                claim.close()
+                held.seek(0)
+                holder = held.read().strip() or "unknown"
+                held.close()
                 raise UserError(
-                    f"{root} is in use by another training run (process {holder}); wait for it, stop it, "
-                    "or choose another --output"
+                    f"{folder} is in use by another training run (process {holder}); wait for it, stop it, "
+                    f"or choose another {option}"
                 ) from None
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):  # no locks here: do without
                 raise
-        claim.truncate(0)
-        claim.write(str(os.getpid()))
-        claim.flush()
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+    except OSError as error:
+        raise _cannot_write(folder, error, option=option) from None
+    return held
+
+
+def prepare(root: str | os.PathLike) -> IO[str]:
+    """Make `root` ready for a training run: created, writable, claimed by this process, cleared of broken-off writes.
+
+    Args:
+        root: `output/model`.
+
+    Returns:
+        The claim, as `claim` gives it.
+
+    Raises:
+        UserError: The folder cannot be written, or another run holds it.
+    """
+    root = Path(root)
+    if (root / "__init__.py").exists():
+        raise UserError(f"{root} is a Python package and no place for checkpoints: choose another --output")
+    held = claim(root, "--output")
+    try:
         for left in [*root.glob(f"{_TEMPORARY}*"), *root.glob(f"{_TRASH}*")]:
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
@@ -505,7 +511,7 @@ def prepare(root: str | os.PathLike) -> Any:
                 left.unlink()
     except OSError as error:
         raise _cannot_write(root, error) from None
-    return claim
+    return held
 
 
 def save(
@@ -573,29 +579,23 @@ def save(
             json.dump(meta, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        _sync_file(temporary / OPT_FILE)
-        _sync_folder(temporary)
+        sync_folder(temporary)
 
         # A second checkpoint of the same step gets a name of its own: a folder cannot replace another in one operation.
         folder = _unused(root / f"{_STEP}{step:08d}")
         os.replace(temporary, folder)
-        _sync_folder(root)
+        sync_folder(root)
         linked = _point(root, LATEST, folder.name)
         if best:
             _point(root, BEST, folder.name)
         _publish(root, folder.name, list(nets), linked)
-        _sync_folder(root)
+        sync_folder(root)
     except OSError as error:
         raise _cannot_write(root, error, needed) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _retain(root, folder.name, keep_epochs)
     return folder
-
-
-def _sync_file(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _paddle_version() -> str | None:
@@ -617,7 +617,7 @@ def _retain(root: Path, latest: str, keep_epochs: int) -> None:
     # The one before the latest is kept against a damaged disk: with it there is always something to fall back on.
     keep.update(found.path.name for found in folders[:2])
     keep.update(found.path.name for found in [found for found in folders if found.epoch_end][: max(keep_epochs, 0)])
-    for folder in _step_folders(root):
+    for folder in (found.path for found in folders):  # never a damaged one: its weights may be whole
         if folder.name not in keep:
             try:
                 _remove(folder)
@@ -670,7 +670,7 @@ def _step_folders(root: Path) -> Iterator[Path]:
 
 
 def _examine(folder: Path, verify: bool = False) -> _Found:
-    """Check a checkpoint folder against its meta.json.
+    """Check a checkpoint folder against its meta.json; options may have been edited.
 
     Raises:
         DamagedError: A file is missing, of another size, or (with `verify`) of another content.
@@ -689,6 +689,8 @@ def _examine(folder: Path, verify: bool = False) -> _Found:
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise DamagedError(f"{path} is missing")
+        if name == OPT_FILE:
+            continue
         if path.stat().st_size != size:
             raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, expected {size:,}")
         if verify and _digest(path)["sha256"] != sums[name]:
@@ -733,7 +735,7 @@ def load(
     path: str | os.PathLike,
     opt: Any = None,
     *,
-    nets: Sequence[str] | None = None,
+    nets: Callable[[Sequence[str]], Iterable[str]] | None = None,
     with_state: bool = True,
     verify: bool = False,
 ) -> Checkpoint:
@@ -742,12 +744,12 @@ def load(
     Args:
         path: `output`, `output/model`, a checkpoint's folder, `latest`, `best`, or a `.pdparams` file in one of them.
         opt: The present OPT; it must describe the checkpoint's networks (`OPT.incompatible`).
-        nets: The networks wanted (`n_g` ...); all by default.
+        nets: Given the names of the networks that are there (`n_g` ...), those to read; all by default.
         with_state: Whether to read the optimisers and the rest of the training state.
         verify: Whether to check every file's SHA-256, not only its size.
 
     Raises:
-        UserError: There is no checkpoint, none is whole, it lacks a network, or it belongs to another architecture.
+        UserError: There is no checkpoint, none is whole, or it belongs to another architecture.
     """
     root, chosen = _home(path)
     if chosen is not None:
@@ -775,15 +777,19 @@ def load(
     raise UserError(f"{path} holds no whole checkpoint: " + "; ".join(problems))
 
 
-def _load_folder(folder: Path, opt: Any, nets: Sequence[str] | None, with_state: bool, verify: bool) -> Checkpoint:
+def _load_folder(folder: Path, opt: Any, nets: Callable | None, with_state: bool, verify: bool) -> Checkpoint:
     found = _examine(folder, verify)
+    if _digest(folder / OPT_FILE) != found.meta["files"][OPT_FILE]:
+        try:
+            OPT.load(folder / OPT_FILE)
+        except UserError as error:
+            raise DamagedError(str(error)) from None
+        print(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
     if opt is not None:
-        compare_architecture(opt, type(opt).load(folder / OPT_FILE), folder)
+        compare_architecture(opt, OPT.load(folder / OPT_FILE), folder)
     present = [name.removesuffix(".pdparams") for name in found.meta["files"] if name.endswith(".pdparams")]
-    missing = [name for name in nets or () if name not in present]
-    if missing:
-        raise UserError(f"{folder} has no {', '.join(missing)}; it holds {', '.join(present)}")
-    arrays = {name: read_pdparams(folder / f"{name}.pdparams") for name in nets or present}
+    wanted = present if nets is None else nets(present)
+    arrays = {name: read_pdparams(folder / f"{name}.pdparams") for name in wanted}
     state = read_state(folder / STATE_FILE) if with_state else {}
     return Checkpoint(folder, found.meta["step"], found.meta["epoch"], arrays, state, found.meta)
 
@@ -819,9 +825,9 @@ def load_net(net: Any, arrays: Mapping[str, np.ndarray], where: str | os.PathLik
     problems = []
     missing, unexpected = [k for k in own if k not in arrays], [k for k in arrays if k not in own]
     if missing:
-        problems.append(f"{len(missing)} keys missing ({_some(missing)})")
+        problems.append(f"{len(missing)} keys missing ({listed(missing)})")
     if unexpected:
-        problems.append(f"{len(unexpected)} keys not expected ({_some(unexpected)})")
+        problems.append(f"{len(unexpected)} keys not expected ({listed(unexpected)})")
     converted, shapes = {}, []
     for key, tensor in own.items():
         if key in arrays:
@@ -832,15 +838,11 @@ def load_net(net: Any, arrays: Mapping[str, np.ndarray], where: str | os.PathLik
                 shapes.append(f"{key} {array.dtype}, expected {kind}")
             converted[key] = array.astype(kind, copy=False)
     if shapes:
-        problems.append(f"{len(shapes)} of another shape or type ({_some(shapes)})")
+        problems.append(f"{len(shapes)} of another shape or type ({listed(shapes)})")
     if problems:
         raise UserError(f"{where} does not fit {type(net).__name__}: {'; '.join(problems)}")
     for key, tensor in own.items():
         tensor.set_value(converted[key])
-
-
-def _some(items: Sequence[str], limit: int = 6) -> str:
-    return ", ".join(items[:limit]) + (", ..." if len(items) > limit else "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -993,7 +995,7 @@ def load_optimizer(optimizer: Any, nets: Mapping[str, Any], state: Mapping[str, 
     own = {ours: theirs for theirs, ours in _parameter_names(nets).items()}
     unknown = [key for key in state if ":" in key and key.rpartition(":")[0] not in own]
     if unknown:
-        raise UserError(f"{where}: optimiser state for {len(unknown)} unknown parameters ({_some(unknown)})")
+        raise UserError(f"{where}: optimiser state for {len(unknown)} unknown parameters ({listed(unknown)})")
     translated: dict[str, Any] = {}
     for key, value in state.items():
         if ":" in key:

@@ -1,7 +1,7 @@
 """A trained generator by itself: finding its weights and options, and making pictures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,17 @@ class Painter:
         elif which != "latest":
             path = _one_of(root, _epoch_folder(root, int(which)), f"epoch {which}")
         if checkpoint.exists(path):
-            found = checkpoint.load(path, with_state=False)
+            found = checkpoint.load(path, with_state=False, nets=lambda there: _shown(there, use_ema).values())
             opt, arrays, step, folder = OPT.load(found.opt_file), found.nets, found.step, found.path
         else:
             opt, arrays, folder = _lone_files(path)  # of a packed model its file
             step = None
-        names = {name: f"{name}_ema" if use_ema and f"{name}_ema" in arrays else name for name in ("n_g", "n_e")}
+        names = _shown(arrays, use_ema)
         files = {name: folder if folder.is_file() else folder / f"{n}.pdparams" for name, n in names.items()}
         G, E = define_G(opt), None
         checkpoint.load_net(G, arrays[names["n_g"]], files["n_g"])
         G.eval()
-        if opt.use_vae and names["n_e"] in arrays:
+        if opt.use_vae and "n_e" in names:
             E = define_E(opt)
             checkpoint.load_net(E, arrays[names["n_e"]], files["n_e"])
             E.eval()
@@ -132,6 +132,12 @@ def _epochs(root: Path) -> dict[int, Path]:
         except (OSError, ValueError, KeyError, TypeError):
             continue  # damaged: loading another one must not fail for it
     return {epoch: meta.parent for epoch, (_, meta) in found.items()}
+
+
+def _shown(there: Collection[str], use_ema: bool) -> dict[str, str]:
+    """{n_g, n_e: the network to read for it}, of those that are there: the averaged one where it is wanted."""
+    wanted = {name: f"{name}_ema" if use_ema and f"{name}_ema" in there else name for name in ("n_g", "n_e")}
+    return {name: read for name, read in wanted.items() if read in there}
 
 
 def _epoch_folder(root: Path, epoch: int) -> Path | None:

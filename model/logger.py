@@ -4,6 +4,7 @@ All of it survives `kill -9` at any moment and continues without doubles when th
 """
 
 import io
+import json
 import os
 import struct
 import sys
@@ -14,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from model import checkpoint
 from model.errors import UserError
+from model.files import replacing
 
 # The columns of log.npy, in order.
 COLUMNS = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d_loss_f", "d_loss_r")
 
+BEFORE = "before"  # folder in the log folder, shown by VisualDL as a run of its own
 _HEADER_SIZE = 128
 _MAGIC = b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER_SIZE - 10)
 
@@ -44,8 +48,8 @@ class LossLog:
     def __init__(self, path: str | os.PathLike, columns: int = len(COLUMNS), step: int = 0) -> None:
         """Open the log of a run that has done `step` steps.
 
-        Rows beyond `step` are dropped, because the run will compute them again. Rows that are lacking become NaN. A log
-        that a run from step 0 finds, and a file that is no such log, are moved aside.
+        Rows beyond `step` are dropped, because the run will compute them again. Rows that are lacking become NaN. A
+        file that is no such log is moved aside.
 
         Args:
             path: The file, `log/log.npy`.
@@ -59,7 +63,7 @@ class LossLog:
         self.columns = columns
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            rows = self._adopt(step) if self.path.exists() else 0
+            rows = self._adopt() if self.path.exists() else 0
             if not rows:
                 self._replace(self._header(0))
             self._file = os.open(self.path, os.O_RDWR)
@@ -82,7 +86,7 @@ class LossLog:
         text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({rows:20d}, {self.columns}), }}"
         return _MAGIC + text.encode().ljust(_HEADER_SIZE - 11) + b"\n"
 
-    def _adopt(self, step: int) -> int:
+    def _adopt(self) -> int:
         """Whole rows of the file that is there; 0 after moving it aside."""
         with open(self.path, "rb") as file:
             head = file.read(_HEADER_SIZE)
@@ -97,9 +101,6 @@ class LossLog:
             return 0
         else:
             rows = self._convert()
-        if rows and not step:
-            print(f"{self.path} belongs to an earlier run; it is now {_aside(self.path).name}")
-            return 0
         return rows
 
     def _convert(self) -> int:
@@ -244,16 +245,57 @@ def _duration(seconds: float) -> str:
     return (f"{days}d " if days else "") + f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
+def take(folder: Path, run: str, output: str, step: int) -> None:
+    """Make a log folder that of a run, by run.json in it; a run from step 0 moves what an earlier one left to before/.
+
+    Args:
+        folder: `log/`.
+        run: What tells the run from others.
+        output: The folder of its checkpoints, for people.
+        step: Steps done.
+
+    Raises:
+        UserError: The run goes on from `step`, and the folder holds another run's logs.
+    """
+    note = folder / "run.json"
+    try:
+        found = json.loads(note.read_text(encoding="utf-8"))
+        theirs, where = str(found["run"]), str(found["output"])
+    except (OSError, ValueError, KeyError, TypeError):
+        theirs = where = None  # nobody's, or of a version that made no note
+    if step and theirs not in (None, run):
+        raise UserError(
+            f"{folder} holds the losses of another run, whose checkpoints are in {where}: give this one another "
+            f"--log_dir (what it logged here before may be in {folder / BEFORE})"
+        )
+    left = [path for path in (folder / "log.npy", folder / VisualDLFile.NAME, note) if path.exists()]
+    if not step and any(path.stat().st_size > _HEADER_SIZE for path in left if path != note):
+        target, number = folder / BEFORE, 0
+        while target.exists():
+            number += 1
+            target = folder / f"{BEFORE}.{number}"
+        target.mkdir()
+        for path in left:
+            os.replace(path, target / path.name)
+        print(f"{folder} holds the losses of an earlier run; they are now in {target}")
+        theirs = None
+    if theirs != run:
+        with replacing(note) as temporary:
+            temporary.write_text(json.dumps({"run": run, "output": output}) + "\n", encoding="utf-8")
+
+
 class Logger:
     """Everything a training run tells: log.npy each step, curves and the screen every `print_freq` steps.
 
-    On a terminal there is a progress bar; elsewhere (a file, a batch system) a plain line every `print_freq` steps.
+    Every `print_freq` steps there is a line with the mean losses since the last one; on a terminal also a progress bar.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike,
         *,
+        run: str = "",
+        output: str = "",
         step: int = 0,
         total_steps: int = 0,
         epochs: int = 0,
@@ -263,22 +305,30 @@ class Logger:
         """Open the logs of a run that has done `step` steps.
 
         Args:
-            folder: `log/`.
+            folder: `log/`; one run at a time may write it.
+            run: What tells the run from others, also after it was resumed.
+            output: The folder of its checkpoints, for people.
             step: Steps done.
             total_steps: Steps of the whole run, for the time left; 0 if unknown.
             epochs: Epochs of the whole run.
             print_freq: Steps between two lines and two points of the curves.
             enabled: False on all processes but the first: nothing is written or printed.
+
+        Raises:
+            UserError: The folder cannot be written, is in use, or holds the logs of another run.
         """
         self.enabled = enabled
         self.step, self.total_steps, self.epochs, self.print_freq = step, total_steps, epochs, max(print_freq, 1)
-        self._log = self._records = self._bar = None
-        self._first = self._last = (time.perf_counter(), step)
+        self._claim = self._log = self._records = self._bar = None
+        self._last = time.perf_counter()
+        self._first = (self._last, step)
         self._sums: dict[str, float] = {}
         self._count = self._images = 0
         self._data_time = 0.0
         if not enabled:
             return
+        self._claim = checkpoint.claim(folder, "--log_dir")
+        take(Path(folder), run, output, step)
         self._log = LossLog(Path(folder) / "log.npy", step=step)
         try:
             self._records = VisualDLFile(folder, step)
@@ -289,7 +339,7 @@ class Logger:
 
             self._bar = tqdm(
                 total=total_steps or None, initial=step, unit="step", dynamic_ncols=True,
-                bar_format="{percentage:3.0f}%|{bar:12}| {n_fmt}/{total_fmt} {desc}",
+                bar_format="{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} {desc}",
             )  # fmt: skip
 
     def log(
@@ -321,28 +371,30 @@ class Logger:
         self._images += images
         self._data_time += data_time
         if self._bar is not None:
+            self._bar.set_description_str(self._pace(epoch), refresh=False)
             self._bar.update(1)
         if self.step % self.print_freq == 0 or self.step == self.total_steps:
             self._report(epoch, lrs or {})
 
-    def _report(self, epoch: int, lrs: Mapping[str, float]) -> None:
-        now = time.perf_counter()
-        elapsed = max(now - self._last[0], 1e-9)
-        speed = self._images / elapsed
-        means = {name: total / self._count for name, total in self._sums.items()}
-        per_step = (now - self._first[0]) / max(self.step - self._first[1], 1)
+    def _speed(self) -> float:
+        """Images a second since the last report."""
+        return self._images / max(time.perf_counter() - self._last, 1e-9)
+
+    def _pace(self, epoch: int) -> str:
+        """Epoch, rate, waiting for data, and time left, of the steps since the last report."""
+        per_step = (time.perf_counter() - self._first[0]) / max(self.step - self._first[1], 1)
         left = (self.total_steps - self.step) * per_step if self.total_steps else float("nan")
-        shown = " ".join(f"{name} {means[name]:.4g}" for name in COLUMNS)
-        waited = self._data_time / self._count
-        line = (
-            f"epoch {epoch}{f'/{self.epochs}' if self.epochs else ''} "
-            f"{speed:.2f} img/s data {waited:.3f} s ETA {_duration(left)} | {shown}"
+        return (
+            f"epoch {epoch}{f'/{self.epochs}' if self.epochs else ''} {self._speed():.2f} img/s "
+            f"data {self._data_time / self._count:.3f} s ETA {_duration(left)}"
         )
-        if self._bar is not None:
-            self._bar.set_description_str(line)
-        else:
-            of = f"/{self.total_steps}" if self.total_steps else ""
-            print(f"step {self.step}{of} {line}", flush=True)
+
+    def _report(self, epoch: int, lrs: Mapping[str, float]) -> None:
+        speed, waited = self._speed(), self._data_time / self._count
+        means = {name: total / self._count for name, total in self._sums.items()}
+        of = f"/{self.total_steps}" if self.total_steps else ""
+        pace = "" if self._bar is not None else f" {self._pace(epoch)}"  # the bar shows it
+        self.message(f"step {self.step}{of}{pace} | " + " ".join(f"{name} {means[name]:.4g}" for name in COLUMNS))
         if self._records is not None:
             for name, value in means.items():
                 self._records.scalar(f"loss/{name}", value, self.step)
@@ -351,7 +403,7 @@ class Logger:
             self._records.scalar("speed/images_per_second", speed, self.step)
             self._records.scalar("speed/data_seconds", waited, self.step)
             self._records.flush()
-        self._last = (now, self.step)
+        self._last = time.perf_counter()
         self._sums, self._count, self._images, self._data_time = {}, 0, 0, 0.0
 
     def scalar(self, tag: str, value: float) -> None:
@@ -384,7 +436,7 @@ class Logger:
 
     def close(self) -> None:
         """Finish all files; harmless when repeated."""
-        for part in (self._log, self._records, self._bar):
+        for part in (self._log, self._records, self._bar, self._claim):
             if part is not None:
                 part.close()
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import signal
 import time
 from pathlib import Path
@@ -89,8 +90,9 @@ class Session:
         self.stopped = ""  # the signal that ended the run early, to whichever process it came
         self.saved = None  # the newest checkpoint's folder
         self.best = None  # lowest quick FID so far
+        self.run = secrets.token_hex(8)  # what tells this run from others, also after it was resumed
         self.score = None  # that of this moment
-        self._notes, self._split = [], ""
+        self._notes, self._names, self._split = [], [], ""
         self._extractor = self._reference = self._claim = vgg = None
         with self.together("all"):
             self.device = set_device(opt.device)
@@ -108,12 +110,12 @@ class Session:
         self.trainer = Trainer(opt, vgg, self._calibration)
         origin = self._resume()
         with self.together():
+            self.logger = Logger(
+                opt.log_dir, run=self.run, output=opt.output, step=self.trainer.steps, total_steps=self.total_steps,
+                epochs=opt.total_epochs, print_freq=opt.print_freq, enabled=self.rank == 0,
+            )  # fmt: skip
             if self.rank == 0:
                 opt.save(Path(opt.output, "opt.yaml"))
-            self.logger = Logger(
-                opt.log_dir, step=self.trainer.steps, total_steps=self.total_steps, epochs=opt.total_epochs,
-                print_freq=opt.print_freq, enabled=self.rank == 0,
-            )  # fmt: skip
         self._begun = (time.perf_counter(), self.trainer.steps)
         self._saved_step = self.trainer.steps
         for line in [*self._banner(origin), *self._notes]:
@@ -231,8 +233,9 @@ class Session:
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
         self.trainer.load_state_dict(state["trainer"], path / checkpoint.STATE_FILE)
-        checkpoint.set_rng_state(state["rng"])
-        self.saved, self.best = path, state["best"]
+        lost = checkpoint.set_rng_state(state["rng"])
+        self._notes.extend(f"random     training draws from generators of its own; not put back: {one}" for one in lost)
+        self.saved, self.best, self.run = path, state["best"], state.get("run", self.run)
         self._place_loader(state)
         return f"resumes {path} (step {self.trainer.steps}, epoch {self.epoch}, batch {self.position + 1})"
 
@@ -241,8 +244,8 @@ class Session:
         if not checkpoint.exists(self.root):
             return "from new weights", None
         if self.opt.fresh:
-            return f"anew; the earlier checkpoints are now in {_set_aside(self.root)}", None
-        saved = checkpoint.load(self.root, self.opt)
+            return f"anew; the earlier checkpoints are now in {_set_aside(self.root, self.pics)}", None
+        saved = checkpoint.load(self.root, self.opt, verify=True)
         self._tell_changes(saved)
         return "", saved
 
@@ -258,12 +261,8 @@ class Session:
         self.loader = make_loader(opt, "train", epoch=state["epoch"], start=position, rank=self.rank, world=self.world)
 
     def _tell_changes(self, saved):
-        then = OPT.load(saved.opt_file)
-        changed = [
-            f"{f.name} {getattr(then, f.name)!r} -> {getattr(self.opt, f.name)!r}"
-            for f in dataclasses.fields(OPT)
-            if f.name not in _NOT_TOLD and getattr(then, f.name) != getattr(self.opt, f.name)
-        ]
+        differ = OPT.load(saved.opt_file).differences(self.opt)
+        changed = [f"{name} {then!r} -> {now!r}" for name, (then, now) in differ.items() if name not in _NOT_TOLD]
         if changed:
             self._notes.append(f"changed    since that checkpoint, and valid from now on: {', '.join(changed)}")
 
@@ -296,8 +295,16 @@ class Session:
         batches = iter(self.loader)
         while True:
             start = time.perf_counter()
-            with self.together():
-                batch = next(batches, None)
+            try:
+                with self.together():
+                    batch = next(batches, None)
+            except distributed.LostError:
+                raise
+            except UserError as error:
+                if self.trainer.steps > self._saved_step:  # the file is at fault, not the training
+                    self.save()
+                kept = f"step {self._saved_step} is saved in {self.saved}" if self.saved else "nothing is trained yet"
+                raise UserError(f"{error}; {kept}") from None
             if batch is None:
                 return
             yield batch, time.perf_counter() - start
@@ -310,9 +317,10 @@ class Session:
         """
         with distributed.unwrapped():
             losses = self.trainer.step(batch, self.loader.position - 1)
+        self._names = self.loader.names(batch)
         wrong = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
-            names = ", ".join(distributed.texts(", ".join(self.loader.names(batch))))
+            names = ", ".join(distributed.texts(", ".join(self._names)))
             raise UserError(
                 f"step {self.trainer.steps}: {', '.join(wrong)}, after the pictures {names}; {self._kept()}: "
                 "look at these files, or lower --lr"
@@ -397,8 +405,8 @@ class Session:
         wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
         if wrong:
             raise UserError(
-                f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}); "
-                f"{self._kept()}: lower --lr"
+                f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}), after the "
+                f"pictures {', '.join(self._names)}; {self._kept()}: look at these files, or lower --lr"
             )
         best = self.score is not None and (self.best is None or self.score < self.best)
         self.best = self.score if best else self.best
@@ -409,6 +417,7 @@ class Session:
             "batch": self.opt.batchSize * self.world,
             "length": len(self.loader),
             "best": self.best,
+            "run": self.run,
             "rng": checkpoint.rng_state(),
         }
         self.logger.sync()
@@ -443,13 +452,21 @@ class Session:
             self._claim.close()
 
 
-def _set_aside(root: Path) -> Path:
-    """Move a run's checkpoints, which --fresh leaves behind, to an unused folder beside them."""
-    number = 1
-    while (target := root.with_name(f"{root.name}.{number}")).exists():
-        number += 1
+def _set_aside(root: Path, pics: Path) -> Path:
+    """Move a run's checkpoints and pictures, which --fresh leaves behind, to unused folders beside them."""
+    target = _numbered(root)
     target.mkdir()
     for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / checkpoint.BEST, root / checkpoint.LATEST]:
         if path.exists() or path.is_symlink():
             os.replace(path, target / path.name)
+    if pics.is_dir():
+        os.replace(pics, _numbered(pics))
+    return target
+
+
+def _numbered(path: Path) -> Path:
+    """`path.1`, or the first after it that is unused."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
     return target

@@ -1,5 +1,6 @@
 """The logs: readable at every moment, continued without doubles."""
 
+import json
 import os
 import resource
 import signal
@@ -88,13 +89,52 @@ def test_lacking_rows_become_nan(tmp_path, capsys):
     assert np.isnan(np.load(path)).all()
 
 
-def test_log_of_an_earlier_run_is_kept(tmp_path, capsys):
-    path = tmp_path / "log.npy"
-    for steps in (4, 6):
-        filled(path, steps).close()
-    LossLog(path).close()
-    assert [len(np.load(tmp_path / f"log.npy{end}")) for end in ("", ".old", ".old.1")] == [0, 4, 6]
-    assert "now log.npy.old.1" in capsys.readouterr().out
+ROW = dict(zip(COLUMNS, range(7), strict=True))
+
+
+def logged(folder, run, start, end):
+    """Let a run log its steps from `start` to `end`."""
+    with Logger(folder, run=run, output=f"runs/{run}", step=start, print_freq=1) as logger:
+        for _ in range(start, end):
+            logger.log(ROW, epoch=1, images=1)
+
+
+def test_logs_of_an_earlier_run_are_kept(tmp_path, capsys):
+    for run, steps in (("a", 4), ("b", 6), ("c", 2)):
+        logged(tmp_path, run, 0, steps)
+    assert f"holds the losses of an earlier run; they are now in {tmp_path / 'before.1'}" in capsys.readouterr().out
+    for folder, run, steps in (("before", "a", 4), ("before.1", "b", 6), (".", "c", 2)):
+        assert len(np.load(tmp_path / folder / "log.npy")) == steps
+        assert json.loads((tmp_path / folder / "run.json").read_text()) == {"run": run, "output": f"runs/{run}"}
+        assert records(tmp_path / folder)[1].get_data("scalar", "loss/d_loss")[-1].id == steps
+    logged(tmp_path, "c", 1, 3)
+    assert len(losses := np.load(tmp_path / "log.npy")) == 3 and np.isfinite(losses).all()
+    assert not (tmp_path / "before.2").exists()
+
+
+def test_a_run_does_not_go_on_in_the_logs_of_another(tmp_path):
+    logged(tmp_path, "a", 0, 4)
+    logged(tmp_path, "b", 0, 2)
+    with pytest.raises(UserError, match=r"another run, whose checkpoints are in runs/b: .*--log_dir .*before"):
+        logged(tmp_path, "a", 4, 5)
+    assert len(np.load(tmp_path / "log.npy")) == 2
+    logged(tmp_path / "before", "a", 4, 5)  # the way out
+    assert np.isfinite(np.load(tmp_path / "before" / "log.npy")).all()
+    (tmp_path / "run.json").unlink()  # as an earlier version left the folder
+    logged(tmp_path, "d", 2, 3)
+    assert len(np.load(tmp_path / "log.npy")) == 3
+
+
+def test_two_runs_do_not_write_the_same_logs(tmp_path):
+    code = f"from model.logger import Logger; kept = Logger({str(tmp_path)!r}); print('there', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "there\n"
+        with pytest.raises(UserError, match=rf"is in use by another training run \(process {other.pid}\).*--log_dir"):
+            Logger(tmp_path, run="b")
+        other.kill()
+    Logger(tmp_path, run="b").close()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00v\x00" + b"x" * 200, b"text\n"])
@@ -226,11 +266,14 @@ def test_plain_lines(tmp_path, capsys):
 
 def test_terminal_gets_a_bar(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with Logger(tmp_path, step=0, print_freq=1, total_steps=2) as logger:
+    with Logger(tmp_path, step=0, print_freq=2, total_steps=2, epochs=9) as logger:
         logger.log(losses(1.0), epoch=1, images=4)
+        assert not capsys.readouterr().out
+        logger.log(losses(2.0), epoch=1, images=4)
         logger.message("saved")
     shown = capsys.readouterr()
-    assert "d_loss_r 1" in shown.err and "saved" in shown.out and "step 1" not in shown.out
+    assert "step 2/2 | " in shown.out and "d_loss_r 1.5\n" in shown.out and "saved" in shown.out
+    assert "2/2 epoch 1/9 " in shown.err and "img/s data 0.000 s ETA 0:00:00" in shown.err
 
 
 def test_other_ranks_are_silent(tmp_path, capsys):

@@ -73,7 +73,7 @@ def contents(folder):
     flat = {f"{net}:{key}": value for net, arrays in saved.nets.items() for key, value in arrays.items()}
     for name in ("optimizer_G", "optimizer_D"):
         flat.update({f"{name}:{key}": value for key, value in saved.state["trainer"].pop(name).items()})
-    saved.state.pop("rng")
+    del saved.state["rng"], saved.state["run"]
     return flat, saved.state
 
 
@@ -203,6 +203,37 @@ def test_fresh_moves_the_old_run_aside(tmp_path, here):
     assert "previews   of training maps" in out and (tmp_path / "output/pics/step_00000002.jpg").exists()
     assert checkpoint.load(tmp_path / "output" / "model").step == 2 and rows(tmp_path) == 2
     assert checkpoint.load(tmp_path / "output" / "model.1").step == 1
+    assert len(np.load(tmp_path / "log" / "before" / "log.npy")) == 1
+    assert [path.name for path in (tmp_path / "output" / "pics.1").iterdir()] == ["step_00000001.jpg"]
+
+
+def test_a_bad_file_costs_no_step(tmp_path, here):
+    write_data(tmp_path / "data", train=4, val=0)
+    photo = tmp_path / "data" / "train_img" / "train2.jpg"
+    whole = photo.read_bytes()
+    photo.write_bytes(whole[: len(whole) // 2])
+    options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6]
+    with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
+        here(tmp_path, *options)
+    with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
+        here(tmp_path, *options)  # nothing new to save
+    photo.write_bytes(whole)
+    assert "resumes output/model/step_00000002 (step 2, epoch 1, batch 3)" in here(tmp_path, *options)
+    assert rows(tmp_path) == 6 and np.isfinite(losses(tmp_path)).all()
+
+
+def test_runs_do_not_share_logs_unnoticed(tmp_path, here):
+    write_data(tmp_path / "data", val=0)
+    tiny = ["--nThreads", 0, "--display_freq", 0]
+    here(tmp_path, *tiny, "--max_steps", 2)
+    before = losses(tmp_path)
+    out = here(tmp_path, *tiny, "--max_steps", 1, "--output", "other", "--seed", 5)
+    assert "log holds the losses of an earlier run; they are now in log/before" in out
+    with pytest.raises(UserError, match=r"another run, whose checkpoints are in other: .*--log_dir .*log/before"):
+        here(tmp_path, *tiny, "--max_steps", 3)
+    here(tmp_path, *tiny, "--max_steps", 3, "--log_dir", "log/before")
+    after = np.load(tmp_path / "log" / "before" / "log.npy")
+    assert len(after) == 3 and after[:2].tobytes() == before.tobytes()
 
 
 def session_options(folder, **changes):
