@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from model.data import MAP_SUFFIXES, PHOTO_SUFFIXES, read_ids, read_photo
 from model.errors import UserError
+from model.files import replacing
 from model.palettes import Palette
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
@@ -222,14 +222,10 @@ def files_digest(paths: Iterable[Path]) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file whole or not at all, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o644)  # mkstemp gives the owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Let `write` write a file, whole or not at all; its folder is made.
+
+    Raises:
+        UserError: no space, no permission or the like.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        write(file)
