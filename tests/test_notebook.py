@@ -60,7 +60,8 @@ def test_every_text_is_in_both_languages():
 
 
 def test_commands_exist():
-    values = parameters() | {"folders": "a b --labels c", "SCORES": "out"}
+    values = parameters() | {"folders": "a b --labels c", "SCORES": "out", "metrics": "fid,seg", "sheets": 2}
+    values["options"] = "--metrics fid --dataset_mode sample --max_pictures 4 --sheets 2"
     found = set()
     for cell in cells("code"):
         for command, arguments in re.findall(r"!\{python\} (\S+) (.*)", cell.source):
@@ -70,7 +71,7 @@ def test_commands_exist():
             found.add(command)
     assert found == set(COMMANDS)
     for text in (cell.source for cell in cells("markdown")):
-        for command, arguments in re.findall(r"`python (\S+) ([^`]*)`", text):
+        for command, arguments in re.findall(r"`python ([^\s`]+) ([^`]*)`", text):
             if "--help" not in arguments:
                 COMMANDS[command](arguments.split())
 
