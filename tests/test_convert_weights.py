@@ -160,7 +160,6 @@ def test_options_are_inferred(tmp_path):
             assert found.options[field] == getattr(opt, field), field
 
 
-@needs_torch
 @pytest.mark.parametrize("preset, changes", [
     ("ade20k", {}), ("cityscapes", {}), ("coco_stuff", {"use_vae": False}), ("coco_stuff", {"z_dim": 8}),
 ])  # fmt: skip
@@ -205,6 +204,7 @@ def test_a_preset_that_does_not_fit_is_refused(tmp_path):
     convert(G, target, "--preset", "ade20k", "--force")
 
 
+@needs_torch
 def test_module_prefix_and_missing_counters(tmp_path, capsys):
     theirs = trained(torch_spade.SPADEGenerator(PLAIN))
     state = {f"module.{k}": v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")}
