@@ -39,14 +39,18 @@ def paint(synthesizer, loader, opt, val, folder):
 
     items = loader.dataset.items
     styles = Styles(val, synthesizer, has_photos=items[0].image is not None)
+    if not synthesizer.uses_instances:
+        instances = "not used by this generator"
+    else:
+        instances = "from maps" if items[0].instance else "no maps: edges run where classes meet"
     step = synthesizer.info["step"]
     used = synthesizer.info["file"] + ("" if step is None else f" (step {step})")
     print(
         f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}\n"
-        f"style      {styles.name}\ndevice     {synthesizer.info['device']}",
+        f"instances  {instances}\nstyle      {styles.name}\ndevice     {synthesizer.info['device']}",
         flush=True,
     )
-    done, begun = 0, time.perf_counter()
+    done, began, begun = 0, time.time(), time.perf_counter()
     told = begun
     for batch in loader:
         write(batch, [synthesizer.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder)
@@ -58,7 +62,9 @@ def paint(synthesizer, loader, opt, val, folder):
     each = f", each in {val.style_steps} styles," if val.style_steps else ""
     panels = f", panels to {folder.parent / 'panels'}" if val.panels else ""
     seconds = time.perf_counter() - begun
-    print(f"wrote {done} pictures{each} to {folder}{panels} in {seconds:.0f} s, with {used}", flush=True)
+    older = sum(path.stat().st_mtime < began - 1 for path in folder.iterdir())
+    beside = f" (beside {older} files of earlier runs)" if older else ""
+    print(f"wrote {done} pictures{each} to {folder}{beside}{panels} in {seconds:.0f} s, with {used}", flush=True)
 
 
 def main(argv=None) -> int:
@@ -66,12 +72,10 @@ def main(argv=None) -> int:
     val = parse_val(argv)
 
     from model.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
-    from model.validation import validation_loader
+    from model.validation import data_options, validation_loader
 
     synthesizer = Synthesizer.load(val.checkpoint, which=val.which_epoch, use_ema=val.use_ema, device=val.device)
-    changes = {name: getattr(val, name) for name in FOLDERS} | {"max_dataset_size": val.how_many}
-    changes = {name: value for name, value in changes.items() if value}
-    opt = dataclasses.replace(synthesizer.opt, **changes, batchSize=val.batchSize, nThreads=val.nThreads)
+    opt = data_options(synthesizer.opt, val)
     results = Path(val.results_dir)
     with validation_loader(opt, val.phase) as loader:
         scoring = None

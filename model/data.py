@@ -391,17 +391,13 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     }
 
 
-def _custom(opt, phase: str) -> dict[str, Listing]:
+def _chosen(opt, phase: str) -> dict[str, Listing]:
     """label_dir, image_dir, instance_dir; where such a folder has subfolders `train` and `val`, those."""
     listings = {}
     for kind, suffixes in (("label", MAP_SUFFIXES), ("image", PHOTO_SUFFIXES), ("instance", MAP_SUFFIXES)):
-        folder = getattr(opt, f"{kind}_dir")
-        if not folder:
-            if kind == "label":
-                raise UserError("dataset_mode custom needs --label_dir FOLDER with the label maps")
-            continue
-        inner = Path(folder, phase)
-        listings[kind] = _list(inner if inner.is_dir() else folder, suffixes)
+        if folder := getattr(opt, f"{kind}_dir"):
+            inner = Path(folder, phase)
+            listings[kind] = _list(inner if inner.is_dir() else folder, suffixes)
     return listings
 
 
@@ -411,42 +407,50 @@ LAYOUTS: dict[str, Callable] = {
     "ade20k": _ade20k,
     "cityscapes": _cityscapes,
     "facades": _flat,
-    "custom": _custom,
+    "custom": _chosen,
 }
+
+
+def list_files(opt, phase: str) -> dict[str, Listing]:
+    """The files of one phase by kind (label, image, instance): those of label_dir, else of dataset_mode's layout."""
+    return (_chosen if opt.label_dir else LAYOUTS[opt.dataset_mode])(opt, phase)
 
 
 def list_items(opt, phase: str) -> list[Item]:
     """Pair the files of `opt.dataset_mode` for one phase ("train" or "val"), sorted by name with numbers as numbers.
 
-    Photos are required for training; for "val" their folder may be missing or empty. Instance maps are required
-    unless `opt.no_instance`.
+    Photos are required for training, and instance maps unless `opt.no_instance`; for "val" either folder may be missing
+    or empty.
 
     Raises:
         UserError: an empty or missing folder, or files without partner, with the first names and the counts.
     """
     if phase not in ("train", "val"):
         raise UserError(f"phase {phase!r} is neither 'train' nor 'val'")
-    if opt.dataset_mode not in LAYOUTS:
-        raise UserError(f"dataset_mode {opt.dataset_mode!r} is not one of {', '.join(LAYOUTS)}")
-    listings = LAYOUTS[opt.dataset_mode](opt, phase)
+    listings = list_files(opt, phase)
     labels = listings["label"]
     if not labels.files:
-        state = "holds no label maps" if os.path.isdir(labels.folder) else "is not a folder"
+        there = os.path.isdir(labels.folder)
+        state = f"holds no label maps ({', '.join(MAP_SUFFIXES)})" if there else "is not a folder"
+        out = "--label_dir" if opt.label_dir else f"--dataroot and --dataset_mode ({opt.dataset_mode})"
         raise UserError(
-            f"{labels.folder} {state} ({', '.join(MAP_SUFFIXES)}; dataset_mode {opt.dataset_mode}): "
-            "check --dataroot and --dataset_mode"
+            f"{labels.folder} {state}: check {out}; docs/data.md tells how to get the data, --preset sample needs none"
         )
     partners: dict[str, dict[str, str]] = {}
+    problems = []
     for kind, what in (("image", "photo"), ("instance", "instance map")):
         found = listings.get(kind)
-        labels_alone = kind == "image" and phase == "val" and not (found and found.files)
-        if labels_alone or (kind == "instance" and opt.no_instance):
+        if (phase == "val" and not (found and found.files)) or (kind == "instance" and opt.no_instance):
             continue
         if found is None:
             option = "--image_dir FOLDER" if kind == "image" else "--instance_dir FOLDER or --no_instance True"
             raise UserError(f"dataset_mode {opt.dataset_mode} has no {what}s here: pass {option}")
-        _check_pairs(labels, found, what)
+        problems += _unpaired(labels, found, what)
         partners[kind] = found.files
+    if problems:
+        raise UserError(
+            f"{'; '.join(problems)}: files are paired by name (tools/check_dataset.py writes the whole list)"
+        )
     items = [
         Item(
             key.rpartition("/")[2],
@@ -459,20 +463,24 @@ def list_items(opt, phase: str) -> list[Item]:
     return items[: opt.max_dataset_size]
 
 
-def _check_pairs(labels: Listing, others: Listing, what: str) -> None:
-    def told(missing, of, partner):
-        return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order), 5)})"
+def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
+    """What lacks its partner in two folders, in words; nothing if all are paired."""
+
+    def told(missing, of, partner, folder):
+        names = sorted(missing, key=natural_order)
+        jpegs = [name for name in names if partner != "photo" and any(Path(folder).glob(f"{name}.jp*g"))]
+        note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
+        return f"{len(names)} {of} without {partner} ({listed(names)}{note})"
 
     problems = []
     if lone := labels.files.keys() - others.files.keys():
-        problems.append(told(lone, f"of {len(labels.files)} label maps", what))
+        problems.append(told(lone, f"of {len(labels.files)} label maps", what, others.folder))
     if lone := others.files.keys() - labels.files.keys():
-        problems.append(told(lone, f"of {len(others.files)} {what}s", "label map"))
+        problems.append(told(lone, f"of {len(others.files)} {what}s", "label map", labels.folder))
     if problems:
-        hint = "; --no_instance True does without instance maps" if what == "instance map" and not others.files else ""
-        raise UserError(
-            f"{labels.folder} and {others.folder}: {' and '.join(problems)}: files are paired by name{hint}"
-        )
+        hint = ", --no_instance does without" if what == "instance map" and not others.files else ""
+        return [f"{labels.folder} and {others.folder}: {' and '.join(problems)}{hint}"]
+    return []
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -483,16 +491,23 @@ class PhotoMaps:
     """Photos with label and instance maps of any supported layout, preprocessed for one phase.
 
     `dataset[index]` or `dataset[epoch, index]` gives a dict: image float32 [3, H, W] in [-1, 1] (absent without
-    photos), label int64 [H, W] with unlabelled as `opt.label_nc`, instance int32 [H, W] (absent with `no_instance`),
-    name str, index int. In phase "train" crop and flip are drawn from (opt.seed, epoch, index). In phase "val" nothing
-    is flipped, crops are central, and the modes that scale and crop scale to crop_size, as the released code's test
-    options do.
+    photos), label int64 [H, W] with unlabelled as `opt.label_nc`, instance int32 [H, W] (absent with `no_instance`;
+    without instance maps the label map, so that edges run where classes meet), name str, index int.
+
+    Args:
+        split: "train" or "val", whose files are read.
+        phase: how, by default as the split's name says. In phase "train" crop and flip are drawn from (opt.seed, epoch,
+            index). In phase "val" nothing is flipped, crops are central, and the modes that scale and crop scale to
+            crop_size, as the released code's test options do.
+
+    Raises:
+        UserError: files are missing, unpaired, or hold ids that do not fit.
     """
 
-    def __init__(self, opt, phase: str = "train"):
-        self.phase = phase
+    def __init__(self, opt, split: str = "train", phase: str | None = None):
+        self.phase = phase = phase or split
         self.palette = read_palette(opt.palette) if opt.palette else None
-        self.items = list_items(opt, phase)
+        self.items = list_items(opt, split)
         if phase == "train" and opt.dataset_mode == "custom":
             self._scan_ids(opt)
         if phase == "val" and opt.preprocess_mode.endswith("_and_crop"):
@@ -523,13 +538,22 @@ class PhotoMaps:
         label = read_ids(item.label, palette=self.palette)
         check_ids(label, opt, item.label)
         image = read_photo(item.image) if item.image else None
-        instance = read_ids(item.instance, coded=True) if item.instance else None
+        instance = None
+        if not opt.no_instance:
+            instance = read_ids(item.instance, coded=True) if item.instance else label
         self._check_sizes(item, image, label, instance)
         crop_pos, flip = self._choose(label.size, epoch, index)
         try:
             image, label, instance = transform(image, label, instance, opt, crop_pos, flip)
         except UserError as error:
             raise UserError(f"{item.label}: {error}") from error
+        if self.phase == "train" and label.shape != opt.generator_size:
+            (height, width), (g_height, g_width) = label.shape, opt.generator_size
+            raise UserError(
+                f"{item.label}: preprocess_mode {opt.preprocess_mode} makes it {width}x{height} (width x height), and "
+                f"the generator's pictures are {g_width}x{g_height}: choose a mode that gives this size, such as "
+                "resize_and_crop or fixed, or prepare files that come out so"
+            )
         example = {"image": image, "label": label, "instance": instance, "name": item.name, "index": index}
         return {k: v for k, v in example.items() if v is not None}
 
@@ -557,6 +581,13 @@ class PhotoMaps:
                 if p is not None
             )
             raise UserError(f"sizes (width x height) differ: {sizes}: maps must have the photo's size in pixels")
+
+
+class CocoStuff(PhotoMaps):
+    """COCO-Stuff in `dataroot`/{train,val}_{img,label,inst} and, for training, the `_portrait` folders beside them."""
+
+    def __init__(self, opt, split: str = "train", phase: str | None = None):
+        super().__init__(dataclasses.replace(opt, dataset_mode="coco_stuff"), split, phase)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 
 from model.data import (
-    LAYOUTS,
     UNREADABLE,
     Item,
     Listing,
     foreign_ids,
     id_ranges,
+    list_files,
     natural_order,
     read_ids,
     read_photo,
@@ -420,7 +420,7 @@ class Split:
         self.pictures: Counter[int] = Counter()
         self.release: str | None = None
         try:
-            listings = LAYOUTS[opt.dataset_mode](opt, phase)
+            listings = list_files(opt, phase)
         except UserError as error:
             self._say("layout", str(error))
             return

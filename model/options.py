@@ -226,9 +226,9 @@ class OPT(_Checked):
         choices=("coco_stuff", "ade20k", "cityscapes", "facades", "custom", "sample"),
     )
     dataroot: str = _opt("dataset/coco_stuff", "data", "folder of the data set")
-    label_dir: str = _opt("", "data", "folder of the label maps (dataset_mode custom)")
-    image_dir: str = _opt("", "data", "folder of the photos (dataset_mode custom)")
-    instance_dir: str = _opt("", "data", "folder of the instance maps (dataset_mode custom; none with no_instance)")
+    label_dir: str = _opt("", "data", "folder of the label maps, in place of dataset_mode's folders (custom has none)")
+    image_dir: str = _opt("", "data", "folder of the photos that go with label_dir")
+    instance_dir: str = _opt("", "data", "folder of the instance maps that go with label_dir; none with no_instance")
     palette: str = _opt(
         "",
         "data",
@@ -493,13 +493,11 @@ class OPT(_Checked):
                 f"reuse_fake and D_steps_per_G {self.D_steps_per_G} exclude each other: D's further steps "
                 "have no picture of G's to reuse"
             )
-        if self.dataset_mode == "custom":
-            if not self.label_dir:
+        if not self.label_dir:
+            if self.dataset_mode == "custom":
                 raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
-            if not self.no_instance and not self.instance_dir:
-                raise UserError(
-                    "dataset_mode custom needs instance_dir, the folder of the instance maps, or no_instance"
-                )
+            if self.image_dir or self.instance_dir:
+                raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
 
     # Derived values
 
@@ -619,8 +617,12 @@ class OPT(_Checked):
         self.check_geometry()
         if self.total_epochs < 1:
             raise UserError("niter 0 and niter_decay 0 leave nothing to train: give niter >= 1")
-        if self.dataset_mode == "custom" and not self.image_dir:
-            raise UserError("dataset_mode custom needs image_dir, the folder of the photos, for training")
+        if self.label_dir and not self.image_dir:
+            raise UserError("label_dir needs image_dir, the folder of the photos, for training")
+        if self.label_dir and not self.no_instance and not self.instance_dir:
+            raise UserError(
+                "label_dir needs instance_dir, the folder of the instance maps, for training, or no_instance"
+            )
 
     # Making, saving, comparing
 
@@ -767,9 +769,11 @@ class ValOPT(_Checked):
     use_ema: bool = _opt(True, "data", "take the averaged weights of G when the checkpoint has them")
     phase: str = _opt("val", "data", "split of the data set", choices=("val", "train"))
     dataroot: str = _opt("", "data", "folder of the data set; default: the checkpoint's")
-    label_dir: str = _opt("", "data", "folder of the label maps; default: the checkpoint's")
-    image_dir: str = _opt("", "data", "folder of the photos; default: the checkpoint's")
-    instance_dir: str = _opt("", "data", "folder of the instance maps; default: the checkpoint's")
+    label_dir: str = _opt(
+        "", "data", "folder of label maps to paint, in place of the data set's; default: the checkpoint's"
+    )
+    image_dir: str = _opt("", "data", "folder of the photos that go with label_dir, if there are any")
+    instance_dir: str = _opt("", "data", "folder of the instance maps that go with label_dir, if there are any")
     how_many: int | None = _opt(None, "data", "first so many pictures only; null = all", low=1)
     batchSize: int = _opt(1, "data", "pictures per step", low=1)
     nThreads: int = _opt(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
@@ -816,6 +820,12 @@ class ValOPT(_Checked):
 
     def _check_together(self) -> None:
         _check_device(self.device)
+        if (self.image_dir or self.instance_dir) and not self.label_dir:
+            raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
+        if self.dataroot and self.label_dir:
+            raise UserError(
+                f"dataroot {self.dataroot} and label_dir {self.label_dir} exclude each other: give one of them"
+            )
         if self.other and not self.metric_names:
             raise UserError(f"other {self.other} is compared by scores: give --metrics fid, seg or fid,seg too")
         if self.other_name in ("generated", "photos", "") or set(self.other_name) & set("/\\|"):

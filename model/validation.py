@@ -1,6 +1,7 @@
 """What a validation run paints: a split's label maps in order, and the styles of each batch."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,10 @@ class Styles:
         self.steps = val.style_steps
         self._seed, self._synthesizer = val.seed, synthesizer
         files = (val.style_image, val.style_image2) if self.name == "image" else ()
-        self._ends = [synthesizer.encode(read_photo(file)) for file in files if file]
+        try:
+            self._ends = [synthesizer.encode(read_photo(file)) for file in files if file]
+        except UserError as error:
+            raise UserError(f"style image {error}") from None
 
     def __call__(self, batch: Mapping[str, Any]) -> list[np.ndarray | None]:
         """A list of z [N, z_dim], of `steps` entries on the way from one style to another, or of one."""
@@ -76,19 +80,37 @@ class Styles:
         return np.stack([self._synthesizer.noise(self._seed, int(number)) for number in numbers])
 
 
+def data_options(opt: OPT, val: ValOPT) -> OPT:
+    """A checkpoint's options with the data that a validation run names in place of its own.
+
+    Raises:
+        UserError: There is no such folder, or the checkpoint's data lie in folders that dataroot does not name.
+    """
+    changes = {"batchSize": val.batchSize, "nThreads": val.nThreads}
+    if val.how_many:
+        changes["max_dataset_size"] = val.how_many
+    if val.label_dir:
+        changes.update(label_dir=val.label_dir, image_dir=val.image_dir, instance_dir=val.instance_dir)
+    if val.dataroot:
+        if opt.label_dir:
+            raise UserError(
+                f"dataroot {val.dataroot}: this checkpoint was trained on folders of files ({opt.label_dir}): give "
+                "--label_dir and, with photos, --image_dir"
+            )
+        if not os.path.isdir(val.dataroot):
+            raise UserError(f"dataroot {val.dataroot} is not a folder: give that of the data set")
+        changes["dataroot"] = val.dataroot
+    return dataclasses.replace(opt, **changes)
+
+
 def validation_loader(opt: OPT, split: str) -> Loader:
     """The batches of a split ("val" or "train") in order, cut to size as for validation: no flip, no random crop.
 
     Raises:
         UserError: Files are missing or unpaired.
     """
-    if split == "val":
-        try:
-            return Loader(PhotoMaps(opt, "val"), opt)
-        except UserError as error:
-            raise UserError(f"{error} (the training split instead: --phase train)") from None
-    if opt.preprocess_mode.endswith("_and_crop"):
-        opt = dataclasses.replace(opt, load_size=opt.crop_size)
-    maps = PhotoMaps(opt, split)
-    maps.phase = "val"  # the training split's files, the validation's way of reading them
-    return Loader(maps, opt)
+    try:
+        return Loader(PhotoMaps(opt, split, "val"), opt)
+    except UserError as error:
+        instead = " (the training split instead: --phase train)" if split == "val" and not opt.label_dir else ""
+        raise UserError(f"{error}{instead}") from None

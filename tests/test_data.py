@@ -14,6 +14,8 @@ from PIL import Image
 
 from model.data import (
     BatchSampler,
+    CocoStuff,
+    Loader,
     PhotoMaps,
     crop_and_flip,
     id_ranges,
@@ -342,14 +344,14 @@ def test_coco_stuff_pairs_by_stem_and_adds_portraits(tmp_path):
     write_set(tmp_path / "x", 2)
     for folder in ("img", "label", "inst"):
         os.rename(tmp_path / "x" / f"train_{folder}", tmp_path / f"train_{folder}_portrait")
-    dataset = PhotoMaps(make_opt(dataroot=str(tmp_path)))
+    dataset = CocoStuff(make_opt(dataroot=str(tmp_path), dataset_mode="facades"))
     assert len(dataset) == 14
     names = dataset.names(range(14))
     assert names == [f"p{i}" for i in range(12)] + ["p0", "p1"]
     assert ["portrait" in i.label and "portrait" in i.image and "portrait" in i.instance for i in dataset.items] == (
         [False] * 12 + [True] * 2
     )
-    assert len(PhotoMaps(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
+    assert len(CocoStuff(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
 
 
 def test_missing_partners_are_listed_in_both_directions(tmp_path):
@@ -358,14 +360,36 @@ def test_missing_partners_are_listed_in_both_directions(tmp_path):
         (tmp_path / "train_img" / f"p{i}.jpg").rename(tmp_path / "train_img" / f"q{i}.jpg")
     with pytest.raises(
         UserError,
-        match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4 and 2 more\) and "
-        r"7 of 9 photos without label map \(q0, q1",
+        match=r"7 of 9 label maps without photo \(p0, p1, p2, p3, p4, p5, p6\) and "
+        r"7 of 9 photos without label map \(q0, q1.* whole list",
     ):
         PhotoMaps(make_opt(dataroot=str(tmp_path)))
     (tmp_path / "train_inst" / "p8.png").unlink()
     (tmp_path / "train_img").rename(tmp_path / "val_img")
-    with pytest.raises(UserError, match="9 of 9 label maps without photo"):
+    with pytest.raises(
+        UserError, match="9 of 9 label maps without photo .*p7 and 1 more.*; .*1 of 9 label maps without i"
+    ):
         PhotoMaps(make_opt(dataroot=str(tmp_path)))
+
+
+def test_a_label_map_saved_as_jpeg_is_named(tmp_path):
+    write_set(tmp_path, 2)
+    folder = tmp_path / "train_label"
+    Image.open(folder / "p1.png").save(folder / "p1.jpg")
+    (folder / "p1.png").unlink()
+    with pytest.raises(
+        UserError, match=r"without label map \(p1; .*train_label holds it as JPEG, which cannot hold ids"
+    ):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)))
+
+
+def test_training_pictures_of_another_size_than_the_generator_s(tmp_path):
+    write_set(tmp_path, 1, size=(96, 64))
+    for changes, size in (({"preprocess_mode": "none"}, "96x64"), ({"preprocess_mode": "scale_shortside"}, "96x64")):
+        opt = make_opt(dataroot=str(tmp_path), **{"load_size": 64, **changes})
+        with pytest.raises(UserError, match=rf"p0\.png: preprocess_mode \w+ makes it {size} .*generator's .* 64x64"):
+            PhotoMaps(opt)[0]
+        assert PhotoMaps(opt, "train", "val")[0]["label"].shape == (64, 96)
 
 
 def test_missing_instances_folders_and_doubles_are_told(tmp_path):
@@ -632,7 +656,7 @@ def test_a_batch_of_different_sizes_is_told(tmp_path):
         path.rename(tmp_path / path.relative_to(tmp_path / "x"))
     opt = make_opt(dataroot=str(tmp_path), preprocess_mode="none")
     with pytest.raises(UserError, match=r"different sizes .*p\d \d+x64, p\d \d+x64.*batchSize 1"):
-        content(make_loader(opt, "train"))
+        content(Loader(PhotoMaps(opt, "train", "val"), opt))
 
 
 SCRIPT = """

@@ -183,7 +183,7 @@ def test_uncropped_pictures_may_have_any_crop_size(mode):
         (dict(output_nc=1), r"output_nc 1: .*--no_vgg_loss"),
         (dict(device="tpu"), r"device 'tpu' is unknown: expected auto, cpu, gpu or gpu:N"),
         (dict(dataset_mode="custom"), r"dataset_mode custom needs label_dir"),
-        (dict(dataset_mode="custom", label_dir="l"), r"needs instance_dir, .* or no_instance"),
+        (dict(image_dir="i"), r"image_dir and instance_dir go with label_dir, which is empty"),
     ],
 )
 def test_wrong_values(changes, message):
@@ -329,6 +329,7 @@ def test_geometry_of_real_pictures():
         (dict(preprocess_mode="fixed", aspect_ratio=1.5), r"aspect_ratio 1.5 does not fit"),
         (dict(niter=0), r"nothing to train"),
         (dict(dataset_mode="custom", label_dir="l", no_instance=True), r"needs image_dir"),
+        (dict(label_dir="l", image_dir="i"), r"needs instance_dir, .* or no_instance"),
     ],
 )
 def test_options_that_cannot_be_trained(changes, message):

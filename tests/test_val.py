@@ -129,7 +129,16 @@ def test_labels_alone(run, tmp_path, trained):
     for kind in ("label", "inst"):
         shutil.copytree(trained / "data" / f"val_{kind}", tmp_path / "alone" / f"val_{kind}")
     out = run("--dataroot", tmp_path / "alone", "--panels")
-    assert "style      random" in out and len(pictures(tmp_path / "out" / "pics")) == 3
+    assert "style      random" in out and "instances  from maps" in out
+    with_instances = pictures(tmp_path / "out" / "pics")
+    assert len(with_instances) == 3
+    # In this data set the label maps are the instance maps, so that nothing changes without the latter.
+    shutil.rmtree(tmp_path / "alone" / "val_inst")
+    for folder in (["--dataroot", tmp_path / "alone"], ["--label_dir", tmp_path / "alone" / "val_label"]):
+        out = run(*folder, "--results_dir", tmp_path / folder[0])
+        assert "instances  no maps: edges run where classes meet" in out and f"split of {folder[1]}" in out
+        without = pictures(tmp_path / folder[0] / "pics")
+        assert all((without[name] == picture).all() for name, picture in with_instances.items())
     with pytest.raises(UserError, match="label maps alone"):
         run("--dataroot", tmp_path / "alone", "--style", "photo")
     with pytest.raises(UserError, match="label maps alone"):
@@ -231,6 +240,37 @@ def test_what_is_missing_is_told(run, tmp_path, trained):
         run("--checkpoint", tmp_path / "nothing")
     with pytest.raises(UserError, match="training split instead: --phase train"):
         run("--dataroot", tmp_path)
+    with pytest.raises(UserError, match="dataroot typo is not a folder"):
+        run("--dataroot", "typo")
+    (tmp_path / "style.jpg").write_text("none")
+    with pytest.raises(UserError, match=r"^style image .*style\.jpg: "):
+        run("--style_image", tmp_path / "style.jpg")
+    with pytest.raises(UserError, match=r"^style image nowhere\.jpg: the file is not there"):
+        run("--style_image", "nowhere.jpg")
+
+
+def test_folders_of_files(run, tmp_path, trained):
+    folders = []
+    for kind, name in (("label", "label"), ("img", "image"), ("inst", "instance")):
+        shutil.copytree(trained / "data" / f"val_{kind}", tmp_path / name)
+        folders += [f"--{name}_dir", tmp_path / name]
+    out = run(*folders)
+    assert "style      photo" in out and "instances  from maps" in out
+    named = pictures(tmp_path / "out" / "pics")
+    out = run()
+    assert "wrote 3 pictures" in out and "earlier runs" not in out
+    assert all((named[name] == picture).all() for name, picture in pictures(tmp_path / "out" / "pics").items())
+    os.utime(tmp_path / "out" / "pics" / "val2.jpg", (0, 0))
+    assert "(beside 1 files of earlier runs)" in run("--how_many", 2)
+
+
+def test_folders_are_not_passed_over(run, tmp_path, trained):
+    with pytest.raises(UserError, match="go with label_dir, which is empty"):
+        run("--image_dir", "data/val_img")
+    with pytest.raises(UserError, match="exclude each other"):
+        run("--dataroot", "data", "--label_dir", "data/val_label")
+    with pytest.raises(UserError, match="nowhere is not a folder: check --label_dir"):
+        run("--label_dir", "nowhere")
 
 
 @pytest.mark.parametrize(
