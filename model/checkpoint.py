@@ -533,7 +533,8 @@ def save(
 
     Args:
         root: `output/model`.
-        nets: State dictionaries by network, `n_g`, `n_d` and with a VAE `n_e`; tensors or arrays.
+        nets: State dictionaries by network, `n_g`, `n_d`, with a VAE `n_e`, and the averaged `n_g_ema`, `n_e_ema`;
+            tensors or arrays.
         state: Everything else that the next step depends on: optimisers, schedule, position in the data, `rng_state()`.
         opt: The run's OPT; `opt.save(path)` writes it.
         step: Steps done.
@@ -645,7 +646,7 @@ class Checkpoint:
         path: Its folder.
         step: Steps done.
         epoch: Epoch, counted from 0, that the next step belongs to.
-        nets: Arrays by key, by network name (`n_g`, `n_d`, `n_e`).
+        nets: Arrays by key, by network name (`n_g`, `n_d`, `n_e`, `n_g_ema`, `n_e_ema`).
         state: What `save` got as state; empty if not asked for.
         meta: The content of meta.json.
     """

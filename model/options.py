@@ -529,6 +529,12 @@ class OPT(_Checked):
         return round(self.crop_size / self.aspect_ratio), self.crop_size
 
     @property
+    def spade_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The (height, width) of every SPADE layer of the generator in pixels, smallest first."""
+        height, width = self.start_size
+        return tuple((height << i, width << i) for i in range(self.num_up + 1))
+
+    @property
     def loader_size(self) -> tuple[int, int] | None:
         """(height, width) of the loader's pictures in pixels; None where it depends on the file."""
         if "crop" in self.preprocess_mode:

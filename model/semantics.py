@@ -59,11 +59,6 @@ def encode(label, instance, opt):
     return class_codes(label, None if opt.no_instance else np.asarray(instance))
 
 
-def spade_sizes(opt):
-    """The (height, width) of every SPADE layer of the generator, smallest first."""
-    return [(opt.start_size[0] << i, opt.start_size[1] << i) for i in range(opt.num_up + 1)]
-
-
 def pattern_arrays(label, instance, opt):
     """Neighbourhoods at every resolution of the generator, as plain arrays for a batch dict; NumPy only.
 
@@ -78,7 +73,7 @@ def pattern_arrays(label, instance, opt):
 
     codes, size = encode(label, instance, opt), parse_norm_g(opt.norm_G)[2]
     arrays = {}
-    for height, width in spade_sizes(opt):
+    for height, width in opt.spade_sizes:
         patterns = Patterns.find(resized(codes, height, width), not opt.no_instance, size)
         for field in _FIELDS:
             value = getattr(patterns, field)

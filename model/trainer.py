@@ -10,16 +10,17 @@ import paddle
 from model import checkpoint, distributed
 from model.adam import Adam
 from model.blocked import release_memory, use_blocked
+from model.device import as_tensor
 from model.discriminator import define_D
 from model.ema import Average
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
+from model.logger import COLUMNS
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
 from model.passes import micro_batches, one_power_iteration
 from model.semantics import Semantics
 
-LOSSES = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d_loss_f", "d_loss_r")
 SUMMED = ("g_loss_vae",)  # over the pictures of a batch; the others are means
 
 
@@ -47,11 +48,6 @@ def seed_everything(seed):
     random.seed(seed)
     np.random.seed(seed)
     paddle.seed(seed)
-
-
-def as_tensor(array):
-    """A tensor as it is, an array as a tensor (Paddle's own conversion copies tensors and warns of it)."""
-    return array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)
 
 
 def halves(scales):
@@ -105,7 +101,7 @@ class Trainer:
         self.fakes = []  # of G's step for D's, with reuse_fake
         self.steps = 0  # finished ones
         self.draws = 0  # of style noise
-        self.losses = dict.fromkeys(LOSSES, 0.0)
+        self.losses = dict.fromkeys(COLUMNS, 0.0)
 
     def networks(self):
         """{'n_g': G, 'n_d': D, 'n_e': E}, without E if there is none."""
@@ -194,7 +190,7 @@ class Trainer:
             optimizer.set_lr(lr * factor)
 
     def sample_noise(self, shape):
-        """Standard normal style noise [N, z_dim], float32; the one place where it is drawn.
+        """Standard normal style noise [N, z_dim], float32, for training.
 
         A function of the seed, the number of draws before and the sample's place in the whole batch, so that it is
         reproducible, needs no state but the count, and does not depend on how many processes share the batch.

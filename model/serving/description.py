@@ -54,7 +54,6 @@ class Description:
         """That of a generator with these options; `more` are the fields that options do not tell."""
         count = opt.label_nc + opt.contain_dontcare_label
         names = (class_names(opt.dataset_mode, opt.label_nc) + ["unlabeled"])[:count]
-        height, width = opt.start_size
         return cls(
             names=tuple(names),
             colours=tuple(tuple(int(part) for part in row) for row in palette(opt.dataset_mode, count)),
@@ -64,7 +63,7 @@ class Description:
             file_unknown=unknown_id(opt.label_nc),
             uses_instances=not opt.no_instance,
             z_dim=opt.z_dim if opt.use_vae else 0,
-            spade_sizes=tuple((height << i, width << i) for i in range(opt.num_up + 1)),
+            spade_sizes=opt.spade_sizes,
             kernel_size=parse_norm_g(opt.norm_G)[2],
             **more,
         )

@@ -15,7 +15,6 @@ from model.convolution import Conv2D
 from model.encoder import SIDE
 from model.normalization import EPSILON, HIDDEN, BatchNorm, InstanceNorm
 from model.options import parse_norm_g
-from model.semantics import spade_sizes
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def plan(G, opt) -> Plan:
     _add_conv(weights, "conv_img", G.conv_img)
     instance_norm = isinstance(G.head_0.norm_0.param_free_norm, InstanceNorm)
     return Plan(
-        blocks, spade_sizes(opt), 16 * opt.ngf, kernel_size, classes, not opt.no_instance, instance_norm,
+        blocks, opt.spade_sizes, 16 * opt.ngf, kernel_size, classes, not opt.no_instance, instance_norm,
         opt.z_dim if opt.use_vae else 0, {name: np.ascontiguousarray(w, np.float32) for name, w in weights.items()},
     )  # fmt: skip
 
