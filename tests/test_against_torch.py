@@ -22,9 +22,10 @@ from reference_cases import (
 from model.discriminator import define_D
 from model.encoder import define_E
 from model.generator import define_G
+from model.logger import COLUMNS
 from model.options import OPT
 from model.semantics import Semantics
-from model.trainer import LOSSES, Trainer
+from model.trainer import Trainer
 from model.vgg import VGG19
 from model.weights import export_official, load_official
 
@@ -199,7 +200,7 @@ def train_both(opt, steps, vgg=(None, None), batch=2):
     for net in (theirs.G, theirs.D, theirs.E):
         if net is not None:
             net.train()
-    kept, rows = dict.fromkeys(LOSSES, 0.0), []
+    kept, rows = dict.fromkeys(COLUMNS, 0.0), []
     for step in range(steps):
         data = training_batch(20 + step, opt, batch)
         got = ours.step(data)
@@ -208,7 +209,7 @@ def train_both(opt, steps, vgg=(None, None), batch=2):
         if step % opt.D_steps_per_G == 0:
             kept |= {name: value.item() for name, value in theirs.generator_step(seg, image).items()}
         kept |= {name: value.item() for name, value in theirs.discriminator_step(seg, image).items()}
-        for name in LOSSES:
+        for name in COLUMNS:
             close(got[name], kept[name], 2e-4 * (step + 1), 1e-3 * (step + 1), f"{name} of step {step + 1}")
         rows.append(got)
     for name in ("G", "D", "E") if opt.use_vae else ("G", "D"):
