@@ -158,8 +158,8 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
     options = next((place for place in places if place.is_file()), None)
     if options is None:
         raise UserError(
-            f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it "
-            "there from the run's output folder"
+            f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it there from "
+            "the run's output folder; for released weights, tools/convert_weights.py --preset writes it"
         )
     if file.suffix == ".npz":
         return OPT.load(options), packed.read_packed(file), file

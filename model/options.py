@@ -945,7 +945,7 @@ def _read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
 _RENAMED = {
     "cache_filelist_read": "not needed, listing a folder is quick",
     "cache_filelist_write": "not needed, listing a folder is quick",
-    "checkpoints_dir": "--output",
+    "checkpoints_dir": "--output, in val.py --checkpoint",
     "ckpt_dir": "--output, in val.py --checkpoint",
     "coco_no_portraits": "done by moving the folders *_portrait away; they are read where they exist",
     "continue_train": "a run resumes by itself; --fresh starts anew",
@@ -967,11 +967,13 @@ _RENAMED = {
     "no_pairing_check": "not needed, files are paired by name, always",
     "now_epoch": "a run resumes by itself; --fresh starts anew",
     "optimizer": "not needed, it is Adam",
+    "predict_inst": "val.py --label_dir FOLDER --instance_dir FOLDER",
+    "predict_result": "val.py --label_dir FOLDER, which writes to --results_dir",
+    "semantic_nc": "computed from label_nc, contain_dontcare_label and no_instance",
     "tf_log": "not needed, VisualDL records are always written, in --log_dir",
     "total_epoch": "--niter and --niter_decay, the sum of which is the number of epochs",
     "vgg_ckpt_path": "--vgg_path",
     "vggwpath": "--vgg_path",
-    "which_epoch": "an option of val.py; training resumes from the last checkpoint",
 }
 
 
@@ -1026,6 +1028,10 @@ def _flags(cls: type, parser: Any, argv: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"unknown option --{name}: to switch it off, give --{positive} false")
         if name in _RENAMED:
             raise UserError(f"unknown option --{name}: here it is {_RENAMED[name]}")
+        other = ValOPT if cls is OPT else OPT
+        if name in {f.name for f in dataclasses.fields(other)}:
+            program, why = ("val.py", "") if cls is OPT else ("train.py", ": options travel with the checkpoint")
+            raise UserError(f"--{name} is an option of {program} alone{why}")
         raise UserError(f"unknown option --{name}{_closest(name, known, '--') or '; see --help'}")
     try:
         values = parser.parse_args(list(argv))

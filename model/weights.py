@@ -368,7 +368,7 @@ def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
                 return candidate
     raise UserError(
         f"{path}: no {kind} weights there; download {published.name}{published.known} from {published.where} "
-        f"and put it in {folder}{os.sep}{published.hint}"
+        f"and put it in the folder {folder}{os.sep}{published.hint}"
     )
 
 

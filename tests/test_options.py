@@ -97,6 +97,15 @@ def test_old_options_explain_themselves_and_are_in_the_migration_tables():
     assert set(re.findall(r"`--(\w+)[` ]", tables)) <= fields | {"config"} | set(options._RENAMED)
 
 
+def test_options_of_the_other_program_are_told():
+    with pytest.raises(UserError, match="--how_many is an option of val.py alone$"):
+        parse_train(["--how_many", "3"])
+    with pytest.raises(UserError, match="--crop_size is an option of train.py alone: options travel"):
+        parse_val(["--crop_size", "128"])
+    with pytest.raises(UserError, match="--checkpoints_dir: here it is --output, in val.py --checkpoint"):
+        parse_val(["--checkpoints_dir", "x"])
+
+
 @pytest.mark.parametrize("cls", [OPT, ValOPT])
 def test_every_field_is_documented(cls):
     for f in dataclasses.fields(cls):
