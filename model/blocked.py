@@ -183,18 +183,18 @@ class _Map:
         return lines, np.empty((4, span * self.channels), np.float32)
 
 
-def _winograd_weight(weight):
-    """G w G^T as a tensor [16,K,C]."""
+def _winograd_weight(weight, factor):
+    """factor * G w G^T as a tensor [16,K,C]."""
     k, channels = weight.shape[:2]
     tensor, out = buffer(16, k, channels)
     w = view(weight).reshape(k, channels, 9)
-    share(lambda part, b, e: kernels.winograd_weight(w[b:e], out[:, b:e]), k)
+    share(lambda part, b, e: kernels.winograd_weight(w[b:e], factor, out[:, b:e]), k)
     return tensor
 
 
-def _winograd_forward(m, weight, bias, residual, out):
+def _winograd_forward(m, weight, factor, bias, residual, out):
     k = weight.shape[0]
-    transformed = _winograd_weight(weight)
+    transformed = _winograd_weight(weight, factor)
     tiles, step = m.width // 2, m.piece(k)
 
     def work(part, begin, end):
@@ -213,11 +213,11 @@ def _winograd_forward(m, weight, bias, residual, out):
     share(work, m.tile_rows)
 
 
-def _winograd_backward(m, weight, grad, need_weight, grad_map):
+def _winograd_backward(m, weight, factor, grad, need_weight, grad_map):
     """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
     k = weight.shape[0]
     rows = view(grad).reshape(-1, k)
-    transformed = _winograd_weight(weight)
+    transformed = _winograd_weight(weight, np.float32(1))
     tiles, step = m.width // 2, m.piece(k)
 
     def work(part, begin, end):
@@ -228,7 +228,7 @@ def _winograd_backward(m, weight, grad, need_weight, grad_map):
         for first in range(begin, end, step):
             count = min(step, end - first)
             g_tensor, g = buffer(16, count * tiles, k)
-            kernels.winograd_output_grad(rows, m.height, m.width, first, count, out_half, g)
+            kernels.winograd_output_grad(rows, factor, m.height, m.width, first, count, out_half, g)
             v_tensor, v = buffer(16, count * tiles, m.channels)
             if need_weight:
                 kernels.winograd_input(*m.source, *m.geometry, first, count, lines, half, v)
@@ -276,7 +276,7 @@ def _flat_weight(weight, by_window):
     return tensor
 
 
-def _direct_forward(m, weight, bias, residual, out):
+def _direct_forward(m, weight, factor, bias, residual, out):
     k = weight.shape[0]
     by_window = _by_window(m, k)
     flat = _flat_weight(weight, by_window)
@@ -288,7 +288,8 @@ def _direct_forward(m, weight, bias, residual, out):
             col_tensor, col = buffer(last - first, flat.shape[1])
             kernels.columns(*m.source, *m.geometry, *m.window, first, by_window, col)
             product = view(paddle.matmul(col_tensor, flat, transpose_y=True))
-            np.add(product, bias, out=out[first:last])
+            np.multiply(product, factor, out=out[first:last])
+            out[first:last] += bias
             if residual is not None:
                 out[first:last] += residual[first:last]
 
@@ -299,12 +300,14 @@ def _direct_forward(m, weight, bias, residual, out):
     share(lambda part, b, e: work(part, b, e, rows), pixels)
 
 
-def _direct_backward(m, weight, grad, need_weight, grad_map):
+def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
     """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
     k = weight.shape[0]
     by_window = _by_window(m, k)
     flat = _flat_weight(weight, by_window)
     tensor = grad.reshape([-1, k])
+    if factor != 1:
+        tensor = tensor * float(factor)
     values = view(grad).reshape(m.images, -1)
     # the photos' half of a batch has no gradient when D serves G's step
     images = [i for i in range(m.images) if values[i].any()]
@@ -360,14 +363,15 @@ def _direct_backward(m, weight, grad, need_weight, grad_map):
 
 
 class ModulatedConv(PyLayer):
-    """convolution(act((x - mean) * a[index] + b[index])) + bias + residual, with zero padding of the activations."""
+    """scale * convolution(act((x - mean) * a[index] + b[index])) + bias + residual, the activations padded with 0."""
 
     @staticmethod
-    def forward(ctx, x, mean, table_a, table_b, weight, bias, residual, spec):
+    def forward(ctx, x, mean, table_a, table_b, weight, bias, residual, scale, spec):
         """
         Args:
             x: [N,h,w,C]. mean: [1,C] or [N,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
             residual: like the result, or None.
+            scale: a number, [], that multiplies the convolution, or None for 1.
             spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
                 the activation below 0), stride and pad (default: 1 and "same").
 
@@ -384,10 +388,11 @@ class ModulatedConv(PyLayer):
             residual = contiguous(residual)
             added = view(residual).reshape(-1, k)
         forward = _winograd_forward if m.takes_winograd else _direct_forward
-        forward(m, weight, offset, added, out.reshape(-1, k))
+        ctx.factor = np.float32(1 if scale is None else scale.item())
+        forward(m, weight, ctx.factor, offset, added, out.reshape(-1, k))
         ctx.save_for_backward(x, mean, table_a, table_b, weight)
         ctx.spec = spec
-        inputs = (x, mean, table_a, table_b, weight, bias, residual)
+        inputs = (x, mean, table_a, table_b, weight, bias, residual, scale)
         ctx.needs = [None if t is None else not t.stop_gradient for t in inputs]
         return out_tensor
 
@@ -397,17 +402,19 @@ class ModulatedConv(PyLayer):
         grad = contiguous(grad)
         m = _Map(x, mean, table_a, table_b, weight.shape[2], **ctx.spec)
         k = weight.shape[0]
-        need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual = ctx.needs
+        need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual, need_scale = ctx.needs
         need_map = need_x or need_mean or need_a or need_b
         grad_map = zeros(m.pixels, m.channels)[1] if need_map else None
         backward = _winograd_backward if m.takes_winograd else _direct_backward
-        grad_weight = backward(m, weight, grad, need_weight, grad_map)
+        grad_weight = backward(m, weight, ctx.factor, grad, need_weight or need_scale, grad_map)
         grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
-        grads.append(grad_weight)
+        grads.append(grad_weight if need_weight else None)
         if need_bias is not None:
             grads.append(column_sum(grad.reshape([-1, k])) if need_bias else None)
         if need_residual is not None:
             grads.append(grad if need_residual else None)
+        if need_scale is not None:  # the convolution is linear in the weight: its own gradient tells the scale's
+            grads.append(paddle.to_tensor(np.float32(dot(grad_weight, weight) / ctx.factor)) if need_scale else None)
         return tuple(grads)
 
 
@@ -429,13 +436,10 @@ def conv(x, layer, modulation=None, slope=1.0, up=False, residual=None, weight=N
     """
     mean, a, b, index = modulation or identity(x)
     own_weight, sigma = layer.weight_and_sigma()
-    if sigma is not None and float(sigma) < 0:  # vectors that no training pass has iterated yet: act(-v) is not -act(v)
-        own_weight, sigma = own_weight / sigma, None
-    if sigma is not None:  # act(v) / sigma = act(v / sigma): dividing the tables spares dividing the weight
-        a, b = a / sigma, b / sigma
+    scale = None if sigma is None else 1 / sigma
     bias = layer.bias if with_bias else None
     spec = {"index": index, "up": up, "slope": slope, "stride": layer.stride, "pad": layer.padding}
-    return ModulatedConv.apply(x, mean, a, b, own_weight if weight is None else weight, bias, residual, spec)
+    return ModulatedConv.apply(x, mean, a, b, own_weight if weight is None else weight, bias, residual, scale, spec)
 
 
 class Modulate(PyLayer):
@@ -521,6 +525,12 @@ class MaxPool(PyLayer):
         return out_tensor
 
 
+def dot(a, b):
+    """Sum of the products of two tensors' entries, a float of float64 accuracy."""
+    a, b = (view(contiguous(t)).ravel() for t in (a, b))
+    return sum(share(lambda part, begin, end: kernels.dot(a, b, begin, end), len(a)))
+
+
 def group_sum(maps):
     """Sum of a tensor [G, rows, C] over rows; see `column_sum`."""
     return paddle.concat([column_sum(rows).unsqueeze(0) for rows in maps])
@@ -536,6 +546,18 @@ def column_sum(rows):
         return total
 
     return paddle.to_tensor(sum(share(work, len(data))).astype(np.float32))
+
+
+def column_dot(a, b):
+    """Sum of the products of two tensors [rows, C] over their rows, accumulated in float64."""
+    a, b = view(contiguous(a)), view(contiguous(b))
+
+    def work(part, begin, end):
+        total = np.zeros(a.shape[1])
+        kernels.column_dot(a, b, begin, end, total)
+        return total
+
+    return paddle.to_tensor(sum(share(work, len(a))).astype(np.float32))
 
 
 class Moments(PyLayer):
@@ -593,7 +615,7 @@ class Moments(PyLayer):
 
 
 class PatternTables(PyLayer):
-    """gamma and beta of SPADE for each distinct neighbourhood: its three convolutions on numbered windows.
+    """(1 + gamma) * scale and beta of SPADE for each distinct neighbourhood: its convolutions on numbered windows.
 
     The second convolutions are linear in the windows of the first: each distinct inner window is multiplied by the
     filter's positions once, and an outer window adds up area rows of the products. There are fewer inner windows than
@@ -601,29 +623,31 @@ class PatternTables(PyLayer):
     """
 
     @staticmethod
-    def forward(ctx, w_shared, b_shared, w_gamma, b_gamma, w_beta, b_beta, patterns):
+    def forward(ctx, w_shared, b_shared, w_gamma, b_gamma, w_beta, b_beta, scale, patterns):
         """
         Args:
             w_shared: [H, semantic_nc, s, s]; b_shared [H]; w_gamma, w_beta: [C, H, s, s]; b_gamma, b_beta: [C].
+            scale: [1, C].
             patterns: `semantics.Patterns`.
 
         Returns:
-            gamma, beta, each [P, C].
+            (1 + gamma) * scale and beta, each [P, C].
         """
         hidden_tensor, hidden = PatternTables.hidden(w_shared, b_shared, patterns)
         weights = [contiguous(w) for w in (w_gamma, w_beta)]
         outs = [buffer(len(patterns.outer), w.shape[0]) for w in weights]
+        affine = (np.float32(1), view(scale)[0]), (np.float32(0), np.ones(w_beta.shape[0], np.float32))
 
         def work(part, begin, end):
             for first, last in PatternTables.channels(patterns, begin, end):
-                for w, b, (_, out) in zip(weights, (b_gamma, b_beta), outs, strict=True):
+                for w, b, (shift, factor), (_, out) in zip(weights, (b_gamma, b_beta), affine, outs, strict=True):
                     filters = PatternTables.filters(w, first, last)
                     products = paddle.matmul(hidden_tensor, filters, transpose_y=True)
-                    kernels.window_sums(view(products), patterns.outer, view(b), first, last, out)
+                    kernels.window_sums(view(products), patterns.outer, view(b), shift, factor, first, last, out)
 
         share(work, w_gamma.shape[0])
-        ctx.save_for_backward(w_shared, b_shared, *weights)
-        ctx.patterns = patterns
+        ctx.save_for_backward(w_shared, b_shared, *weights, scale, outs[0][0])
+        ctx.patterns, ctx.need_scale = patterns, not scale.stop_gradient
         return outs[0][0], outs[1][0]
 
     @staticmethod
@@ -662,19 +686,20 @@ class PatternTables(PyLayer):
 
     @staticmethod
     def backward(ctx, grad_gamma, grad_beta):
-        w_shared, b_shared, *weights = ctx.saved_tensor()
-        patterns = ctx.patterns
+        w_shared, b_shared, *weights, scale_tensor, table = ctx.saved_tensor()
+        patterns, scale = ctx.patterns, view(scale_tensor)[0]
         hidden_tensor, hidden = PatternTables.hidden(w_shared, b_shared, patterns)
         grads = [contiguous(g) for g in (grad_gamma, grad_beta)]
         outs = [buffer(*w.shape) for w in weights]
         area = patterns.outer.shape[1]
+        factors = scale, np.ones_like(scale)
 
         def work(part, begin, end):
             back = paddle.zeros(hidden_tensor.shape)
             for first, last in PatternTables.channels(patterns, begin, end):
-                for w, g, (_, out) in zip(weights, grads, outs, strict=True):
+                for w, g, factor, (_, out) in zip(weights, grads, factors, outs, strict=True):
                     spread_tensor, spread = zeros(len(hidden), area * (last - first))
-                    kernels.window_sums_grad(view(g), patterns.outer, first, last, spread)
+                    kernels.window_sums_grad(view(g), patterns.outer, factor, first, last, spread)
                     product = paddle.matmul(spread_tensor, hidden_tensor, transpose_x=True)
                     kernels.window_filters_grad(view(product), first, last, out.reshape(*out.shape[:2], area))
                     back.add_(paddle.matmul(spread_tensor, PatternTables.filters(w, first, last)))
@@ -693,7 +718,8 @@ class PatternTables(PyLayer):
             flat[:, label] += grad_table[:, code].T
         if patterns.edges is not None:
             flat[:, -1] += np.tensordot(patterns.edges, grad_table[:, :-1], (0, 1)).T
+        grad_scale = column_dot(grads[0], table).unsqueeze(0) / scale_tensor if ctx.need_scale else None
         return (
-            d_shared_tensor, paddle.to_tensor(grad_bias), outs[0][0], column_sum(grads[0]), outs[1][0],
-            column_sum(grads[1]),
+            d_shared_tensor, paddle.to_tensor(grad_bias), outs[0][0], column_sum(grads[0]) * scale_tensor[0],
+            outs[1][0], column_sum(grads[1]), grad_scale,
         )  # fmt: skip

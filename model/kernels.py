@@ -230,11 +230,11 @@ def winograd_output(products, bias, residual, has_residual, height, width, first
 
 
 @_jit
-def winograd_output_grad(grad, height, width, first, count, half, out):
-    """The adjoint of `winograd_output`: A dY A^T of `count` tile rows.
+def winograd_output_grad(grad, factor, height, width, first, count, half, out):
+    """The adjoint of `winograd_output`: factor * A dY A^T of `count` tile rows.
 
     Args:
-        grad: [N*height*width, K]; half: scratch [8, K]; out: [16, count * width / 2, K].
+        grad: [N*height*width, K]; factor: float32; half: scratch [8, K]; out: [16, count * width / 2, K].
     """
     channels = grad.shape[1]
     tiles = width // 2
@@ -251,13 +251,13 @@ def winograd_output_grad(grad, height, width, first, count, half, out):
                 e2 = half[4 + q]
                 e3 = half[6 + q]
                 for c in range(channels):
-                    e0[c] = g0[c]
+                    e0[c] = factor * g0[c]
                 for c in range(channels):
-                    e1[c] = g0[c] + g1[c]
+                    e1[c] = factor * (g0[c] + g1[c])
                 for c in range(channels):
-                    e2[c] = g0[c] - g1[c]
+                    e2[c] = factor * (g0[c] - g1[c])
                 for c in range(channels):
-                    e3[c] = -g1[c]
+                    e3[c] = -factor * g1[c]
             for r in range(4):
                 e0 = half[2 * r]
                 e1 = half[2 * r + 1]
@@ -276,8 +276,8 @@ def winograd_output_grad(grad, height, width, first, count, half, out):
 
 
 @_jit
-def winograd_weight(weight, out):
-    """G w G^T: weight [K, C, 9] -> out [16, K, C]."""
+def winograd_weight(weight, factor, out):
+    """factor * G w G^T: weight [K, C, 9], factor float32 -> out [16, K, C]."""
     channels = weight.shape[1]
     half = np.float32(0.5)
     taps = np.empty((9, channels), np.float32)  # one filter, channels innermost, so that the rest is vectors
@@ -285,7 +285,7 @@ def winograd_weight(weight, out):
     for k in range(weight.shape[0]):
         for c in range(channels):
             for i in range(9):
-                taps[i, c] = weight[k, c, i]
+                taps[i, c] = factor * weight[k, c, i]
         for i in range(3):
             w0 = taps[i]
             w1 = taps[3 + i]
@@ -491,6 +491,26 @@ def column_sum(x, begin, end, total):
 
 
 @_jit
+def dot(a, b, begin, end):
+    """Sum of the products of entries [begin, end) of two vectors, in float64."""
+    total = 0.0
+    for i in range(begin, end):
+        total += np.float64(a[i]) * np.float64(b[i])
+    return total
+
+
+@_jit
+def column_dot(a, b, begin, end, total):
+    """Sum of the products of two maps' rows [begin, end) into total, float64 [C]."""
+    channels = a.shape[1]
+    for r in range(begin, end):
+        left = a[r]
+        right = b[r]
+        for c in range(channels):
+            total[c] += np.float64(left[c]) * np.float64(right[c])
+
+
+@_jit
 def affine(x, scale, shift, begin, end, out):
     """out = x * scale + shift for rows [begin, end); scale, shift [C], float64 as the arithmetic."""
     for r in range(begin, end):
@@ -562,14 +582,15 @@ def window_filters_grad(grad, first, last, out):
 
 
 @_jit
-def window_sums(products, windows, bias, first, last, out):
-    """A convolution's channels [first, last) on numbered windows, from what each position adds.
+def window_sums(products, windows, bias, shift, scale, first, last, out):
+    """(a convolution on numbered windows + shift) * scale, channels [first, last), from what each position adds.
 
     Args:
         products: [Q + 1, area * count], of each inner window and position; windows: int32 [P, area], rows of it.
-        bias: [C]. out: [P, C], those channels written.
+        bias, scale: [C]; shift: float32. out: [P, C], those channels written.
     """
     count = last - first
+    factor = scale[first:last]
     for p in range(windows.shape[0]):
         o = out[p, first:last]
         for c in range(count):
@@ -578,18 +599,21 @@ def window_sums(products, windows, bias, first, last, out):
             row = products[windows[p, k], k * count : (k + 1) * count]
             for c in range(count):
                 o[c] += row[c]
+        for c in range(count):
+            o[c] = (o[c] + shift) * factor[c]
 
 
 @_jit
-def window_sums_grad(grad, windows, first, last, out):
+def window_sums_grad(grad, windows, scale, first, last, out):
     """The adjoint of `window_sums`: adds grad [P, C] of channels [first, last) into out [Q + 1, area * count]."""
     count = last - first
+    factor = scale[first:last]
     for p in range(windows.shape[0]):
         g = grad[p, first:last]
         for k in range(windows.shape[1]):
             row = out[windows[p, k], k * count : (k + 1) * count]
             for c in range(count):
-                row[c] += g[c]
+                row[c] += factor[c] * g[c]
 
 
 @_jit

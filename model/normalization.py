@@ -207,16 +207,17 @@ class SPADE(nn.Layer):
 
         patterns = semantics.patterns(height, width, self.kernel_size)
         shared = self.mlp_shared[0]
-        gamma, beta = PatternTables.apply(
-            shared.weight, shared.bias, self.mlp_gamma.weight, self.mlp_gamma.bias,
-            self.mlp_beta.weight, self.mlp_beta.bias, patterns,
-        )  # fmt: skip
         mean, scale = statistics
         index, groups = patterns.flat_index, mean.shape[0]
+        common = scale if groups == 1 else paddle.ones([1, scale.shape[1]])
+        a, b = PatternTables.apply(
+            shared.weight, shared.bias, self.mlp_gamma.weight, self.mlp_gamma.bias,
+            self.mlp_beta.weight, self.mlp_beta.bias, common, patterns,
+        )  # fmt: skip
         if groups == 1:
-            return mean, (1 + gamma) * scale, beta, index
+            return mean, a, b, index
         # instance norm: one table an image
         steps = np.arange(groups, dtype=np.int32)[:, None] * np.int32(len(patterns.outer))
-        a = (1 + gamma).unsqueeze(0) * scale.unsqueeze(1)
-        b = paddle.concat([beta] * groups)
+        a = a.unsqueeze(0) * scale.unsqueeze(1)
+        b = paddle.concat([b] * groups)
         return mean, a.flatten(0, 1), b, (index.reshape(groups, -1) + steps).ravel()

@@ -1,7 +1,6 @@
 """Several processes: the same training as one, started, stopped, killed and resumed as its users do."""
 
 import contextlib
-import json
 import os
 import random
 import re
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import distributed_cases as cases
 import numpy as np
@@ -354,25 +352,26 @@ def test_discriminator_s_extra_steps_count_within_the_epoch(tmp_path):
     assert moved == [0, 2, 3, 5]
 
 
-def test_machines_that_differ_are_told(monkeypatch):
-    run = SimpleNamespace(opt=OPT(), world=2, loader=SimpleNamespace(dataset=Pictures(["a", "b"])))
-
-    def two(text):
-        return [text, json.dumps({**json.loads(text), "lr": 0.1, "training pictures": "3 (0)"})]
-
-    monkeypatch.setattr(distributed, "texts", two)
-    with pytest.raises(UserError, match=r"process 1 differs from process 0: lr 0.1, not 0.0002; training pictures 3 "):
-        Session._check_agreement(run)
-    monkeypatch.setattr(distributed, "texts", lambda text: [text, text])
-    Session._check_agreement(run)
-
-
-class Pictures(list):
-    """A data set of nothing but names."""
-
-    @property
-    def items(self):
-        return [SimpleNamespace(name=name) for name in self]
+def test_machines_that_differ_are_told(tmp_path):
+    """Two machines: each its own data, of which one has a picture more, and its own command."""
+    runs, ports = [], [cases.free_port(), cases.free_port()]
+    for rank, (pictures, rate) in enumerate([(2, 0.0002), (3, 0.1)]):
+        folder = tmp_path / str(rank)
+        write_data(folder / "data", train=pictures, val=1)
+        command = [sys.executable, str(cases.ROOT / "train.py"), *SMALL, "--dataroot", "data", "--lr", str(rate)]
+        runs.append(
+            subprocess.Popen(
+                command, cwd=folder, env=cases.environment(rank, 2, ports), stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True,
+            )
+        )  # fmt: skip
+    for run in runs:
+        _, error = run.communicate(timeout=120)
+        assert run.returncode == 2
+        assert re.search(
+            r"^error: process 1 differs from process 0: lr 0\.1, not 0\.0002; training pictures 3 ", error, re.M
+        )
+    assert not (tmp_path / "0" / "output" / "opt.yaml").exists()
 
 
 def test_without_a_group_nothing_is_sent():
