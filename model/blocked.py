@@ -17,7 +17,8 @@ from threadpoolctl import ThreadpoolController
 
 from model import distributed, kernels, threads
 
-PIECE = 3 << 20  # bytes of a piece's transformed input and output together: about a core's second-level cache
+PIECE = 6 << 20  # bytes of a piece's transformed input and output together,
+TABLE_PIECE = 12 << 20  # and of a table's products: larger than a core's cache, but long rows and few calls gain more
 FEWEST_CHANNELS = 8  # of a piece, lest its rows are too short to add,
 FEWEST_TILES = 128  # and tiles, lest reading the weights outweighs the products
 WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms,
@@ -673,7 +674,7 @@ class PatternTables(PyLayer):
     def channels(patterns, begin, end):
         """Ranges of channels whose products with all inner windows are about a core's cache."""
         count, area = len(patterns.inner) + 1, patterns.outer.shape[1]
-        step = max(FEWEST_CHANNELS, PIECE // (4 * count * area))
+        step = max(FEWEST_CHANNELS, TABLE_PIECE // (4 * count * area))
         return [(first, min(end, first + step)) for first in range(begin, end, step)]
 
     @staticmethod
