@@ -55,14 +55,15 @@ def distance(got, want, names):
 def assert_equal_training(got, want, tight):
     """Losses, gradients and steps of every network agree.
 
-    Float32's rounding moves a leaky ReLU's input over zero now and then, from where on the two part a little; in
-    Paddle's own kernels, which round more, from the first step. A wrong factor or a missing sum is 0.3 or more.
+    Float32's rounding moves a leaky ReLU's input over zero now and then, of the million that a step has, from where on
+    the two part a little: on 2.6.2 in the first step, where one process and two differ by 0.005 of E's gradient, and
+    two agree with 3.3.1 to 1e-6. A wrong factor or a missing sum is 0.3 or more.
     """
     np.testing.assert_allclose(got["losses"], want["losses"], rtol=1e-3 if tight else 5e-3)
     for net in ("n_g", "n_e", "n_d"):
         for step in range(len(want["losses"])):
             names = [n for n in want if n.startswith(f"gradient {step} {net} ")]
-            bound = (1e-4 if tight else 0.06) if step == 0 else 0.05 if tight else 0.2
+            bound = (0.02 if tight else 0.06) if step == 0 else 0.05 if tight else 0.2
             assert distance(got, want, names) < bound, (net, step)
         # Adam's first steps are of one size, whatever the gradient's; a bias before a norm has none but rounding.
         largest = max(np.abs(want[n]).max() for n in want if n.startswith(f"gradient 0 {net} "))
