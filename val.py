@@ -50,7 +50,7 @@ def paint(synthesizer, loader, opt, val, folder):
         f"instances  {instances}\nstyle      {styles.name}\ndevice     {synthesizer.info['device']}",
         flush=True,
     )
-    done, began, begun = 0, time.time(), time.perf_counter()
+    done, begun = 0, time.perf_counter()
     told = begun
     for batch in loader:
         write(batch, [synthesizer.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder)
@@ -62,8 +62,8 @@ def paint(synthesizer, loader, opt, val, folder):
     each = f", each in {val.style_steps} styles," if val.style_steps else ""
     panels = f", panels to {folder.parent / 'panels'}" if val.panels else ""
     seconds = time.perf_counter() - begun
-    older = sum(path.stat().st_mtime < began - 1 for path in folder.iterdir())
-    beside = f" (beside {older} files of earlier runs)" if older else ""
+    older = len(list(folder.iterdir())) - done * (val.style_steps or 1)
+    beside = f" (beside {older} files of earlier runs)" if older > 0 else ""
     print(f"wrote {done} pictures{each} to {folder}{beside}{panels} in {seconds:.0f} s, with {used}", flush=True)
 
 

@@ -539,26 +539,23 @@ def group_sum(maps):
 
 def column_sum(rows):
     """Sum of a tensor [rows, C] over its rows, accumulated in float64."""
-    data = view(contiguous(rows))
-
-    def work(part, begin, end):
-        total = np.zeros(data.shape[1])
-        kernels.column_sum(data, begin, end, total)
-        return total
-
-    return paddle.to_tensor(sum(share(work, len(data))).astype(np.float32))
+    return _totals(kernels.column_sum, rows)
 
 
 def column_dot(a, b):
     """Sum of the products of two tensors [rows, C] over their rows, accumulated in float64."""
-    a, b = view(contiguous(a)), view(contiguous(b))
+    return _totals(kernels.column_dot, a, b)
+
+
+def _totals(kernel, *maps):
+    arrays = [view(contiguous(rows)) for rows in maps]
 
     def work(part, begin, end):
-        total = np.zeros(a.shape[1])
-        kernels.column_dot(a, b, begin, end, total)
+        total = np.zeros(arrays[0].shape[1])
+        kernel(*arrays, begin, end, total)
         return total
 
-    return paddle.to_tensor(sum(share(work, len(a))).astype(np.float32))
+    return paddle.to_tensor(sum(share(work, len(arrays[0]))).astype(np.float32))
 
 
 class Moments(PyLayer):

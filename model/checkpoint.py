@@ -35,7 +35,7 @@ from typing import IO, Any
 import numpy as np
 
 from model.errors import UserError, listed
-from model.files import sync_folder, told_size
+from model.files import sync_folder, told_size, unused
 from model.options import OPT
 
 FORMAT = 1
@@ -423,7 +423,7 @@ def _publish(root: Path, folder: str, names: Sequence[str], linked: bool) -> Non
             if shown.is_symlink() and os.readlink(shown) == target:
                 continue
             if shown.exists() and not shown.is_symlink():
-                aside = _unused(root / f"{name}.before")
+                aside = unused(root / f"{name}.before")
                 os.replace(shown, aside)
                 print(f"{shown} was there before this run; it is now {aside.name}")
             _point(root, name, target)
@@ -433,18 +433,9 @@ def _publish(root: Path, folder: str, names: Sequence[str], linked: bool) -> Non
             os.replace(temporary, shown)
 
 
-def _unused(path: Path) -> Path:
-    """`path`, or `path.1`, `path.2` ... if it exists."""
-    candidate, number = path, 0
-    while candidate.exists() or candidate.is_symlink():
-        number += 1
-        candidate = path.with_name(f"{path.name}.{number}")
-    return candidate
-
-
 def _remove(folder: Path) -> None:
     """Remove a folder that must at no moment look like a checkpoint with files missing."""
-    trash = _unused(folder.with_name(_TRASH + folder.name))
+    trash = unused(folder.with_name(_TRASH + folder.name))
     os.replace(folder, trash)
     shutil.rmtree(trash)
 
@@ -536,7 +527,7 @@ def save(
         nets: State dictionaries by network, `n_g`, `n_d`, with a VAE `n_e`, and the averaged `n_g_ema`, `n_e_ema`;
             tensors or arrays.
         state: Everything else that the next step depends on: optimisers, schedule, position in the data, `rng_state()`.
-        opt: The run's OPT; `opt.save(path)` writes it.
+        opt: The run's OPT.
         step: Steps done.
         epoch: Epoch, counted from 0, that the next step belongs to.
         keep_epochs: How many epoch ends to keep.
@@ -562,7 +553,7 @@ def save(
         folders = _complete_folders(root)
         temporary.mkdir()
         files = {name: write_state(temporary / name, content) for name, content in plain.items()}
-        opt.save(temporary / OPT_FILE)
+        _write_text(temporary / OPT_FILE, opt.to_yaml())
         files[OPT_FILE] = _digest(temporary / OPT_FILE)
         meta = {
             "format": FORMAT,
@@ -576,14 +567,11 @@ def save(
             "files": files,
             **(info or {}),
         }
-        with open(temporary / META_FILE, "w", encoding="utf-8") as file:
-            json.dump(meta, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_text(temporary / META_FILE, json.dumps(meta, indent=1))
         sync_folder(temporary)
 
         # A second checkpoint of the same step gets a name of its own: a folder cannot replace another in one operation.
-        folder = _unused(root / f"{_STEP}{step:08d}")
+        folder = unused(root / f"{_STEP}{step:08d}")
         os.replace(temporary, folder)
         sync_folder(root)
         linked = _point(root, LATEST, folder.name)
@@ -597,6 +585,13 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
     _retain(root, folder.name, keep_epochs)
     return folder
+
+
+def _write_text(path: Path, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _paddle_version() -> str | None:

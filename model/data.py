@@ -467,10 +467,9 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
     """What lacks its partner in two folders, in words; nothing if all are paired."""
 
     def told(missing, of, partner, folder):
-        names = sorted(missing, key=natural_order)
-        jpegs = [name for name in names if partner != "photo" and any(Path(folder).glob(f"{name}.jp*g"))]
+        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg")).files)
         note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
-        return f"{len(names)} {of} without {partner} ({listed(names)}{note})"
+        return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
 
     problems = []
     if lone := labels.files.keys() - others.files.keys():
@@ -547,13 +546,8 @@ class PhotoMaps:
             image, label, instance = transform(image, label, instance, opt, crop_pos, flip)
         except UserError as error:
             raise UserError(f"{item.label}: {error}") from error
-        if self.phase == "train" and label.shape != opt.generator_size:
-            (height, width), (g_height, g_width) = label.shape, opt.generator_size
-            raise UserError(
-                f"{item.label}: preprocess_mode {opt.preprocess_mode} makes it {width}x{height} (width x height), and "
-                f"the generator's pictures are {g_width}x{g_height}: choose a mode that gives this size, such as "
-                "resize_and_crop or fixed, or prepare files that come out so"
-            )
+        if self.phase == "train":
+            self._check_geometry(item, label.shape)
         example = {"image": image, "label": label, "instance": instance, "name": item.name, "index": index}
         return {k: v for k, v in example.items() if v is not None}
 
@@ -568,6 +562,16 @@ class PhotoMaps:
         if self.phase == "train":
             return crop_and_flip(self.opt, size, epoch, index)
         return (max(0, width - self.opt.crop_size) // 2, max(0, height - self.opt.crop_size) // 2), False
+
+    def _check_geometry(self, item, size) -> None:
+        mode = self.opt.preprocess_mode
+        try:
+            self.opt.check_geometry(size)
+        except UserError as error:
+            raise UserError(
+                f"{item.label}: preprocess_mode {mode} makes it {size[1]}x{size[0]} (width x height): {error}; "
+                "or choose a mode that gives one size, such as resize_and_crop or fixed"
+            ) from None
 
     def _check_sizes(self, item, image, label, instance) -> None:
         if len({p.size for p in (image, label, instance) if p is not None}) > 1:

@@ -53,6 +53,15 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
                         os.unlink(entry.path)
 
 
+def unused(path: Path) -> Path:
+    """`path`, or `path.1`, `path.2` ... if it exists."""
+    candidate, number = path, 0
+    while candidate.exists() or candidate.is_symlink():
+        number += 1
+        candidate = path.with_name(f"{path.name}.{number}")
+    return candidate
+
+
 def sync_folder(folder: str | os.PathLike) -> None:
     """Flush a folder's names to the disk, where its file system can."""
     handle = os.open(folder, os.O_RDONLY)

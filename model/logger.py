@@ -17,7 +17,7 @@ import numpy as np
 
 from model import checkpoint
 from model.errors import UserError
-from model.files import replacing
+from model.files import replacing, unused
 
 # The columns of log.npy, in order.
 COLUMNS = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d_loss_f", "d_loss_r")
@@ -29,10 +29,7 @@ _MAGIC = b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER_SIZE - 10)
 
 def _aside(path: Path) -> Path:
     """Move a file out of the way, under the first unused name `file.old`, `file.old.1` ..."""
-    target, number = path.with_name(f"{path.name}.old"), 0
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.old.{number}")
+    target = unused(path.with_name(f"{path.name}.old"))
     os.replace(path, target)
     return target
 
@@ -270,10 +267,7 @@ def take(folder: Path, run: str, output: str, step: int) -> None:
         )
     left = [path for path in (folder / "log.npy", folder / VisualDLFile.NAME, note) if path.exists()]
     if not step and any(path.stat().st_size > _HEADER_SIZE for path in left if path != note):
-        target, number = folder / BEFORE, 0
-        while target.exists():
-            number += 1
-            target = folder / f"{BEFORE}.{number}"
+        target = unused(folder / BEFORE)
         target.mkdir()
         for path in left:
             os.replace(path, target / path.name)

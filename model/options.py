@@ -493,11 +493,9 @@ class OPT(_Checked):
                 f"reuse_fake and D_steps_per_G {self.D_steps_per_G} exclude each other: D's further steps "
                 "have no picture of G's to reuse"
             )
-        if not self.label_dir:
-            if self.dataset_mode == "custom":
-                raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
-            if self.image_dir or self.instance_dir:
-                raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
+        if self.dataset_mode == "custom" and not self.label_dir:
+            raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
+        _check_folders(self)
 
     # Derived values
 
@@ -647,13 +645,17 @@ class OPT(_Checked):
         Raises:
             UserError: no space, no permission.
         """
+        with replacing(path, sync=True) as temporary:
+            temporary.write_text(self.to_yaml(), encoding="utf-8")
+
+    def to_yaml(self) -> str:
+        """What `save` writes: every option, by group."""
         lines = [_HEADER, "# Read by val.py and by train.py --config; meanings: train.py --help.\n"]
         for group, title in GROUPS.items():
             values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == group}
             lines.append(f"\n# {group}: {title}\n")
             lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=4096))
-        with replacing(path, sync=True) as temporary:
-            temporary.write_text("".join(lines) + _END, encoding="utf-8")
+        return "".join(lines) + _END
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "OPT":
@@ -826,8 +828,7 @@ class ValOPT(_Checked):
 
     def _check_together(self) -> None:
         _check_device(self.device)
-        if (self.image_dir or self.instance_dir) and not self.label_dir:
-            raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
+        _check_folders(self)
         if self.dataroot and self.label_dir:
             raise UserError(
                 f"dataroot {self.dataroot} and label_dir {self.label_dir} exclude each other: give one of them"
@@ -875,6 +876,11 @@ class ValOPT(_Checked):
     def metric_names(self) -> tuple[str, ...]:
         """The scores asked for, each once, in order."""
         return tuple(dict.fromkeys(word.strip() for word in self.metrics.split(",") if word.strip()))
+
+
+def _check_folders(opt: "OPT | ValOPT") -> None:
+    if (opt.image_dir or opt.instance_dir) and not opt.label_dir:
+        raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
 
 
 def _check_device(device: str) -> None:

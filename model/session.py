@@ -18,6 +18,7 @@ from model import checkpoint, distributed
 from model.data import PhotoMaps, collate, make_loader
 from model.device import set_device
 from model.errors import UserError
+from model.files import unused
 from model.logger import Logger
 from model.options import OPT
 from model.sample_data import ensure_sample
@@ -454,19 +455,11 @@ class Session:
 
 def _set_aside(root: Path, pics: Path) -> Path:
     """Move a run's checkpoints and pictures, which --fresh leaves behind, to unused folders beside them."""
-    target = _numbered(root)
+    target = unused(root)
     target.mkdir()
     for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / checkpoint.BEST, root / checkpoint.LATEST]:
         if path.exists() or path.is_symlink():
             os.replace(path, target / path.name)
     if pics.is_dir():
-        os.replace(pics, _numbered(pics))
-    return target
-
-
-def _numbered(path: Path) -> Path:
-    """`path.1`, or the first after it that is unused."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
+        os.replace(pics, unused(pics))
     return target
