@@ -20,15 +20,12 @@ import numpy as np
 from PIL import Image
 
 from model.data import (
-    UNREADABLE,
     Item,
     Listing,
     foreign_ids,
     id_ranges,
     list_files,
     natural_order,
-    read_ids,
-    read_photo,
     scaled_size,
     suggested_options,
     unknown_class,
@@ -38,6 +35,7 @@ from model.errors import UserError, listed
 from model.files import replacing
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
+from model.reading import UNREADABLE, read_ids, read_photo
 from model.visual import grid, legend
 from model.workers import begin_worker
 

@@ -23,9 +23,9 @@ from numba import njit
 from PIL import Image
 from tqdm import tqdm
 
-from model.data import read_ids
 from model.errors import UserError
 from model.files import remove_leftovers, replacing
+from model.reading import read_ids
 from model.workers import begin_worker
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from model.data import decode
 from model.errors import UserError
 from model.palettes import class_names
+from model.reading import decode
 from model.sample_data import make_scene
 from model.styles import on_arc
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.data import id_map
 from model.errors import UserError, listed
 from model.palettes import colour_codes, places_of
+from model.reading import id_map
 from model.serving.description import FILE
 from model.visual import photo_to_tensor, tensor_to_image
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from model.data import Loader, PhotoMaps, read_photo
+from model.data import Loader, PhotoMaps
 from model.errors import UserError
 from model.options import OPT, ValOPT
+from model.reading import read_photo
 from model.styles import arc, line
 from model.synthesizer import Synthesizer
 

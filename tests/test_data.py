@@ -20,13 +20,13 @@ from model.data import (
     crop_and_flip,
     id_ranges,
     make_loader,
-    read_ids,
     scaled_size,
     suggested_options,
     transform,
 )
 from model.errors import UserError
 from model.options import OPT
+from model.reading import read_ids
 
 
 def make_opt(**changes):
