@@ -85,7 +85,7 @@ def main(argv=None) -> int:
             scoring = Scoring(val, opt, loader.dataset)
         paint(synthesizer, loader, opt, val, results / "pics")
     if scoring and scoring.synthesizer:
-        shared = (*FOLDERS, "dataset_mode", "palette", "max_dataset_size", "batchSize", "nThreads")
+        shared = (*FOLDERS, "dataset_mode", "palette", "unknown_ids", "max_dataset_size", "batchSize", "nThreads")
         same = {name: getattr(opt, name) for name in shared}
         other_opt = dataclasses.replace(scoring.synthesizer.opt, **same)
         with validation_loader(other_opt, val.phase) as loader:

@@ -9,6 +9,7 @@ const folder = process.argv[2];
 const model = JSON.parse(readFileSync(join(folder, "model.json"), "utf8"));
 const session = await ort.InferenceSession.create(join(folder, model.onnx.generator.dense));
 const [height, width] = model.size;
+const unlabelled = new Set(model.unknown_ids ?? (model.unknown === null ? [] : [model.file_unknown])); // ids in files
 const MOST = 4 << 20; // bytes of an upload
 
 function labelMap(png) {
@@ -20,7 +21,7 @@ function labelMap(png) {
       const row = Math.floor(((y + 0.5) * source.height) / height);
       const column = Math.floor(((x + 0.5) * source.width) / width);
       const id = source.data[4 * (row * source.width + column)];
-      label[y * width + x] = id === model.file_unknown && model.unknown !== null ? model.unknown : id;
+      label[y * width + x] = unlabelled.has(id) ? model.unknown : id;
     }
   const strange = label.find((id) => id >= model.names.length);
   if (strange !== undefined) throw new Error(`id ${strange}: expected 0..${model.names.length - 1}`);

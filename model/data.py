@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from model.errors import UserError, listed
+from model.label_ids import as_channels, check_ids, foreign_ids, id_ranges, is_class, second_reading, suggested_options
 from model.options import PREPROCESS_MODES
 from model.palettes import read_palette
 from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, id_map, ids_in, read_ids, read_photo
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Preprocessing
-
-
-def unknown_id(label_nc: int) -> int:
-    """The id that marks unlabelled pixels in files: 255, or 65535 for maps with more classes than 8 bits can hold."""
-    return 255 if label_nc <= 255 else 65535
-
-
-def unknown_class(opt) -> int | None:
-    """The network's class for unlabelled pixels, None without one: the last, but ADE20K's stays 0 as in its files."""
-    if not opt.contain_dontcare_label:
-        return None
-    return 0 if opt.dataset_mode == "ade20k" else opt.label_nc
 
 
 def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
@@ -98,13 +87,13 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
         image: RGB photo (PIL), or None.
         label: label map (PIL: L, P with indices, 1, I;16, I, or colours that are all grey).
         instance: instance map (PIL, also RGB-coded ids), or None.
-        opt: `preprocess_mode`, `load_size`, `crop_size`, `aspect_ratio`, `label_nc`, `contain_dontcare_label` are read.
+        opt: `preprocess_mode`, `load_size`, `crop_size`, `aspect_ratio` and what `unknown_ids` reads are read.
         crop_pos: (x, y) in pixels of the crop's top left corner in the scaled picture; used by the modes with crop.
             What lies outside the picture is 0, as in the released code.
         flip: mirror left and right.
 
     Returns:
-        (image float32 [3, H, W] in [-1, 1] or None, label int64 [H, W] in which unlabelled is `opt.label_nc`,
+        (image float32 [3, H, W] in [-1, 1] or None, label int64 [H, W] in which unlabelled is the unknown class,
         instance int32 [H, W] or None).
 
     Raises:
@@ -113,9 +102,7 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
     if image is not None:
         pixels = np.asarray(_geometry(image.convert("RGB"), opt, crop_pos, flip, Image.Resampling.BICUBIC))
         image = np.ascontiguousarray(_PIXEL_VALUES[pixels.transpose(2, 0, 1)])
-    label = np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)).astype(np.int64)
-    if opt.contain_dontcare_label:
-        label[label == unknown_id(opt.label_nc)] = opt.label_nc
+    label = as_channels(np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)), opt)
     if instance is not None:
         instance = _geometry(id_map(instance, coded=True), opt, crop_pos, flip, Image.Resampling.NEAREST)
         instance = np.asarray(instance).astype(np.int32)
@@ -136,50 +123,6 @@ def crop_and_flip(opt, size: tuple[int, int], epoch: int, index: int) -> tuple[t
     raw = np.random.Philox(np.random.SeedSequence([opt.seed, epoch, index])).random_raw(3)
     x, y = (int(r) % (max(0, side - opt.crop_size) + 1) for r, side in zip(raw, (w, h), strict=False))
     return (x, y), bool(raw[2] >> np.uint64(63)) and not opt.no_flip
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Ids
-
-
-def foreign_ids(ids, opt) -> list[int]:
-    """Those of the ids that are no channel of the network."""
-    unknown = unknown_id(opt.label_nc)
-    highest = opt.label_nc if opt.contain_dontcare_label else opt.label_nc - 1
-    return [i for i in ids if not 0 <= i <= highest and not (opt.contain_dontcare_label and i == unknown)]
-
-
-def suggested_options(ids) -> str:
-    """The options that fit the ids of all label maps: label_nc, and contain_dontcare_label where 255 stands apart.
-
-    A lone 255 (or 65535) far from the other ids is taken for unlabelled, as in nearly all data sets.
-    """
-    ids = sorted(ids)
-    apart = ids[-1] in (255, 65535) and (len(ids) == 1 or ids[-2] < ids[-1] - 1)
-    highest = ids[-2] if apart and len(ids) > 1 else 0 if apart else ids[-1]
-    return f"--label_nc {highest + 1} --contain_dontcare_label {'true' if apart else 'false'}"
-
-
-def id_ranges(ids) -> str:
-    """Ids in words: 0..12, 15, 255."""
-    ids = sorted(ids)
-    starts = [i for n, i in enumerate(ids) if n == 0 or ids[n - 1] != i - 1]
-    ends = [i for n, i in enumerate(ids) if n + 1 == len(ids) or ids[n + 1] != i + 1]
-    parts = [str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True)]
-    return listed(parts, 12)
-
-
-def check_ids(label: Image.Image, opt, path) -> None:
-    """Raise a UserError if a label map (mode L or I) holds ids that are no channel of the network."""
-    unknown, bad = unknown_id(opt.label_nc), foreign_ids(ids_in(label), opt)
-    if not bad:
-        return
-    expected = f"0..{opt.label_nc - 1}" + (f" and {unknown} for unlabelled" if opt.contain_dontcare_label else "")
-    if bad == [unknown]:
-        way_out = "pass --contain_dontcare_label True if it means unlabelled"
-    else:
-        way_out = f"correct the map or set --label_nc (at least {max(i for i in bad if i != unknown) + 1})"
-    raise UserError(f"{path}: label id {listed(bad)} is outside {expected} (label_nc {opt.label_nc}): {way_out}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -386,6 +329,31 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
 # Data sets
 
 
+def _some_ids(files: list[str], palette, count: int = 32) -> tuple[set[int], int]:
+    """The ids that some label maps hold, evenly spread over all, and how many maps these are."""
+    chosen = files[:: -(-len(files) // count)]
+    return {i for file in chosen for i in ids_in(read_ids(file, palette=palette))}, len(chosen)
+
+
+def with_unknown_class(opt):
+    """The options with an unknown class if label maps hold the ids that it would have, and no others that do not fit.
+
+    For data sets of one's own, of which nobody said whether they have it. What a palette file names is a class, and of
+    two such ids one may be a class that label_nc does not count.
+    """
+    changed = dataclasses.replace(opt, contain_dontcare_label=True)
+    try:
+        palette = read_palette(opt.palette) if opt.palette else None
+        files = list_files(opt, "train")["label"].files
+        ids = _some_ids([files[key] for key in sorted(files, key=natural_order)], palette)[0] if files else set()
+    except UserError:
+        return opt  # told where the data set is read
+    names = palette.names if palette else {}
+    meant = foreign_ids(ids, opt)
+    fits = len(meant) == 1 and not foreign_ids(meant, changed) and not is_class(names.get(meant[0], ""))
+    return changed if fits else opt
+
+
 class PhotoMaps:
     """Photos with label and instance maps of any supported layout, preprocessed for one phase.
 
@@ -413,15 +381,16 @@ class PhotoMaps:
             opt = dataclasses.replace(opt, load_size=opt.crop_size)
         self.opt = opt
 
-    def _scan_ids(self, opt, count: int = 32) -> None:
+    def _scan_ids(self, opt) -> None:
         """Look at the ids of some label maps before anything is built: nobody knows them of a data set of one's own."""
-        chosen = self.items[:: -(-len(self.items) // count)]
-        ids = {i for item in chosen for i in ids_in(read_ids(item.label, palette=self.palette))}
+        files = [item.label for item in self.items]
+        ids, seen = _some_ids(files, self.palette)
         if foreign_ids(ids, opt):
+            known = ids, self.palette.names if self.palette else {}, opt
             raise UserError(
-                f"{os.path.dirname(chosen[0].label)}: {len(chosen)} of {len(self.items)} label maps looked at hold the "
-                f"ids {id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give {suggested_options(ids)} "
-                "(tools/check_dataset.py custom looks at all)"
+                f"{os.path.dirname(files[0])}: {seen} of {len(files)} label maps looked at hold the ids "
+                f"{id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give "
+                f"{suggested_options(*known)}{second_reading(*known)} (tools/check_dataset.py custom looks at all)"
             )
 
     def __len__(self) -> int:
@@ -435,17 +404,17 @@ class PhotoMaps:
         epoch, index = key if isinstance(key, tuple) else (1, key)
         item, opt = self.items[index], self.opt
         label = read_ids(item.label, palette=self.palette)
-        check_ids(label, opt, item.label)
+        check_ids(ids_in(label), opt, item.label)
         image = read_photo(item.image) if item.image else None
-        instance = None
-        if not opt.no_instance:
-            instance = read_ids(item.instance, coded=True) if item.instance else label
+        instance = read_ids(item.instance, coded=True) if item.instance else None
         self._check_sizes(item, image, label, instance)
         crop_pos, flip = self._choose(label.size, epoch, index)
         try:
             image, label, instance = transform(image, label, instance, opt, crop_pos, flip)
         except UserError as error:
             raise UserError(f"{item.label}: {error}") from error
+        if instance is None and not opt.no_instance:
+            instance = label.astype(np.int32)
         if self.phase == "train":
             self._check_geometry(item, label.shape)
         example = {"image": image, "label": label, "instance": instance, "name": item.name, "index": index}

@@ -19,20 +19,19 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from model.data import (
-    Item,
-    Listing,
-    foreign_ids,
-    id_ranges,
-    list_files,
-    natural_order,
-    scaled_size,
-    suggested_options,
-    unknown_class,
-    unknown_id,
-)
+from model.data import Item, Listing, list_files, natural_order, scaled_size
 from model.errors import UserError, listed
 from model.files import replacing
+from model.label_ids import (
+    as_channels,
+    expected_ids,
+    foreign_ids,
+    id_ranges,
+    reading,
+    second_reading,
+    unknown_id,
+    unknown_ids,
+)
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
 from model.reading import UNREADABLE, read_ids, read_photo
@@ -124,8 +123,8 @@ FAULTS = {
     "foreign_ids": (
         True,
         "label maps hold ids that are no class",
-        "If they are classes of a data set of your own, set --label_nc to the highest id plus 1; official data sets "
-        "hold no others, so take their maps again.",
+        "If they are classes of a data set of your own, set --label_nc to the highest id plus 1; if they mean "
+        "unlabelled, name them with --unknown_ids; official data sets hold no others, so take their maps again.",
     ),
     "undeclared_unknown": (
         True,
@@ -147,7 +146,7 @@ FAULTS = {
         True,
         "the label maps seem to hold COCO-Stuff's official ids (182 is wood), not the PNG files' (ids minus 1)",
         "Take the maps of stuffthingmaps_trainval2017.zip as they are: 0 is person, 181 is wood, 255 is unlabelled. If "
-        "you wrote 182 for unlabelled yourself, all is well.",
+        "you wrote 182 for unlabelled yourself, say so with --unknown_ids 182.",
     ),
     "pixelmaps": (
         True,
@@ -366,14 +365,13 @@ def _reason(error: UserError, path: str) -> str:
 
 
 def _check_label(item: Item, ids: list[int], array: np.ndarray, opt: OPT, faults: list) -> None:
-    unknown = unknown_id(opt.label_nc)
     foreign = foreign_ids(ids, opt)
-    if foreign == [unknown]:
-        share = (array == unknown).mean()
+    if foreign == [unknown_id(opt.label_nc)] and not opt.contain_dontcare_label:
+        share = (array == foreign[0]).mean()
         faults.append(("undeclared_unknown", item.label, f"{share:.0%} of the pixels"))
     elif foreign:
         faults.append(("foreign_ids", item.label, f"id {id_ranges(foreign)}"))
-    if opt.contain_dontcare_label and set(ids) <= {unknown, unknown_class(opt)}:
+    if set(ids) <= set(unknown_ids(opt)):
         faults.append(("all_unknown", item.label, ""))
     inner = array[1:-1, 1:-1]
     if inner.size:
@@ -487,9 +485,7 @@ class Split:
             self._judge_sizes()
 
     def _range(self) -> str:
-        opt = self.opt
-        unlabelled = f" and {unknown_id(opt.label_nc)}" if opt.contain_dontcare_label else ""
-        return f"expected 0..{opt.label_nc - 1}{unlabelled} (label_nc {opt.label_nc})"
+        return f"expected {expected_ids(self.opt)} (label_nc {self.opt.label_nc})"
 
     def _wrong_release(self) -> str | None:
         """The code of the wrong release whose ids these are."""
@@ -500,18 +496,15 @@ class Split:
             return "shifted_ade20k"
         if mode == "coco_stuff" and 183 in ids:
             return "pixelmaps"
-        if mode == "coco_stuff" and 182 in ids and 255 not in ids:
+        if mode == "coco_stuff" and 182 in ids and 255 not in ids and not self.opt.unknown_ids:
             return "shifted_coco"
         return None
 
     @property
     def unknown_share(self) -> float:
         """Share of the pixels that are unlabelled."""
-        unknown = {0} if self.opt.dataset_mode == "ade20k" else set()
-        if self.opt.contain_dontcare_label and not unknown:
-            unknown = {unknown_id(self.opt.label_nc), self.opt.label_nc}
         total = sum(self.pixels.values())
-        return sum(self.pixels[i] for i in unknown) / total if total else 0.0
+        return sum(self.pixels[i] for i in unknown_ids(self.opt)) / total if total else 0.0
 
     def _judge_classes(self) -> None:
         if len(self.pixels) == 1 and len(self.records) > 1:
@@ -643,16 +636,19 @@ class Report:
 
     def name(self, number: int) -> str:
         """A class's name."""
-        if number == unknown_id(self.opt.label_nc) and self.opt.contain_dontcare_label:
-            return "unlabeled"
-        return self.names[number] if 0 <= number < len(self.names) else f"id {number}"
+        if 0 <= number < self.opt.label_nc + self.opt.contain_dontcare_label:
+            return self.names[number]
+        return "unlabeled" if number in unknown_ids(self.opt) else f"id {number}"
 
     def text(self, classes: int = 20) -> str:
         """The report for people: table of the splits, classes by share of pixels, findings with their ways out."""
         parts = [self._table(), *[self._classes(split, classes) for split in self.splits if split.pixels][:1]]
         if self.opt.dataset_mode == "custom" and any(split.pixels for split in self.splits):
             ids = {i for split in self.splits for i in split.pixels}
-            parts.append(f"ids found    {id_ranges(ids)}: train with {suggested_options(ids)}")
+            known = ids, self.palette.names if self.palette else {}, self.opt
+            options, unlabelled = reading(*known)
+            told = f" ({id_ranges(unlabelled)} unlabelled)" if unlabelled else ""
+            parts.append(f"ids found    {id_ranges(ids)}{told}: train with {options}{second_reading(*known)}")
         parts += [_told(finding) for finding in self.findings]
         wrong = sum(finding.stops for finding in self.findings)
         warnings = len(self.findings) - wrong
@@ -684,10 +680,11 @@ class Report:
         if len(ranked) > count:
             rest = sum(pixels for _, pixels in ranked[count:]) / total
             lines.append(f"{'':6}  {f'and {len(ranked) - count} more':24}{rest:8.1%}")
-        classes = self.opt.label_nc + (self.opt.dataset_mode == "ade20k")
-        never = [i for i in range(classes) if i not in split.pixels]
+        ids = range(self.opt.label_nc + (self.opt.dataset_mode == "ade20k"))
+        classes = [i for i in ids if i not in unknown_ids(self.opt)[1:]]
+        never = [i for i in classes if i not in split.pixels]
         if never:
-            lines.append(f"{'':6}  never: {len(never)} of {classes} classes ({listed(map(self.name, never))})")
+            lines.append(f"{'':6}  never: {len(never)} of {len(classes)} classes ({listed(map(self.name, never))})")
         return "\n".join(lines)
 
     def as_dict(self) -> dict:
@@ -744,9 +741,7 @@ class Report:
             instance = read_ids(item.instance, coded=True) if item.instance else None
         except UserError:
             return None
-        ids = np.asarray(label.resize(size, Image.Resampling.NEAREST)).astype(np.int64)
-        if self.opt.contain_dontcare_label:
-            ids[ids == unknown_id(self.opt.label_nc)] = self.opt.label_nc
+        ids = as_channels(np.asarray(label.resize(size, Image.Resampling.NEAREST)), self.opt)
         row = [photo, colorize(ids, self.colours)]
         if not self.opt.no_instance:
             row.append(_borders(instance, size))

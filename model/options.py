@@ -92,6 +92,21 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     return bool(match[1]), match[2]
 
 
+def parse_ids(text: str) -> tuple[int, ...]:
+    """The ids of the option unknown_ids, such as `0,255`, in their order.
+
+    Raises:
+        UserError: something between the commas is no whole number from 0 to 65535.
+    """
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    for word in words:
+        if not re.fullmatch("[0-9]{1,5}", word) or int(word) > 65535:
+            raise UserError(
+                f"unknown_ids {text!r}: {word!r} is no id: expected whole numbers 0..65535 with commas between"
+            )
+    return tuple(map(int, words))
+
+
 def _closest(text: str, valid: Iterable[str], prefix: str = "") -> str:
     """'; did you mean X?' for the valid word nearest to the text, or nothing."""
     likeness = {
@@ -265,7 +280,16 @@ class OPT(_Checked):
         low=1,
     )
     contain_dontcare_label: bool = _opt(
-        True, "data", "the maps have an unknown class with a channel of its own: 255, or ADE20K's 0 (released code)"
+        True,
+        "data",
+        "there is an unknown class, whose channel is label_nc: that of the ids unknown_ids and of label_nc itself "
+        "(released code; ADE20K's is 0); in a custom data set on if its label maps hold these ids, unless given",
+    )
+    unknown_ids: str = _opt(
+        "",
+        "data",
+        "ids in the label maps that mean unlabelled beside label_nc, such as 0,255; they turn on "
+        "contain_dontcare_label; empty = 255, or 65535 where label_nc exceeds 255",
     )
     no_instance: bool = _opt(False, "data", "go without instance maps and their edge channel (released code)")
     no_flip: bool = _opt(False, "data", "do not mirror training pictures at random")
@@ -486,6 +510,15 @@ class OPT(_Checked):
                 f"output_nc {self.output_nc}: encoder and VGG read 3 channels; give --use_vae false and "
                 "--no_vgg_loss, or output_nc 3"
             )
+        ids = parse_ids(self.unknown_ids)
+        object.__setattr__(self, "unknown_ids", ",".join(map(str, dict.fromkeys(ids))))
+        if ids and not self.contain_dontcare_label:
+            raise UserError(
+                f"unknown_ids {self.unknown_ids} and contain_dontcare_label false exclude each other: unlabelled "
+                "pixels need the channel of the unknown class; leave out one of them"
+            )
+        if set(range(self.label_nc)) <= set(ids):
+            raise UserError(f"unknown_ids {self.unknown_ids} leave no class, for label_nc is {self.label_nc}")
         if self.amp and self.kernels == "blocked":
             raise UserError("amp and kernels blocked exclude each other: give --kernels auto or plain")
         if self.reuse_fake and self.D_steps_per_G > 1:
@@ -1069,7 +1102,8 @@ def _layered(flags: Mapping[str, Any], config: Mapping[str, Any] | None = None) 
         raise UserError(
             f"{named} {preset!r} is unknown: expected one of {', '.join(PRESETS)}{_closest(str(preset), PRESETS)}"
         )
-    values = {**PRESETS[preset], **given, "preset": preset}
+    declared = {"contain_dontcare_label": True} if given.get("unknown_ids") else {}  # whatever the preset says
+    values = {**PRESETS[preset], **declared, **given, "preset": preset}
     if values.get("no_TTUR"):  # the released command line's defaults without TTUR
         values = {"beta1": 0.5, "beta2": 0.999, **values}
     return OPT(**values)
@@ -1092,7 +1126,12 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
         epilog,
     )
     flags = _flags(OPT, parser, argv)
-    opt = _layered(flags, _read_yaml(OPT, flags.pop("config")) if "config" in flags else None)
+    config = _read_yaml(OPT, flags.pop("config")) if "config" in flags else {}
+    opt = _layered(flags, config)
+    if opt.dataset_mode == "custom" and "contain_dontcare_label" not in {**config, **flags}:
+        from model.data import with_unknown_class  # which reads files, and only these options depend on them
+
+        opt = with_unknown_class(opt)
     opt.check_training()
     return opt
 

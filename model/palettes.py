@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from model.errors import UserError
+from model.label_ids import unknown_class, unknown_ids
 
 # COCO-Stuff 2017 (nightrome/cocostuff, labels.txt). The label PNGs hold the official id - 1, the position here: 91
 # things (11 of them, such as "street sign", occur in no image), then 91 stuff classes. 255 in a PNG is "unlabeled".
@@ -354,25 +355,42 @@ def _from_text(text: str, path: Path) -> list:
     return entries
 
 
+def channel_names(opt) -> list[str]:
+    """Names of all channels: `class_names`, but those of ids that mean unlabelled are called so."""
+    names = class_names(opt.dataset_mode, opt.label_nc)
+    if unknown_class(opt) == len(names):
+        names.append("unlabeled")
+    for i in unknown_ids(opt)[1:]:
+        if i < len(names):
+            names[i] = "unlabeled"
+    return names
+
+
 def names_and_colours(opt, own: Palette | None = None) -> tuple[list[str], np.ndarray]:
     """Class names and colours for showing label maps of a run: its palette file's, or else its data set's.
 
+    Where the palette file has nothing of the unknown class's id, it has the name and colour of another that means it.
+
     Args:
-        opt: `dataset_mode`, `label_nc`, `palette` are read.
+        opt: `palette` and what `unknown_ids` reads are read.
         own: `opt.palette` if it was read already.
 
     Returns:
-        (names by id, uint8 [n, 3] RGB by id), n as in `class_names`.
+        (names by id, uint8 [n, 3] RGB by id), n as in `channel_names`.
 
     Raises:
         UserError: the palette file cannot be used.
     """
-    names = class_names(opt.dataset_mode, opt.label_nc)
+    names = channel_names(opt)
     colours = palette(opt.dataset_mode, len(names))
     if own is None and opt.palette:
         own = read_palette(opt.palette)
     if own is not None:
         names = [own.names.get(i, name) for i, name in enumerate(names)]
+        table = own.colours(max(len(names), *own.ids) + 1)
         known = [i for i in own.ids if i < len(names)]
-        colours[known] = own.colours(len(names))[known]
+        colours[known] = table[known]
+        unknown, shown = unknown_class(opt), next((i for i in unknown_ids(opt) if i in own.ids), None)
+        if shown is not None:
+            names[unknown], colours[unknown] = own.names.get(shown, names[unknown]), table[shown]
     return names, colours

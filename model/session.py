@@ -17,8 +17,9 @@ import paddle
 from model import checkpoint, distributed
 from model.data import PhotoMaps, collate, make_loader
 from model.device import set_device
-from model.errors import UserError
+from model.errors import UserError, listed
 from model.files import unused
+from model.label_ids import unknown_ids
 from model.logger import Logger
 from model.options import OPT
 from model.sample_data import ensure_sample
@@ -274,8 +275,9 @@ class Session:
         processes = f", {self.world} processes" if self.world > 1 else ""
         advice = distributed.launch_advice()
         return [
-            f"data       {opt.dataroot} ({opt.dataset_mode}): {len(self.loader.dataset)} training pictures, "
-            f"{width}x{height}, {len(self.loader)} steps of {opt.batchSize * self.world} an epoch",
+            f"data       {opt.label_dir or opt.dataroot} ({opt.dataset_mode}): {len(self.loader.dataset)} "
+            f"training pictures, {width}x{height}, {len(self.loader)} steps of {opt.batchSize * self.world} an epoch",
+            *([f"classes    {self._classes()}"] if opt.dataset_mode == "custom" else []),
             f"networks   parameters: {counts}",
             f"device     {self.device}, threads {threads}{processes}, Paddle {paddle.__version__}",
             f"start      {origin}, to step {self.total_steps}",
@@ -284,6 +286,11 @@ class Session:
             "stop       Ctrl-C finishes the step and saves; the same command goes on",
             *([f"note       {advice}"] if advice else []),
         ]
+
+    def _classes(self):
+        own, *others = unknown_ids(self.opt) or [None]
+        unlabelled = "" if own is None else f"; unlabelled: {listed([own, *others])} (channel {own})"
+        return f"0..{self.opt.label_nc - 1}{unlabelled}"
 
     # During the run
 

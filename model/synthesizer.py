@@ -195,18 +195,23 @@ class Synthesizer:
             grey = bool((colours == colours[..., :1]).all())
             indexed = isinstance(label, Image.Image) and label.mode == "P"
             if (ids >= 0).all() and not (indexed and grey):  # a grey palette only shows the ids
-                return ids
+                return self._channels(ids)
             if not grey and not indexed:
                 raise UserError(self._strange_colours(colours[ids < 0], ids.size))
-        ids = _ids(label, "the label map")
-        if self.unknown is not None:
-            ids = np.where(ids == self._about.file_unknown, np.int32(self.unknown), ids)
+        ids = self._channels(_ids(label, "the label map"))
         strange = [int(i) for i in np.unique(ids) if not 0 <= i < len(self.names)]
         if strange:
-            also = "" if self.unknown is None else f" and {self._about.file_unknown} for unlabelled"
+            marks = [i for i in self._about.unknown_ids if i != self.unknown]
+            also = f" and {listed(marks)} for unlabelled" if marks else ""
             known = f"0..{len(self.names) - 1}{also}, the model's classes"
             raise UserError(f"the label map holds ids {listed(strange)}: expected {known}")
         return ids
+
+    def _channels(self, ids: np.ndarray) -> np.ndarray:
+        """Ids int32 with those that mean unlabelled as the unknown class."""
+        if self.unknown is None:
+            return ids
+        return np.where(np.isin(ids, self._about.unknown_ids), np.int32(self.unknown), ids)
 
     def _by_colour(self, colours: np.ndarray) -> np.ndarray:
         """The ids int32 [H,W] of colours, the first where several have one; -1 where the palette lacks it."""

@@ -81,6 +81,63 @@ def test_ids_of_a_data_set_of_one_s_own_are_reported_and_options_suggested(check
     assert "ids found    0..3: train with --label_nc 4 --contain_dontcare_label false" in check("custom")[1]
 
 
+def camvid(root, table=range(12)):
+    """Grey maps with the ids 0..11, or others in their places, and no palette."""
+    for path in (root / "maps").rglob("*.png"):
+        ids = np.kron(np.arange(12).reshape(3, 4), np.ones((24, 20), int))
+        Image.fromarray(np.array(table, np.uint8)[ids]).save(path)
+    return ["--palette", ""]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--label_nc", "11"], "0..11 (11 unlabelled): train with --label_nc 11 --contain_dontcare_label true, or, "
+         "where 11 is a class, --label_nc 12 --contain_dontcare_label false"),
+        (["--label_nc", "11", "--unknown_ids", "11"],
+         "0..11 (11 unlabelled): train with --label_nc 11 --contain_dontcare_label true"),
+        (["--label_nc", "12"], "0..11: train with --label_nc 12 --contain_dontcare_label false, or, where 11 means "
+         "unlabelled, --label_nc 11 --contain_dontcare_label true"),
+        (["--label_nc", "12", "--unknown_ids", "0,3"],
+         "0..11 (0, 3 unlabelled): train with --label_nc 12 --unknown_ids 0,3"),
+    ],
+)  # fmt: skip
+def test_what_means_unlabelled_is_counted_named_and_told(check, options, words):
+    status, out, report = check("custom", camvid, *options)
+    assert (status, report["findings"]) == (0, []) and f"ids found    {words}\n" in out
+    unlabelled = {i for i, c in report["splits"]["train"]["classes"].items() if c["name"] == "unlabeled"}
+    assert unlabelled == set(re.findall(r"\d+", words.partition(" unlabelled)")[0].partition("(")[2]))
+    assert report["splits"]["train"]["unlabelled"] == pytest.approx(len(unlabelled) / 12)
+    assert "never" not in out
+
+
+def test_a_palette_s_names_tell_what_means_unlabelled(check):
+    def broken(root):
+        path = root / "palette.txt"
+        path.write_text(path.read_text().replace("3 107 142 35 tree", "3 107 142 35 Void"))
+
+    for options in (["--label_nc", "3"], ["--label_nc", "13"]):
+        _, out, report = check("custom", broken, *options)
+        assert "0..3 (3 unlabelled): train with --label_nc 3 --contain_dontcare_label true\n" in out
+        assert report["splits"]["train"]["classes"]["3"]["name"] == "Void"
+
+
+def test_the_contact_sheet_shows_all_unlabelled_ids_alike(check, tmp_path):
+    def broken(root):
+        path = root / "palette.txt"
+        path.write_text(path.read_text().replace("0 0 0 0 nothing", "0 250 0 250 void"))
+        for path in (root / "maps").rglob("*.png"):
+            Image.fromarray(np.tile(np.repeat([0, 255, 2], 24), (60, 1)).astype(np.uint8)).save(path)
+            Image.new("RGB", (72, 60), (128, 128, 128)).save(root / "photos" / path.parent.name / f"{path.stem}.jpg")
+
+    _, _, report = check("custom", broken, "--unknown_ids", "0,255")
+    assert report["splits"]["val"]["unlabelled"] == pytest.approx(2 / 3)
+    with Image.open(tmp_path / "out" / "custom.jpg") as sheet:
+        row = np.asarray(sheet.convert("RGB")).astype(int)[100, 200 + 8 : 200 + 184]
+    magenta, sky = (np.abs(row - colour).max(-1) < 60 for colour in ((250, 0, 250), (70, 130, 180)))
+    assert magenta[:118].all() and sky[-50:].all()
+
+
 # Broken ones
 
 
@@ -224,12 +281,17 @@ PLANTED = [
     ("ade20k", lambda r: edit(r, "*/annotations/*/*.png", lambda a: (a - 1).astype(np.uint8)), [], "shifted_ade20k",
      r"ids lowered by 1 .*\n  the maps hold 0, 12, 149, 255\n  -> Take the maps of ADEChallengeData2016\.zip"),
     ("cityscapes", train_ids, [], "train_ids", r"Cityscapes trainIds.*\n.*0, 2, 10..11, 13, 18, 255\n.*_labelIds\.png"),
+    ("custom", camvid, ["--label_nc", "11", "--contain_dontcare_label", "false"], "foreign_ids",
+     r"where 11 means unlabelled, --label_nc 11 --contain_dontcare_label true\n(.*\n)+.*id 11\n(.*\n)+.*unknown_ids"),
+    ("custom", lambda r: camvid(r, [*range(11), 255]), ["--label_nc", "11", "--unknown_ids", "0"], "foreign_ids",
+     r"train with --label_nc 11 --unknown_ids 0,255\n(.*\n)+.*expected 0\.\.10 and 0 \(label_nc 11\)(.*\n)+.*id 255\n"),
+    ("custom", lambda r: camvid(r, [0] * 12), ["--label_nc", "11", "--unknown_ids", "0"], "all_unknown", r"1\.png"),
     ("cityscapes", to_bytes, [], "byte_instances", r"have 8 bits, where Cityscapes' have 16.*\n.*highest id 2\d\d"),
     ("cityscapes", lambda r: edit(r, "gtFine/train/*/*_instanceIds.png", lambda a: a[::-1].copy()), [],
      "alien_instances", r"do not belong to their label maps.*\n.*pixels disagree"),
     ("cityscapes", further_in, [], "no_labels", r"it seems to be further in: give --dataroot \S+/download"),
     ("coco_stuff", lambda r: edit(r, "*_label/*.png", plus_one), [], "shifted_coco",
-     r"182 is wood.*\n.*\n.*181 is wood"),
+     r"182 is wood.*\n.*\n.*181 is wood.*--unknown_ids 182"),
     ("coco_stuff", lambda r: edit(r, "*_label/*.png", lambda a: np.where(a < 91, 183, a).astype(np.uint8)), [],
      "pixelmaps", r"stuff_\*_pixelmaps.*\n.*\n  -> Take those of stuffthingmaps_trainval2017\.zip"),
     ("custom", no_palette, [], "colour_maps",
@@ -282,6 +344,14 @@ def test_planted_faults_are_found_and_explained(check, name, broken, options, co
 
 def test_every_fault_that_can_be_named_is_planted_above():
     assert set(FAULTS) - {p[3] for p in PLANTED} == {"instance_without_label", "map_format", "turned"}
+
+
+@pytest.mark.parametrize(("options", "found"), [([], {"shifted_coco"}), (["--unknown_ids", "182"], set())])
+def test_182_is_unlabelled_where_the_options_say_so(check, options, found):
+    def broken(root):
+        edit(root, "*_label/*.png", lambda a: np.where(a == 255, 182, a).astype(np.uint8))
+
+    assert codes(check("coco_stuff", broken, *options)[2]) == found
 
 
 def test_several_faults_at_once(check):

@@ -171,6 +171,18 @@ def test_unlabelled_becomes_label_nc_only_with_a_dont_care_class():
     assert transform(None, label, None, opt)[1].tolist() == [[0, 150, 255]]
 
 
+def test_without_instance_maps_edges_run_where_classes_meet(tmp_path):
+    """Not between two ids that both mean unlabelled."""
+    ids = np.tile(np.repeat([0, 255, 5, 12], 16), (64, 1)).astype(np.uint8)
+    (tmp_path / "val_label").mkdir()
+    Image.fromarray(ids).save(tmp_path / "val_label" / "p.png")
+    opt = make_opt(dataroot=str(tmp_path), preprocess_mode="none", label_nc=12, unknown_ids="0,255")
+    example = PhotoMaps(opt, "val")[0]
+    assert example["label"][0, ::16].tolist() == [12, 12, 5, 12]
+    assert example["instance"].dtype == np.int32
+    np.testing.assert_array_equal(example["instance"], example["label"])
+
+
 def test_a_picture_that_vanishes_is_refused():
     with pytest.raises(UserError, match="10x100 becomes 0x96"):
         transform(None, Image.new("L", (10, 100)), None, make_opt(preprocess_mode="none"))

@@ -181,6 +181,59 @@ def test_an_interrupted_evaluation_goes_on(folders, networks, tmp_path, monkeypa
         assert result["rows"][name] == pytest.approx(row, rel=1e-9)
 
 
+def test_ids_that_mean_unlabelled_are_not_scored(folders, networks, tmp_path):
+    """Person (0) and 255 unlabelled: the scores of maps that hold 255 for both, and not those that the cache has."""
+    cache = dict(metrics=("seg",), cache_dir=tmp_path / "cache")
+    scored = run(folders, networks, first="bad", **cache)
+    declared = run(folders, networks, first="bad", unknown_ids="0,255", **cache)
+    assert scored["protocol"]["segmentation"]["ignored_label_ids"] == "all from 182 up (unlabelled)"
+    assert declared["protocol"]["segmentation"]["ignored_label_ids"] == "0,255; all from 182 up (unlabelled)"
+    assert declared["classes"][PERSON]["generated"]["pixels"] == 0 < scored["classes"][PERSON]["generated"]["pixels"]
+    for path in (folders / "label").iterdir():
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.where(ids == PERSON, 255, ids).astype(np.uint8)).save(path)
+    assert run(folders, networks, first="bad", metrics=("seg",))["rows"] == declared["rows"] != scored["rows"]
+    with pytest.raises(UserError, match="unknown_ids 'person'"):
+        run(folders, networks, unknown_ids="person")
+
+
+class Sees(GreyReader):
+    """Sees one class everywhere."""
+
+    def __init__(self, number, classes):
+        self.number, self.classes = number, classes
+
+    def __call__(self, pictures):
+        return np.full(pictures.shape[:3], self.number)
+
+
+@pytest.mark.parametrize(("options", "behind"), [({}, 11), ({"unknown_ids": "200"}, 200)])
+def test_unlabelled_behind_the_classes_is_not_scored(folders, options, behind):
+    for path in (folders / "label").iterdir():
+        ids = np.full((32, 48), 5, np.uint8)
+        ids[:8], ids[8:12] = behind, 4
+        Image.fromarray(ids).save(path)
+    result = run(
+        folders, {"predictor": Sees(5, classes=11)}, metrics=("seg",), dataset_mode="custom", label_nc=11, **options
+    )
+    assert result["rows"]["generated"]["pixel_accuracy"] == pytest.approx(20 / 24)
+    assert len(result["classes"]) == 11 and {4, 5} == {i for i in range(11) if result["classes"][i]["photos"]["pixels"]}
+
+
+def test_sheets_of_cityscapes_show_its_colours(folders, tmp_path):
+    """Whose names begin with 'unlabeled'."""
+    road = np.full((32, 48), 7, np.uint8)
+    road[:9] = 255
+    for path in (folders / "label").iterdir():
+        Image.fromarray(road).save(path)
+    options = dict(metrics=("seg",), dataset_mode="cityscapes", label_nc=35, sheets=1, output_dir=tmp_path / "sheets")
+    result = run(folders, {"predictor": Sees(0, classes=19)}, **options)
+    assert result["rows"]["generated"]["pixel_accuracy"] == 1
+    sheet = np.asarray(Image.open(result["sheets"][0]))
+    assert (sheet == (128, 64, 128)).all(-1).sum() > 2.7 * 192 * 288  # most of the map, and two segmentations
+    assert (sheet == 0).all(-1)[18:80, :288].sum() > 9 * 6 * 270  # the map's unlabelled rows
+
+
 def test_sheets_show_pictures_and_their_segmentations(folders, networks, tmp_path):
     result = run(folders, networks, first="bad", other_dir=folders / "good", sheets=5, output_dir=tmp_path / "sheets")
     assert [Path(path).name for path in result["sheets"]] == ["sheet_000.png", "sheet_001.png"]
@@ -352,6 +405,9 @@ def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
     assert "| generated | 1.0000 |" in capsys.readouterr().out
     result = json.loads((out / "metrics.json").read_text())
     assert result["rows"]["generated"]["mean_iou"] == 1
+    assert tool.main([*arguments, "--output", str(tmp_path / "other"), "--no_cache", "--unknown_ids", "2,255"]) == 0
+    car = json.loads((tmp_path / "other" / "metrics.json").read_text())["classes"][2]["generated"]
+    assert car["pixels"] == 0 < result["classes"][2]["generated"]["pixels"]
     assert [result["classes"][i]["name"] for i in (0, 2, 156)] == ["one", "two", "three"]
     assert (out / "sheets" / "sheet_000.png").is_file()
     assert any((out / "log").rglob("vdlrecords*"))
@@ -363,6 +419,7 @@ def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
         (["--batch_size", "0"], "at least 1"),
         (["--dataset_mode", "custom"], "--label_nc"),
         (["--metrics", "seg"], "need the label maps"),
+        (["--unknown_ids", "0;255"], "unknown_ids '0;255': '0;255' is no id: expected whole numbers 0..65535"),
         (["--device", "gpu:77"], "device gpu:77 cannot be used .this PaddlePaddle is built without CUDA"),
     ],
 )

@@ -132,6 +132,34 @@ def test_variants(tmp_path, name):
         assert np.abs(own - ours).max() < 1e-4 * np.abs(own).max() + 1e-5
 
 
+def test_ids_that_mean_unlabelled_travel_with_the_folder(exported, tmp_path, maps):
+    """Given as an option; a folder written before they did has one, 255."""
+    label = maps[0][1].astype(np.uint8)
+    shutil.copytree(exported / "model", tmp_path / "model")
+    text = (tmp_path / "model" / "opt.yaml").read_text()
+    (tmp_path / "model" / "opt.yaml").write_text(text.replace("unknown_ids: ''", "unknown_ids: 0,9"))
+    export(Painter.load(tmp_path / "model"), tmp_path / "new", forms=["dense"], runtimes=["onnx"])
+    described = json.loads((tmp_path / "new" / "model.json").read_text())
+    assert (described["unknown"], described["unknown_ids"], described["file_unknown"]) == (6, [6, 0, 9], 9)
+    np.save(tmp_path / "ids.npy", np.where(label == 6, 9, label))
+    np.save(tmp_path / "plain.npy", np.where(label == 0, 6, label))
+    for name in ("ids", "plain"):
+        command = [sys.executable, "new/predict.py", f"{name}.npy", f"{name}_picture.npy"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    got = np.load(tmp_path / "ids_picture.npy")
+    assert (got == np.load(tmp_path / "plain_picture.npy")).all()
+    paint = Synthesizer.load(tmp_path / "new")
+    # the edges run where the classes meet that the network sees
+    assert np.abs(np.asarray(paint(np.load(tmp_path / "ids.npy"))).astype(int) - got).max() <= 1
+
+    shutil.copytree(exported / "out", tmp_path / "old")
+    described = json.loads((tmp_path / "old" / "model.json").read_text())
+    assert described.pop("unknown_ids") == [6, 255]
+    (tmp_path / "old" / "model.json").write_text(json.dumps(described))
+    assert (Synthesizer.load(tmp_path / "old").ids(np.where(label == 6, 255, label)) == label).all()
+
+
 def test_a_stranger_paints_without_paddle(exported, tmp_path, maps):
     """predict.py in a copy of the folder, where Paddle and this project cannot be imported: the network's pictures."""
     shutil.copytree(exported / "out", tmp_path / "given")
@@ -197,6 +225,8 @@ def test_a_hostile_folder_runs_nothing(exported, tmp_path):
         ("onnx", {"generator": {"pattern": "../out/generator_pattern.onnx"}}),
         ("onnx", {"generator": {"pattern": "missing.onnx"}}),
         ("size", [64, 1 << 40]), ("names", []), ("colours", [[0, 0, 300]] * 7), ("z_dim", "8"), ("format", "other"),
+        ("unknown_ids", 255), ("unknown_ids", ["255"]), ("unknown_ids", [1 << 40]), ("unknown_ids", None),
+        ("unknown", None),
     ]:  # fmt: skip
         (folder / "model.json").write_text(json.dumps({**fresh(), field: value}))
         with pytest.raises(UserError, match="no description of an exported model"):

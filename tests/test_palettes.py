@@ -167,3 +167,21 @@ def test_names_and_colours_of_a_run(tmp_path):
     assert colours[7].tolist() == [128, 64, 128] and colours[1].tolist() == palette("custom", 9)[1].tolist()
     names, colours = names_and_colours(OPT())
     assert names == class_names("coco_stuff", 182) and (colours == palette("coco_stuff", 183)).all()
+
+
+def test_ids_that_mean_unlabelled_are_called_so_and_shown_as_the_palette_says(tmp_path):
+    city = OPT.from_preset("cityscapes", unknown_ids="1,2,255")
+    names, colours = names_and_colours(city)
+    assert len(names) == len(colours) == 36 and names[-1] == names[1] == names[2] == "unlabeled" and names[7] == "road"
+    path = tmp_path / "p.txt"
+    opt = OPT(dataset_mode="custom", label_dir="maps", label_nc=4, unknown_ids="0,255", palette=str(path))
+    for text, name, colour in (
+        ("0 9 8 7 void\n2 1 1 1 road\n", "void", (9, 8, 7)),
+        ("2 1 1 1 road\n255 200 0 0\n", "unlabeled", (200, 0, 0)),
+        ("0 9 8 7 void\n4 5 5 5 nothing\n", "nothing", (5, 5, 5)),
+    ):
+        path.write_text(text)
+        names, colours = names_and_colours(opt)
+        assert (names[4], tuple(colours[4])) == (name, colour) and len(names) == 5
+    path.write_text("2 1 1 1 road\n")
+    assert names_and_colours(opt)[0] == ["unlabeled", "class 1", "road", "class 3", "unlabeled"]

@@ -1,5 +1,6 @@
 """Synthesizer: what it accepts as drawings and styles, and how it refuses the rest."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -134,6 +135,23 @@ def test_refuses_strange_ids(paint, ids):
         paint(np.full((4, 4), 2**40))
     with pytest.raises(UserError, match="array float64"):
         paint(ids.astype(float))
+
+
+def test_other_ids_that_mean_unlabelled(trained, tmp_path, ids):
+    """0 and 9 unlabelled, as ids, as the colour of 0 and in a palette PNG: the pictures of the unknown class's id."""
+    for name in ("n_g.pdparams", "n_e.pdparams"):
+        shutil.copy(trained / name, tmp_path)
+    dataclasses.replace(OPT(**STYLED), unknown_ids="0,9").save(tmp_path / "opt.yaml")
+    paint = Synthesizer.load(tmp_path, device="cpu")
+    assert paint.unknown == 6 and paint.names[0] == paint.names[6] == "unlabeled" != paint.names[1]
+    want = np.where(ids == 0, 6, ids)
+    indexed = Image.fromarray(ids)
+    indexed.putpalette(paint.palette.tobytes())
+    for given in (ids, np.where(ids == 0, 9, ids), paint.palette[ids], Image.fromarray(ids), indexed):
+        assert (paint.ids(given) == paint.ids(want)).all()
+        assert (pixels(paint(given, seed=1)) == pixels(paint(want, seed=1))).all()
+    with pytest.raises(UserError, match="ids 255: expected 0..6 and 0, 9 for unlabelled"):
+        paint(np.where(ids == 0, 255, ids))
 
 
 def test_refuses_strange_colours(paint, ids):

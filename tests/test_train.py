@@ -63,6 +63,37 @@ def here(monkeypatch, capsys):
     return run
 
 
+def test_unlabelled_behind_the_classes_as_in_camvid(here, tmp_path):
+    """label_nc says which id it is; other ids may be named when the run goes on."""
+    write_data(tmp_path / "data")
+    for path in (tmp_path / "data").glob("*_label/*.png"):
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.where(ids == 255, 6, ids).astype(np.uint8)).save(path)
+    folders = [
+        "--preset",
+        "custom",
+        "--dataroot",
+        "",
+        "--label_dir",
+        "data/train_label",
+        "--image_dir",
+        "data/train_img",
+    ]
+    options = [*folders, "--no_instance", "--use_vae", "false", "--nThreads", "0", "--display_freq", "0"]
+    said = here(tmp_path, *options, "--max_steps", "1")
+    assert "data       data/train_label (custom): 3 training" in said
+    assert "classes    0..5; unlabelled: 6, 255 (channel 6)\n" in said
+    opt = OPT.load(tmp_path / "output" / "opt.yaml")
+    assert (opt.label_nc, opt.contain_dontcare_label, opt.semantic_nc) == (6, True, 7)
+    assert "changed " not in here(tmp_path, *options, "--max_steps", "1")
+    said = here(tmp_path, *options, "--unknown_ids", "0", "--max_steps", "2")
+    assert "unknown_ids '' -> '0'" in said and "unlabelled: 6, 0 (channel 6)" in said and "now at step 2" in said
+    refused = train(tmp_path, *options, "--contain_dontcare_label", "false", "--fresh", status=2)
+    assert (
+        "label_nc 6 does not fit them: give --label_nc 7 --contain_dontcare_label false, or, where 6 means" in refused
+    )
+
+
 def losses(folder):
     return np.load(folder / "log" / "log.npy")
 

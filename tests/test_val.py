@@ -400,6 +400,29 @@ def test_scores_of_coloured_label_maps(run, judges, tmp_path, trained):
     assert all((sheet == colours[i]).all(-1).any() for i in range(6))
 
 
+def test_the_checkpoint_s_unlabelled_ids_are_not_scored(run, judges, tmp_path, trained):
+    """0 is unlabelled beside 255: painted as the unknown class, dropped from all scores."""
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    alone.mkdir()
+    shutil.copy(trained / "output/model/n_g.pdparams", alone)
+    options = (trained / "output/opt.yaml").read_text()
+    (alone / "opt.yaml").write_text(options.replace("unknown_ids: ''", "unknown_ids: 0,255"))
+    style = ["--style", "mean", "--metrics", "seg", "--sheets", 1]
+    run("--checkpoint", alone, *style, "--other", trained / "output", "--panels")
+    first = scores(out)
+    assert [bool(entry["photos"]["pixels"]) for entry in first["classes"]] == [False] + [True] * 5
+    assert first["protocol"]["segmentation"]["ignored_label_ids"].startswith("0,255; ")
+    # the other checkpoint is shown the same maps, read in the same way
+    assert first["rows"]["other"] == first["rows"]["generated"]
+    data = tmp_path / "data"
+    shutil.copytree(trained / "data", data)
+    for path in (data / "val_label").iterdir():
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.where(ids == 0, 255, ids).astype(np.uint8)).save(path)
+    run("--dataroot", data, *style)
+    assert scores(out)["rows"]["generated"] == first["rows"]["generated"]
+
+
 def test_scores_with_a_model_of_ones_own(run, tmp_path):
     (tmp_path / "mine.py").write_text("def build():\n    return lambda x: (x[:, 0] > 0).astype(int)\n")
     run("--metrics", "seg", "--seg_model", f"{tmp_path}/mine.py:build")

@@ -34,6 +34,7 @@ def parse(argv=None) -> argparse.Namespace:
     add("--metrics", help="fid, seg or fid,seg; default: both with --labels, else fid")
     add("--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, custom or sample")
     add("--label_nc", type=int, help="classes of the label maps; default: the data set's")
+    add("--unknown_ids", default="", metavar="IDS", help="ids that mean unlabelled, such as 0,255; default: 255")
     add("--palette", default="", metavar="FILE", help="which colour is which class, for label maps that hold colours")
     add("--name", default="generated", help="what the report calls the first folder")
     add("--other", metavar="DIR", help="another checkpoint's or implementation's pictures, judged beside")
@@ -93,6 +94,7 @@ def main(argv=None) -> int:
         metrics=tuple(metrics.split(",")),
         dataset_mode=args.dataset_mode,
         label_nc=label_nc,
+        unknown_ids=args.unknown_ids,
         palette=args.palette,
         name=args.name,
         other_name=args.other_name,

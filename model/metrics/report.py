@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
 from PIL import Image, ImageDraw, ImageFont
 
 from model.errors import UserError
+from model.label_ids import as_channels, unknown_class, unknown_ids
 from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
@@ -102,6 +103,7 @@ class Settings:
     Args:
         metrics: of "fid" and "seg".
         dataset_mode, label_nc: the data set whose ids the label maps hold.
+        unknown_ids: which ids mean unlabelled, as the option of training; their pixels are not scored.
         palette: file of colours and ids, for label maps that hold colours; see `model.palettes.read_palette`.
         name, other_name: what the report calls the generated pictures and those beside them.
         photos: whether the photos' own segmentation scores, the ceiling, are computed too.
@@ -126,6 +128,7 @@ class Settings:
     metrics: Sequence[str] = METRICS
     dataset_mode: str = "coco_stuff"
     label_nc: int = 182
+    unknown_ids: str = ""
     palette: str = ""
     name: str = "generated"
     other_name: str = "other"
@@ -144,7 +147,10 @@ class Settings:
     output_dir: str | os.PathLike | None = None
     progress: bool = True
 
+    contain_dontcare_label: ClassVar[bool] = True  # whether it was trained or not, what is unlabelled is not scored
+
     def __post_init__(self):
+        unknown_ids(self)
         if not self.metrics or any(metric not in METRICS for metric in self.metrics):
             raise UserError(f"metrics {','.join(self.metrics)!r}: expected fid, seg or fid,seg")
         if self.sheets and (self.output_dir is None or "seg" not in self.metrics):
@@ -326,7 +332,7 @@ class _Judge:
             "network_input": self.predictor.protocol,
             "scored_at": "the label maps' own size" if self.settings.at_label_size else "the pictures' size",
             "classes": int(self.scheme.counted.sum()),
-            "ignored_label_ids": self.scheme.ignored,
+            "ignored_label_ids": f"{self.settings.unknown_ids}; {self.scheme.ignored}".removeprefix("; "),
             "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
             "label_maps": maps,
             "weights_sha256": self.predictor.weights_sha256,
@@ -363,7 +369,7 @@ class _Judge:
         return total
 
     def _labels(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:
-        return read_labels(path, size, self.palette)
+        return as_channels(read_labels(path, size, self.palette), self.settings)
 
     def _expect(self, pictures: int) -> None:
         if hasattr(self.predictor, "expect"):
@@ -380,6 +386,7 @@ class _Judge:
         key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
         key += [self.predictor.protocol, self.settings.dataset_mode, self.settings.label_nc, self.size]
         key += [self.settings.at_label_size, self.palette_digest]
+        key += [self.settings.unknown_ids] if self.settings.unknown_ids else []
         return Cache(folder, "seg", key)
 
     def sheets(self, sources: Sequence[_Source], photos: Sequence[Path], maps: Sequence[Path]) -> list[Path]:
@@ -389,18 +396,16 @@ class _Judge:
         columns.append(partners(pictures, photos, "photo"))
         titles = [*(source.title for source in sources), "photo"]
         truths = partners(pictures, maps, "label map")
-        names = self.names
-        unknown = names.index("unlabeled") if "unlabeled" in names else len(names)
-        names = [*names, "unlabeled"][: max(len(names), unknown + 1)]
-        colours = np.zeros((len(names), 3), np.uint8)
-        colours[:unknown] = self.colours[:unknown]
+        names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
+        colours[unknown] = 0
         written, rows = [], []
         for i, picture in enumerate(pictures):
             images = [read_rgb(column[i], self.size) for column in columns]
-            labels = self._labels(truths[i], self.size).astype(np.int64)
+            labels = self._labels(truths[i], self.size)
             predicted = [self._map(column[i], image) for column, image in zip(columns, images, strict=True)]
             right = [_agreement(self.scheme.truth(labels), p) for p in predicted]
-            ids = [np.where(m < unknown, m, unknown) for m in (labels, *(self.scheme.label_ids(p) for p in predicted))]
+            ids = [labels, *(self.scheme.label_ids(p) for p in predicted)]
+            ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
             text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
             text += [picture.stem, "", "pixels right:"]
             text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]

@@ -60,6 +60,7 @@ class Scoring:
             metrics=self.val.metric_names,
             dataset_mode=self.opt.dataset_mode,
             label_nc=self.opt.label_nc,
+            unknown_ids=self.opt.unknown_ids,
             palette=self.opt.palette,
             other_name=self.val.other_name,
             cache_dir=self.results / "metrics_cache",

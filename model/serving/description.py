@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.data import unknown_class, unknown_id
 from model.errors import UserError
+from model.label_ids import unknown_class, unknown_id, unknown_ids
 from model.options import parse_norm_g
-from model.palettes import class_names, palette
+from model.palettes import channel_names, palette
 
 FILE, OPT_FILE = "model.json", "opt.yaml"
 FORMAT = "paddle-spade exported model, version 1"
@@ -26,11 +26,12 @@ class Description:
         size: (height, width) of the pictures in pixels.
         label_nc: number of classes without the unknown one.
         unknown: the id of unlabelled pixels; None if every pixel needs a class.
-        file_unknown: another id that stands for it in files (255, or 65535).
+        file_unknown: the last of `unknown_ids`; 255 or 65535 without any. For programs that know of one such id only.
         uses_instances: whether it sees edges between instances.
         z_dim: length of its style vectors; 0 without styles.
         spade_sizes: (height, width) of its SPADE layers. kernel_size: theirs, 3 or 5.
         step: steps of training, where they are known. parameters: their number.
+        unknown_ids: all ids that stand for unlabelled in files, `unknown` among them.
         onnx, paddle: {"generator": {form: file}, "encoder": file} in an exported folder.
     """
 
@@ -46,6 +47,7 @@ class Description:
     kernel_size: int
     step: int | None = None
     parameters: int = 0
+    unknown_ids: tuple[int, ...] = ()
     onnx: dict[str, Any] = field(default_factory=dict)
     paddle: dict[str, Any] = field(default_factory=dict)
 
@@ -53,14 +55,15 @@ class Description:
     def of(cls, opt, **more) -> "Description":
         """That of a generator with these options; `more` are the fields that options do not tell."""
         count = opt.label_nc + opt.contain_dontcare_label
-        names = (class_names(opt.dataset_mode, opt.label_nc) + ["unlabeled"])[:count]
+        marks = unknown_ids(opt)
         return cls(
-            names=tuple(names),
+            names=tuple(channel_names(opt)[:count]),
             colours=tuple(tuple(int(part) for part in row) for row in palette(opt.dataset_mode, count)),
             size=opt.generator_size,
             label_nc=opt.label_nc,
             unknown=unknown_class(opt),
-            file_unknown=unknown_id(opt.label_nc),
+            file_unknown=marks[-1] if marks else unknown_id(opt.label_nc),
+            unknown_ids=marks,
             uses_instances=not opt.no_instance,
             z_dim=opt.z_dim if opt.use_vae else 0,
             spade_sizes=opt.spade_sizes,
@@ -93,6 +96,8 @@ class Description:
                 raise ValueError(f"not the format {FORMAT!r}")
             for name in ("names", "colours", "size", "spade_sizes"):
                 values[name] = _tuples(values[name])
+            marks = values.get("unknown_ids", [] if values["unknown"] is None else [values["file_unknown"]])
+            values["unknown_ids"] = _tuples(marks)  # which earlier exports do not have
             found = cls(**values)
             found._check(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -118,6 +123,10 @@ class Description:
         need(whole(self.label_nc, 1, classes), "label_nc")
         need(self.unknown is None or whole(self.unknown, 0, classes - 1), "unknown")
         need(whole(self.file_unknown, 0, 1 << 16) and isinstance(self.uses_instances, bool), "file_unknown")
+        need(
+            len(self.unknown_ids) <= MOST_CLASSES and all(whole(i, 0, 1 << 16) for i in self.unknown_ids), "unknown_ids"
+        )
+        need(not self.unknown_ids or self.unknown is not None, "unknown_ids")
         need(whole(self.z_dim, 0, MOST_STYLE) and self.kernel_size in (3, 5), "z_dim or kernel_size")
         need(self.step is None or whole(self.step, 0, 1 << 62), "step")
         need(whole(self.parameters, 0, 1 << 62), "parameters")

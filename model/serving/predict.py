@@ -43,7 +43,7 @@ def read_label(path, model):
         ids = np.array([colours[colour] for colour in present.tolist()])[place].reshape(ids.shape[:2])
     ids = ids.astype(np.int32)
     if model["unknown"] is not None:
-        ids[ids == model["file_unknown"]] = model["unknown"]
+        ids[np.isin(ids, model["unknown_ids"])] = model["unknown"]
     if ids.min() < 0 or ids.max() >= len(model["names"]):
         raise SystemExit(f"error: {path}: ids {ids.min()}..{ids.max()}, expected 0..{len(model['names']) - 1}")
     return ids
