@@ -140,7 +140,7 @@ FAULTS = {
         True,
         "the label maps are ADE20K's with all ids lowered by 1 (255 is unlabelled, 0 is wall)",
         "Take the maps of ADEChallengeData2016.zip as they are: 0 is 'other', 1 is wall. With shifted ids every class "
-        "would get another's name, and 255 the flag's channel.",
+        "would get another's name.",
     ),
     "shifted_coco": (
         True,
