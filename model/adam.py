@@ -1,5 +1,6 @@
 """The optimiser of all networks."""
 
+import numpy as np
 import paddle
 
 
@@ -25,3 +26,43 @@ class Adam(paddle.optimizer.Adam):
             return super()._append_optimize_op(block, param_and_grad)
         finally:
             self._gradient = None
+
+
+def with_betas(state, before, now):
+    """An optimiser's saved state for steps with other betas.
+
+    Adam divides a moment by the weight that the gradients have in it, 1 - p, where p is what is left of the moment's
+    start at 0 (Kingma & Ba 2015, section 3): the product of the betas of the steps so far, whichever these were. Paddle
+    keeps p times the next step's beta, so that this product is divided by the old beta and multiplied by the new one.
+    Then moments stay unbiased: with a constant gradient every step, before the change and after it, is as long as the
+    learning rate. First moments that the state lacks, since its beta1 was 0, start at 0 with p = 1; with beta1 0 they
+    are dropped.
+
+    Args:
+        state: {"net.key:accumulator": array}, as `checkpoint.optimizer_state` gives it.
+        before: (beta1, beta2) of the steps that made it.
+        now: (beta1, beta2) of the next ones.
+
+    Returns:
+        The state to load.
+    """
+    result = dict(state)
+    for second in (key for key in state if ":moment2_" in key):
+        names = ("moment1", "beta1_pow_acc", "beta2_pow_acc")
+        first, product1, product2 = (second.replace(":moment2_", f":{name}_") for name in names)
+        result[product2] = _product(state[product2], before[1], now[1])
+        if first in state or now[0] == 0:
+            result[product1] = _product(state[product1], before[0], now[0])
+        else:
+            result[first] = np.zeros_like(state[second])
+            result[product1] = np.full_like(state[product1], now[0])
+        if now[0] == 0:
+            result.pop(first, None)
+    return result
+
+
+def _product(kept, old, new):
+    """The product of the betas of the steps so far, times the next one's."""
+    if old == new:
+        return kept
+    return (kept.astype(np.float64) / old * new).astype(kept.dtype) if old else np.zeros_like(kept)

@@ -425,7 +425,7 @@ def _publish(root: Path, folder: str, names: Sequence[str], linked: bool) -> Non
             if shown.exists() and not shown.is_symlink():
                 aside = unused(root / f"{name}.before")
                 os.replace(shown, aside)
-                print(f"{shown} was there before this run; it is now {aside.name}")
+                print(f"{shown} was there before this run; it is now {aside.name} (such a file is for --init_from)")
             _point(root, name, target)
         else:
             temporary = root / f"{_TEMPORARY}{os.getpid()}_{name}"

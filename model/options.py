@@ -392,6 +392,14 @@ class OPT(_Checked):
         0.02, "optimisation", "gain of the initial weights, the standard deviation for normal (released code)", above=0
     )
 
+    init_from: str = _opt(
+        "",
+        "optimisation",
+        "start a new run from given networks: a run's folder, a generator's file (n_g.pdparams, latest_net_G.pth or "
+        "another that tools/convert_weights.py reads) or the folder that it lies in; D and E are taken from beside it, "
+        "where they are; a run that has a checkpoint goes on from that one",
+    )
+
     # training
     batchSize: int = _opt(1, "training", "pictures per process and step", low=1)
     accumulate: int = _opt(
@@ -997,6 +1005,7 @@ _RENAMED = {
     "gpu_ids": "--device",
     "id": "--device gpu:N",
     "lastoutput": "--output, from which a run resumes by itself",
+    "load_pretrain": "--init_from",
     "load_from_opt_file": "options travel with the checkpoint; --config FILE reads others",
     "model": "not needed, there is one",
     "nef": "--ngf, which is the encoder's width too, as in the released code",

@@ -25,11 +25,12 @@ from model.options import OPT
 from model.sample_data import ensure_sample
 from model.trainer import Trainer
 from model.visual import grid, preview_sheet, save_image
-from model.weights import find_vgg, parameter_count
+from model.weights import begin_from, find_vgg, parameter_count, weight_files
 
 CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
 FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
 _NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
+_OF_THE_START = ("init_type", "init_variance", "init_from")  # those that a checkpoint has behind it
 # Options that the machines of a run may differ in: where things lie, and how they are read.
 _OWN = (
     "preset",
@@ -231,6 +232,8 @@ class Session:
                 origin, saved = self._last_checkpoint()
         content = distributed.from_first(saved and (str(saved.path), saved.nets, saved.state))
         if content is None:
+            if self.opt.init_from:
+                self.trainer.share_networks()
             return origin
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
@@ -243,13 +246,29 @@ class Session:
 
     def _last_checkpoint(self):
         """Where the run starts in words, and the checkpoint to go on from, or None."""
-        if not checkpoint.exists(self.root):
-            return "from new weights", None
-        if self.opt.fresh:
-            return f"anew; the earlier checkpoints are now in {_set_aside(self.root, self.pics)}", None
-        saved = checkpoint.load(self.root, self.opt, verify=True)
-        self._tell_changes(saved)
-        return "", saved
+        is_resumed = checkpoint.exists(self.root)
+        if is_resumed and not self.opt.fresh:
+            saved = checkpoint.load(self.root, self.opt, verify=True)
+            self._tell_changes(saved)
+            return "", saved
+        origin = self._first_weights()
+        if is_resumed:
+            origin = f"anew {origin}; the earlier checkpoints are now in {_set_aside(self.root, self.pics)}"
+        return origin, None
+
+    def _first_weights(self):
+        """Fill the networks from init_from, if it is given; where they are from in words."""
+        if self.opt.init_from:
+            told = begin_from(self.opt.init_from, self.trainer.networks(), self.opt)
+            self._notes.extend(f"weights    {line}" for line in told)
+            return f"from the weights of {self.opt.init_from}"
+        strange = [path.name for path in weight_files(self.root)]
+        if strange:
+            self._notes.append(
+                f"not read   {listed(strange)} in {self.root}, not of a checkpoint of this run: "
+                f"to start from these weights, give --init_from {self.root}"
+            )
+        return "from new weights"
 
     def _place_loader(self, state):
         """Let the loader begin where the saved one stopped."""
@@ -263,10 +282,21 @@ class Session:
         self.loader = make_loader(opt, "train", epoch=state["epoch"], start=position, rank=self.rank, world=self.world)
 
     def _tell_changes(self, saved):
-        differ = OPT.load(saved.opt_file).differences(self.opt)
-        changed = [f"{name} {then!r} -> {now!r}" for name, (then, now) in differ.items() if name not in _NOT_TOLD]
+        before = OPT.load(saved.opt_file)
+        differ = {name: f"{name} {then!r} -> {now!r}" for name, (then, now) in before.differences(self.opt).items()}
+        if self.opt.init_from:
+            differ["init_from"] = f"init_from {self.opt.init_from!r}"
+        changed = [text for name, text in differ.items() if name not in _NOT_TOLD + _OF_THE_START]
         if changed:
             self._notes.append(f"changed    since that checkpoint, and valid from now on: {', '.join(changed)}")
+        unused = [differ[name] for name in _OF_THE_START if name in differ]
+        if unused:
+            self._notes.append(
+                f"not used   {', '.join(unused)}: the run goes on from its own checkpoint; --fresh starts it anew"
+            )
+        betas = saved.state["trainer"].setdefault("betas", before.betas)
+        if not betas[0] and self.opt.beta1:
+            self._notes.append("moments    Adam's first ones start at 0: with beta1 0, as it was, none are kept")
 
     def _banner(self, origin):
         opt, height, width = self.opt, *self.opt.generator_size

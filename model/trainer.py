@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from model import checkpoint, distributed
-from model.adam import Adam
+from model.adam import Adam, with_betas
 from model.blocked import release_memory, use_blocked
 from model.device import as_tensor
 from model.discriminator import define_D
@@ -83,8 +83,8 @@ class Trainer:
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
         self.E = define_E(opt) if opt.use_vae else None
-        for net in self.networks().values():
-            distributed.copy_from_first(net.state_dict().values())
+        self.average = None
+        self.share_networks()
         beta1, beta2 = opt.betas
         lr_G, lr_D = opt.learning_rates
         adam = {"beta1": beta1, "beta2": beta2, "epsilon": 1e-8}
@@ -93,7 +93,6 @@ class Trainer:
         self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
         self.sum_G, self.sum_D = (distributed.GradientSum(p) for p in (parameters, self.D.parameters()))
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
-        self.average = None
         if opt.ema:
             live = {name: net for name, net in self.networks().items() if name != "n_d"}
             copies = {name: define_G(opt) if name == "n_g" else define_E(opt) for name in live}
@@ -112,6 +111,13 @@ class Trainer:
         """What a checkpoint holds: `networks`, and with ema the averaged ones as 'n_g_ema' and 'n_e_ema'."""
         averaged = self.average.networks() if self.average else {}
         return {**self.networks(), **{f"{name}_ema": net for name, net in averaged.items()}}
+
+    def share_networks(self):
+        """Give all processes the networks that the first has, as the start of training; the average begins there."""
+        for net in self.networks().values():
+            distributed.copy_from_first(net.state_dict().values())
+        if self.average:
+            self.average.restart()
 
     def load_networks(self, arrays, folder):
         """Put back the weights of a checkpoint; without averaged ones there, the average begins with the others.
@@ -141,7 +147,7 @@ class Trainer:
 
     def state_dict(self):
         """All that the next step depends on beside the networks' weights: plain numbers and arrays."""
-        state = {"steps": self.steps, "draws": self.draws, "losses": dict(self.losses)}
+        state = {"steps": self.steps, "draws": self.draws, "losses": dict(self.losses), "betas": self.opt.betas}
         for name, (optimizer, nets) in self._optimizers().items():
             state[name] = checkpoint.optimizer_state(optimizer, nets)
         if self.average:
@@ -153,13 +159,15 @@ class Trainer:
     def load_state_dict(self, state, where):
         """Put back what `state_dict` returned, after the weights; `where` names its file in messages.
 
-        What the state lacks, since its run was without ema or amp, begins anew.
+        What the state lacks, since its run was without ema or amp, begins anew. Moments of other betas go on as
+        `with_betas` says; states of before betas were saved are taken for ones with these betas.
 
         Raises:
             UserError: The state belongs to other networks.
         """
         for name, (optimizer, nets) in self._optimizers().items():
-            checkpoint.load_optimizer(optimizer, nets, state[name], where)
+            values = with_betas(state[name], state.get("betas", self.opt.betas), self.opt.betas)
+            checkpoint.load_optimizer(optimizer, nets, values, where)
         if self.average and "average" in state:
             self.average.load_state_dict(state["average"])
         if self.opt.amp and "scalers" in state:

@@ -4,6 +4,7 @@ Shapes and names say nearly everything: the released SPADE checkpoints carry no 
 to know them. What cannot be told from weights is said in `Found.notes`.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,10 @@ VGG_UNUSED = frozenset(
 # The same convolutions as PaddleClas and the earlier Paddle reproduction name them.
 VGG_BLOCKS = [f"_conv_block_{b + 1}._conv_{c + 1}" for b, n in enumerate((2, 2, 4, 4, 1)) for c in range(n)]
 
+SEMANTICS = ("label_nc", "contain_dontcare_label", "no_instance")  # how the channels of the semantics divide
 # Channels of the semantics of each data set: classes, unknown class, instance edges.
 KNOWN_SEMANTICS = {
-    opt.semantic_nc: (name, {k: getattr(opt, k) for k in ("label_nc", "contain_dontcare_label", "no_instance")})
+    opt.semantic_nc: (name, {k: getattr(opt, k) for k in SEMANTICS})
     for name, opt in (
         ("COCO-Stuff", OPT.from_preset("coco_stuff")),
         ("ADE20K", OPT.from_preset("ade20k")),
@@ -63,6 +65,41 @@ class Found:
         """Numbers that training changes; statistics and spectral vectors are not counted."""
         counted = re.compile(r"\.(running_mean|running_var|num_batches_tracked|weight_u|weight_v)$")
         return sum(array.size for name, array in self.weights.items() if not counted.search(name))
+
+    def differences(self, opt: OPT) -> dict[str, tuple[object, object]]:
+        """{field of OPT: (what the shapes tell, its value in opt)} by which opt's network is not one of these weights.
+
+        Batch and syncbatch norms have the same weights, and so have num_upsampling_layers normal and more. How the
+        channels of the semantics divide is no matter of the weights, and of a start_size it is the number of cells.
+        """
+
+        def seen(name, value):
+            if name.startswith("norm_"):
+                return value.replace("syncbatch", "batch")
+            if name == "num_upsampling_layers":
+                return value == "most"
+            return math.prod(value) if name == "start_size" else value
+
+        fields = {k: (v, getattr(opt, k)) for k, v in self.options.items() if hasattr(opt, k) and k not in SEMANTICS}
+        return {k: pair for k, pair in fields.items() if seen(k, pair[0]) != seen(k, pair[1])}
+
+    def advice(self, opt: OPT) -> str:
+        """Which options of a run would fit these weights, for the message that opt's do not."""
+        differ = self.differences(opt)
+        channels, _ = differ.pop("semantic_nc", (None, None))
+        cells, _ = differ.pop("start_size", (None, None))
+        parts = [f"--{name} {str(value).lower()} (not {str(own).lower()})" for name, (value, own) in differ.items()]
+        if channels:
+            classes = channels - (opt.semantic_nc - opt.label_nc)
+            parts.append(
+                f"maps of {channels} channels, not {opt.semantic_nc}: --label_nc {classes} with contain_dontcare_label "
+                f"and no_instance as they are"
+            )
+            if "label_nc" in self.options:
+                parts[-1] += ", or " + " ".join(f"--{k} {str(self.options[k]).lower()}" for k in SEMANTICS)
+        if cells:
+            parts.append(f"pictures whose first feature map has {math.prod(cells)} cells, as crop_size makes it")
+        return f"these weights fit {'; '.join(parts)}" if parts else "is the file complete?"
 
 
 def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Found:

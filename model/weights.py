@@ -7,6 +7,7 @@ Paddle keeps them [in, out], torch [out, in]. Inside this module weights are {of
 import io
 import math
 import os
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -18,10 +19,12 @@ import paddle
 import safetensors
 import safetensors.numpy
 
+from model import checkpoint
 from model.checkpoint import read_pdparams, write_state
 from model.errors import UserError, listed
 from model.files import replacing
 from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
+from model.options import OPT
 from model.torch_format import BROKEN_ZIP, LEGACY_START, from_bfloat16, read_torch, write_torch
 from model.weight_kinds import VGG_NAMES, VGG_UNUSED, Found, recognise
 
@@ -42,13 +45,19 @@ def parameter_count(net: paddle.nn.Layer) -> int:
     return sum(math.prod(p.shape) for p in net.parameters())
 
 
-def load_official(net: paddle.nn.Layer, weights: Mapping[str, np.ndarray], source: str = "weights") -> list[str]:
+def load_official(
+    net: paddle.nn.Layer,
+    weights: Mapping[str, np.ndarray],
+    source: str = "weights",
+    advice: str = "build the network with the options that the weights were trained with",
+) -> list[str]:
     """Fill a network from official names and torch layouts, strictly: all entries or none.
 
     Args:
         net: any network of this project.
         weights: {official name: array in torch's layout}; floating entries may be of any floating type.
         source: what error messages call the weights, a file name for instance.
+        advice: how the message of an error ends.
 
     Returns:
         The names that were not needed: VGG19's later layers, everything else is an error.
@@ -81,10 +90,7 @@ def load_official(net: paddle.nn.Layer, weights: Mapping[str, np.ndarray], sourc
         if items
     ]
     if problems:
-        raise UserError(
-            f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}; "
-            "build the network with the options that the weights were trained with"
-        )
+        raise UserError(f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}; {advice}")
     for key, value in values.items():
         target = state[key]
         dtype = np.int64 if target.dtype == paddle.int64 else np.float32
@@ -393,3 +399,95 @@ def find_inception(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
 def find_deeplab(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
     """`DeepLabV2` with its weights, from the folder `deeplab`. See `find_weights`."""
     return _find("deeplab", path)
+
+
+# ---- networks to start from ----
+
+_KINDS = {"n_g": "generator", "n_d": "discriminator", "n_e": "encoder"}
+_SUFFIXES = (".pdparams", ".pth", ".pt", ".safetensors", ".npz", ".ckpt")
+_LETTERED = re.compile(r"(.*(?:n_|net_?))([gdeGDE])(?![A-Za-z])(.*)")  # n_g, latest_net_G, MindSpore's netG_epoch_200
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a folder that have a suffix of weights."""
+    return sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
+
+
+def network_files(path: str | os.PathLike) -> dict[str, Path]:
+    """The files of the networks that a path leads to: {"n_g": file}, with "n_d" and "n_e" where they lie beside it.
+
+    Args:
+        path: `output`, `output/model`, a checkpoint's folder, `latest` or `best`; a generator's file; or another folder
+            that holds one, of which `n_g` and `latest_net_G` come first. D's and E's files have its name with their
+            letter; beside averaged weights, `n_g_ema`, D's is `n_d`.
+
+    Raises:
+        UserError: There is no generator, or several; a run's folder without a whole checkpoint.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: expected a run's folder, or a generator's weights")
+    if path.is_file() and path.suffix in _SUFFIXES:
+        whole = path.resolve()  # the link of a run, which moves with its next checkpoint
+        file = whole if (whole.parent / checkpoint.META_FILE).is_file() else path
+    elif checkpoint.exists(path):
+        file = checkpoint.load(path, nets=lambda _: (), with_state=False, verify=True).path / "n_g.pdparams"
+    elif path.is_dir():
+        file = _generator_in(path / "model" if (path / "model").is_dir() else path)
+    else:
+        file = path
+    name = _LETTERED.match(file.name)
+    if name is None:
+        return {"n_g": file}
+    start, own, end = name.groups()
+    found = {}
+    for network in _KINDS:
+        letter = network[-1].upper() if own.isupper() else network[-1]
+        for ending in (end, end.replace("_ema", "")):
+            if (candidate := file.with_name(start + letter + ending)).is_file():
+                found.setdefault(network, candidate)
+    if "n_g" not in found:
+        raise UserError(f"{file} has no generator beside it, without which no run can start")
+    return found
+
+
+def _generator_in(folder: Path) -> Path:
+    names = {file: _LETTERED.match(file.name) for file in weight_files(folder)}
+    files = [file for file, name in names.items() if name and name[2] in "gG" and not name[3].startswith("_ema")]
+    files = [file for file in files if file.stem in ("n_g", "latest_net_G")] or files
+    if len(files) != 1:
+        what = f"several generators ({listed(file.name for file in files)})" if files else "no generator's weights"
+        raise UserError(
+            f"{folder} holds no checkpoint and {what}: expected n_g.pdparams or latest_net_G.pth; name the file"
+        )
+    return files[0]
+
+
+def begin_from(path: str | os.PathLike, nets: Mapping[str, paddle.nn.Layer], opt: OPT) -> list[str]:
+    """Fill the networks of a new run from given ones, strictly.
+
+    Args:
+        path: see `network_files`.
+        nets: `Trainer.networks()`.
+        opt: the run's options, for messages.
+
+    Returns:
+        What was taken, a line for each network; D or E that is not there stays as it is.
+
+    Raises:
+        UserError: a file cannot be read, or holds other names, shapes or another network than the run's.
+    """
+    files, told = network_files(path), []
+    for name, net in nets.items():
+        if name not in files:
+            told.append(f"{name[-1].upper()} is new: there is none beside {files['n_g']}")
+            continue
+        found, info = read_network(files[name])
+        if found.kind != _KINDS[name]:
+            raise UserError(f"{files[name]} holds the weights of a {found.kind}, expected those of the {_KINDS[name]}")
+        broken = [key for key, array in found.weights.items() if not np.isfinite(array).all()]
+        if broken:
+            raise UserError(f"{files[name]}: not all numbers are finite in {listed(broken)}; take an earlier copy")
+        load_official(net, found.weights, str(files[name]), found.advice(opt))
+        told.append(f"{name[-1].upper()} taken from {files[name]} ({info.format}, {found.parameters():,} parameters)")
+    return told
