@@ -284,12 +284,12 @@ class Session:
     def _tell_changes(self, saved):
         before = OPT.load(saved.opt_file)
         differ = {name: f"{name} {then!r} -> {now!r}" for name, (then, now) in before.differences(self.opt).items()}
-        if self.opt.init_from:
-            differ["init_from"] = f"init_from {self.opt.init_from!r}"
         changed = [text for name, text in differ.items() if name not in _NOT_TOLD + _OF_THE_START]
         if changed:
             self._notes.append(f"changed    since that checkpoint, and valid from now on: {', '.join(changed)}")
-        unused = [differ[name] for name in _OF_THE_START if name in differ]
+        unused = [differ[name] for name in _OF_THE_START if name in differ and name != "init_from"]
+        if self.opt.init_from:
+            unused.append(f"init_from {self.opt.init_from!r}")
         if unused:
             self._notes.append(
                 f"not used   {', '.join(unused)}: the run goes on from its own checkpoint; --fresh starts it anew"

@@ -91,14 +91,18 @@ class Found:
         parts = [f"--{name} {str(value).lower()} (not {str(own).lower()})" for name, (value, own) in differ.items()]
         if channels:
             classes = channels - (opt.semantic_nc - opt.label_nc)
-            parts.append(
-                f"maps of {channels} channels, not {opt.semantic_nc}: --label_nc {classes} with contain_dontcare_label "
-                f"and no_instance as they are"
-            )
+            fitting = [f"--label_nc {classes} with the other two as they are"]
             if "label_nc" in self.options:
-                parts[-1] += ", or " + " ".join(f"--{k} {str(self.options[k]).lower()}" for k in SEMANTICS)
+                fitting.append(" ".join(f"--{name} {str(self.options[name]).lower()}" for name in SEMANTICS))
+            parts.append(
+                f"maps of {channels} channels (not {opt.semantic_nc}), which are label_nc + 1 with "
+                f"contain_dontcare_label + 1 without no_instance: {', or '.join(fitting)}"
+            )
         if cells:
-            parts.append(f"pictures whose first feature map has {math.prod(cells)} cells, as crop_size makes it")
+            parts.append(
+                f"a first feature map of {math.prod(cells)} cells (not {math.prod(opt.start_size)}), as crop_size and "
+                "aspect_ratio make it"
+            )
         return f"these weights fit {'; '.join(parts)}" if parts else "is the file complete?"
 
 

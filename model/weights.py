@@ -85,7 +85,7 @@ def load_official(
             shapes.append(f"{name} is {list(value.shape)}, the network's is {list(want)}")
         values[key] = value.T if key in transposed else value
     problems = [
-        f"{len(items)} {what}: {listed(items, 20)}"
+        f"{len(items)} {what}: {listed(items)}"
         for what, items in (("missing", sorted(missing)), ("unexpected", unexpected), ("of another shape", shapes))
         if items
     ]
@@ -426,16 +426,14 @@ def network_files(path: str | os.PathLike) -> dict[str, Path]:
     """
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path} does not exist: expected a run's folder, or a generator's weights")
-    if path.is_file() and path.suffix in _SUFFIXES:
+        raise UserError(f"init_from {path} does not exist: expected a run's folder, or a generator's weights")
+    if path.is_file() and path.name not in (checkpoint.LATEST, checkpoint.BEST):
         whole = path.resolve()  # the link of a run, which moves with its next checkpoint
         file = whole if (whole.parent / checkpoint.META_FILE).is_file() else path
     elif checkpoint.exists(path):
         file = checkpoint.load(path, nets=lambda _: (), with_state=False, verify=True).path / "n_g.pdparams"
-    elif path.is_dir():
-        file = _generator_in(path / "model" if (path / "model").is_dir() else path)
     else:
-        file = path
+        file = _generator_in(path / "model" if (path / "model").is_dir() else path)
     name = _LETTERED.match(file.name)
     if name is None:
         return {"n_g": file}
@@ -447,7 +445,7 @@ def network_files(path: str | os.PathLike) -> dict[str, Path]:
             if (candidate := file.with_name(start + letter + ending)).is_file():
                 found.setdefault(network, candidate)
     if "n_g" not in found:
-        raise UserError(f"{file} has no generator beside it, without which no run can start")
+        raise UserError(f"init_from {file}: a run starts from a generator, and there is none beside this file")
     return found
 
 
@@ -458,7 +456,8 @@ def _generator_in(folder: Path) -> Path:
     if len(files) != 1:
         what = f"several generators ({listed(file.name for file in files)})" if files else "no generator's weights"
         raise UserError(
-            f"{folder} holds no checkpoint and {what}: expected n_g.pdparams or latest_net_G.pth; name the file"
+            f"init_from {folder} holds no checkpoint and {what}: expected n_g.pdparams or latest_net_G.pth there, or "
+            "the file's own path"
         )
     return files[0]
 

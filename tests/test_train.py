@@ -1,11 +1,15 @@
 """train.py as its users run it: by its command line, on tiny data, interrupted in every way."""
 
+import dataclasses
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ import train as program
 from model import checkpoint
 from model.errors import UserError
 from model.options import OPT
+from tools import convert_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
@@ -53,6 +58,10 @@ def train(folder, *options, status=0):
 @pytest.fixture
 def here(monkeypatch, capsys):
     """A function that runs train.py's main in a folder, in this process, which is quicker; returns its stdout."""
+
+    # Paddle's loader looks once a second whether its thread has ended.
+    clock = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 5)})
+    monkeypatch.setattr("paddle.io.dataloader.dataloader_iter.time", clock)
 
     def run(folder, *options):
         monkeypatch.chdir(folder)
@@ -368,6 +377,306 @@ def test_unknown_device_is_one_line():
 
     with pytest.raises(UserError, match="device gpu:7 cannot be used"):
         set_device("gpu:7")
+
+
+# ---- what may change at a resume ----
+
+START = "--ngf 2 --ndf 2 --z_dim 4 --crop_size 64 --nThreads 0 --batchSize 2 --val_images 1 --display_freq 0".split()
+FOLDERS = (
+    "--preset coco_stuff --dataset_mode custom --dataroot= "
+    "--label_dir more/train_label --image_dir more/train_img --instance_dir more/train_inst"
+)
+# Options of which another value is not simply made from the first, or does not go alone.
+OTHER = {
+    "preset": "--preset ade20k_mindspore --dataset_mode coco_stuff --no_instance false --use_vae --batchSize 1",
+    **dict.fromkeys(("dataset_mode", "label_dir", "image_dir", "instance_dir"), FOLDERS),
+    "dataroot": "--dataroot more",
+    "preprocess_mode": "--preprocess_mode scale_width_and_crop",
+    "crop_size": "--crop_size 32",
+    "aspect_ratio": "--aspect_ratio 2 --preprocess_mode fixed",
+    "output_nc": "--output_nc 1",
+    "norm_G": "--norm_G spadeinstance3x3",
+    "norm_D": "--norm_D spectralbatch",
+    "norm_E": "--norm_E none",
+    "no_vgg_loss": "--no_vgg_loss false",
+    "beta1": "--beta1 0.5",
+    "niter": "--niter 1 --niter_decay 3",
+    "max_steps": "--max_steps 3",
+    "device": "--device gpu:7",
+    "name": "--name again --output output --log_dir log",
+    "val_every": "--val_every 1",
+}
+# What is refused, and where it says why; the rest goes on.
+REFUSED = {
+    **dict.fromkeys(OPT.ARCHITECTURE, r"was trained with other networks: .*{name} is .* there and .* now"),
+    "aspect_ratio": "start|aspect_ratio",
+    "contain_dontcare_label": "255 is outside .*contain_dontcare_label",
+    "output_nc": "output_nc",
+    "palette": "other: not a palette file",
+    "no_vgg_loss": "no vgg19 weights there; .* --no_vgg_loss",
+    "device": "device gpu:7 cannot be used",
+    "amp": "amp needs a GPU",
+}
+
+
+def other_value(field, value):
+    """A valid value of an option that is not the one it has, as the command line takes it."""
+    kinds = getattr(field.type, "__args__", (field.type,))
+    if bool in kinds:
+        return str(not value).lower()
+    if field.metadata["choices"]:
+        return next(choice for choice in field.metadata["choices"] if choice != value)
+    return (value or 1) + 1 if int in kinds else (value or 0.9) / 2 if float in kinds else "other"
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with data, more data and a run of one step."""
+    folder = tmp_path_factory.mktemp("begun")
+    write_data(folder / "data")
+    write_data(folder / "more", train=5)
+    train(folder, *START, "--max_steps", 1)
+    return folder
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(OPT), ids=lambda field: field.name)
+def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tmp_path, here, field):
+    for name in ("data", "more"):
+        (tmp_path / name).symlink_to(begun / name)
+    for name in ("output", "log"):
+        shutil.copytree(begun / name, tmp_path / name, symlinks=True)
+    value = getattr(OPT.load(begun / "output" / "opt.yaml"), field.name)
+    given = OTHER.get(field.name, f"--{field.name}={other_value(field, value)}").split()
+    options = [*START, "--max_steps", 2, *given]
+    if field.name in REFUSED:
+        with pytest.raises(UserError) as error:
+            here(tmp_path, *options)
+        assert re.search(REFUSED[field.name].format(name=field.name), str(error.value)) and "\n" not in str(error.value)
+        assert checkpoint.load(tmp_path / "output" / "model", verify=True).step == 1
+        return
+    out = here(tmp_path, *options)
+    if field.name in ("output", "name", "fresh"):
+        assert "resumes" not in out and "to step 2" in out
+        return
+    now = OPT.load(tmp_path / "output" / "opt.yaml")
+    assert getattr(now, field.name) != value
+    assert "resumes output/model/step_00000001 (step 1, " in out and f"step {now.max_steps}/{now.max_steps}" in out
+    told = "not used " if field.name.startswith("init_") else "changed "
+    assert field.name == "preset" or re.search(rf"^{told}.*\b{field.name} ", out, re.M)
+    assert ("first ones start at 0" in out) == (now.beta1 > 0)
+    saved = checkpoint.load(tmp_path / "output" / "model", verify=True)
+    assert saved.step == now.max_steps and np.isfinite(np.load(Path(now.log_dir, "log.npy"))[-1]).all()
+    assert any("moment1" in key for key in saved.state["trainer"]["optimizer_G"]) == (now.beta1 > 0)
+
+
+def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, here):
+    """There and back: a run whose beta1 changed twice has the state of one whose beta1 is 0."""
+    (tmp_path / "data").symlink_to(begun / "data")
+    for name in ("output", "log"):
+        shutil.copytree(begun / name, tmp_path / name, symlinks=True)
+    before = contents(tmp_path)[0].keys()
+    assert "beta2 0.9 -> 0.999" in here(tmp_path, *START, "--max_steps", 3, "--no_TTUR")
+    arrays = contents(tmp_path)[0]
+    assert {key.replace("moment1", "moment2") for key in arrays.keys() - before} == {
+        k for k in before if "moment2" in k
+    }
+    products = [float(a[0]) for k, a in arrays.items() if "beta1_pow_acc" in k]
+    assert products == pytest.approx([0.5**3] * len(products))  # of two steps and the next one
+    products = [float(a[0]) for k, a in arrays.items() if "beta2_pow_acc" in k]
+    assert products == pytest.approx([0.9 * 0.999**3] * len(products))
+    out = here(tmp_path, *START, "--max_steps", 4)
+    assert contents(tmp_path)[0].keys() == before and "first ones" not in out
+
+
+# ---- starting from given networks ----
+
+
+def networks_of(folder):
+    return {name: arrays for name, arrays in checkpoint.load(folder / "output" / "model", verify=True).nets.items()}
+
+
+def assert_same_networks(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].keys() == other[name].keys()
+        for key, array in one[name].items():
+            np.testing.assert_array_equal(array, other[name][key], f"{name} {key}")
+
+
+@pytest.fixture
+def first_networks(monkeypatch):
+    """The networks with which sessions that are opened here begin, each {name: {key: array}}."""
+    from model.session import Session
+
+    found, banner = [], Session._banner
+
+    def watch(run, origin):
+        nets = run.trainer.saved_networks()
+        found.append({n: {k: v.numpy() for k, v in net.state_dict().items()} for n, net in nets.items()})
+        return banner(run, origin)
+
+    monkeypatch.setattr(Session, "_banner", watch)
+    return found
+
+
+def parameters(nets, name):
+    """Without statistics and spectral vectors, which averaged networks have anew."""
+    return {"": {k: a for k, a in nets[name].items() if not re.search("running|tracked|weight_[uv]", k)}}
+
+
+PLACES = ("output", "output/model", "output/model/latest", "output/model/step_00000001", "output/model/n_g.pdparams")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_run_starts_from_another_run_s_networks(begun, tmp_path, here, first_networks, place):
+    (tmp_path / "data").symlink_to(begun / "data")
+    out = here(tmp_path, *START, "--max_steps", 1, "--init_from", begun / place)
+    for letter in "GDE":
+        assert re.search(rf"^weights +{letter} taken from \S*step_00000001/n_{letter.lower()}.pdparams", out, re.M)
+    assert f"start      from the weights of {begun / place}, to step 1" in out
+    assert_same_networks(first_networks[0], networks_of(begun))
+    saved = checkpoint.load(tmp_path / "output" / "model")
+    assert (saved.step, saved.state["trainer"]["draws"]) == (1, 2) and rows(tmp_path) == 1
+    steps = {float(a[0]) for k, a in contents(tmp_path)[0].items() if "beta2_pow_acc" in k}
+    assert steps == {np.float32(0.9) * np.float32(0.9)}  # Adam's first step
+
+
+def test_the_checkpoint_wins_over_init_from(begun, tmp_path, here, first_networks):
+    (tmp_path / "data").symlink_to(begun / "data")
+    shutil.copytree(begun / "output", tmp_path / "given", symlinks=True)
+    command = [*START, "--max_steps", 2, "--init_from", "given"]
+    here(tmp_path, *command)
+    assert OPT.load(tmp_path / "output" / "opt.yaml").init_from == "given"
+    shutil.rmtree(tmp_path / "given")  # not needed again
+    for options in (command, [*START, "--max_steps", 3]):
+        trained = networks_of(tmp_path)
+        out = here(tmp_path, *options)
+        assert "resumes output/model/step_00000002" in out and "init_from" not in "".join(re.findall("changed.*", out))
+        assert ("not used   init_from 'given': the run goes on from its own checkpoint" in out) == (options is command)
+        assert_same_networks(first_networks[-1], trained)
+    with pytest.raises(UserError, match="init_from given does not exist"):
+        here(tmp_path, *command, "--fresh")
+    trained = networks_of(tmp_path)
+    assert checkpoint.load(tmp_path / "output" / "model").step == 3
+    out = here(tmp_path, *START, "--max_steps", 1, "--init_from", "output", "--fresh")  # from what it moves aside
+    assert "anew from the weights of output; the earlier checkpoints are now in output/model.1, to step 1" in out
+    assert_same_networks(first_networks[-1], trained)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".pdparams"])
+def test_a_run_starts_from_converted_weights(begun, tmp_path, here, first_networks, suffix):
+    (tmp_path / "data").symlink_to(begun / "data")
+    for letter in "GDE":
+        source, target = (
+            begun / f"output/model/n_{letter.lower()}.pdparams",
+            tmp_path / f"w/latest_net_{letter}{suffix}",
+        )
+        assert convert_weights.main([str(source), str(target)]) == 0
+    (tmp_path / "w" / "iter.txt").write_text("(1, 0)")
+    out = here(tmp_path, *START, "--max_steps", 1, "--init_from", "w")
+    assert re.search(rf"^weights +E taken from w/latest_net_E{suffix} \(.*, 8,230 parameters\)", out, re.M)
+    assert_same_networks(first_networks[0], networks_of(begun))
+    (tmp_path / "w" / f"latest_net_D{suffix}").unlink()
+    out = here(tmp_path, *START, "--max_steps", 1, "--fresh", "--init_from", f"w/latest_net_G{suffix}")
+    assert "weights    D is new: there is none beside w/latest_net_G" in out
+    new = first_networks[1]
+    assert_same_networks({n: new[n] for n in ("n_g", "n_e")}, {n: first_networks[0][n] for n in ("n_g", "n_e")})
+    assert any((new["n_d"][k] != array).any() for k, array in first_networks[0]["n_d"].items())
+
+
+def test_the_average_starts_from_the_generator(begun, tmp_path, here, first_networks):
+    """Also with a run that has averaged weights; these are taken where their file is named."""
+    (tmp_path / "data").symlink_to(begun / "data")
+    common = [*START, "--max_steps", 1, "--ema", 0.5]
+    here(tmp_path, *common, "--init_from", begun / "output")
+    for net in ("n_g", "n_e"):
+        assert_same_networks(parameters(first_networks[0], f"{net}_ema"), parameters(first_networks[0], net))
+    saved = networks_of(tmp_path)
+    options = ["--output", "o", "--log_dir", "l", "--init_from"]
+    here(tmp_path, *common, *options, "output")
+    assert_same_networks(parameters(first_networks[1], "n_g_ema"), parameters(saved, "n_g"))
+    here(tmp_path, *common, *options, "output/model/n_g_ema.pdparams", "--fresh")
+    taken = {"n_g": saved["n_g_ema"], "n_e": saved["n_e_ema"], "n_d": saved["n_d"]}
+    assert_same_networks({name: first_networks[2][name] for name in taken}, taken)
+
+
+MISFITS = {
+    "--label_nc 9": r"n_g.pdparams does not fit SPADEGenerator: .*mlp_shared.0.weight is \[128, 8, 3, 3\], the "
+    r"network's is \[128, 11, 3, 3\].*maps of 8 channels \(not 11\).*: --label_nc 6",
+    "--no_instance": r"maps of 8 channels \(not 7\), .* \+ 1 without no_instance",
+    "--ngf 4": r"n_g.pdparams .*these weights fit --ngf 2 \(not 4\)",
+    "--ndf 4 --num_D 2": r"n_d.pdparams .*missing.*of another shape.*fit --ndf 2 \(not 4\); --num_D 1 \(not 2\)",
+    "--n_layers_D 3": r"n_d.pdparams .*fit --n_layers_D 2",
+    "--norm_G spadeinstance5x5": r"--norm_G spectralspadesyncbatch3x3 \(not spadeinstance5x5\)",
+    "--norm_D batch": r"--norm_D spectralinstance",
+    "--norm_E none": r"n_e.pdparams .*--norm_E spectralinstance",
+    "--use_vae false": r"fc.weight is \[128, 4\].*--use_vae true \(not false\)",
+    "--z_dim 8": r"fc.weight is \[128, 4\], the network's is \[128, 8\].*--z_dim 4 \(not 8\)",
+    "--crop_size 32": r"a first feature map of 4 cells \(not 1\), as crop_size",
+}
+
+
+@pytest.mark.parametrize("options", MISFITS)
+def test_networks_that_do_not_fit_are_told_with_the_options_that_would(begun, tmp_path, here, options):
+    (tmp_path / "data").symlink_to(begun / "data")
+    with pytest.raises(UserError, match=MISFITS[options]) as error:
+        here(tmp_path, *START, "--max_steps", 1, *options.split(), "--init_from", begun / "output")
+    assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+
+
+def bad_sources(folder, begun):
+    """{name: (path, message)}"""
+    model = begun / "output" / "model"
+    for name in ("cut", "swapped", "nan", "several", "alone", "broken", "empty"):
+        (folder / name).mkdir()
+    content = (model / "n_g.pdparams").read_bytes()
+    (folder / "cut" / "n_g.pdparams").write_bytes(content[: len(content) // 2])
+    shutil.copy(model / "n_g.pdparams", folder / "swapped" / "n_g.pdparams")
+    shutil.copy(model / "n_e.pdparams", folder / "swapped" / "n_d.pdparams")
+    arrays = {key: array.copy() for key, array in checkpoint.read_pdparams(model / "n_g.pdparams").items()}
+    arrays["fc.bias"][3] = np.nan
+    checkpoint.write_state(folder / "nan" / "n_g.pdparams", arrays)
+    for epoch in (10, 20):
+        shutil.copy(model / "n_g.pdparams", folder / "several" / f"{epoch}_net_G.pdparams")
+    shutil.copy(model / "n_d.pdparams", folder / "alone" / "n_d.pdparams")
+    shutil.copytree(model, folder / "broken" / "model", symlinks=True)
+    (folder / "broken/model/step_00000001/n_d.pdparams").write_bytes(b"")
+    (folder / "run.py").write_text("print('hello')")
+    return {
+        "nowhere": "init_from nowhere does not exist",
+        "cut": r"cut/n_g.pdparams is cut short",
+        "swapped": r"swapped/n_d.pdparams holds the weights of a encoder, expected those of the discriminator",
+        "nan": r"nan/n_g.pdparams: not all numbers are finite in fc.bias",
+        "several": r"several generators \(10_net_G.pdparams, 20_net_G.pdparams\)",
+        "alone": "no generator's weights",
+        "alone/n_d.pdparams": "a run starts from a generator, and there is none beside",
+        "broken": r"broken holds no whole checkpoint: .*n_d.pdparams has 0 bytes",
+        "empty": "init_from empty holds no checkpoint and no generator's weights",
+        "run.py": "run.py is not a weight file known here",
+    }
+
+
+def test_sources_that_cannot_be_read_are_one_line(begun, tmp_path, here):
+    (tmp_path / "data").symlink_to(begun / "data")
+    for path, message in bad_sources(tmp_path, begun).items():
+        with pytest.raises(UserError, match=message) as error:
+            here(tmp_path, *START, "--max_steps", 1, "--init_from", path)
+        assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+
+
+def test_weights_in_the_run_s_own_folder_are_for_init_from(begun, tmp_path, here, first_networks):
+    """Not read without it, which is told at the start; read from there with it, also after the first save."""
+    (tmp_path / "data").symlink_to(begun / "data")
+    own = tmp_path / "output" / "model"
+    own.mkdir(parents=True)
+    for name in ("n_g", "n_d", "n_e"):
+        shutil.copy(begun / "output" / "model" / f"{name}.pdparams", own)
+    out = here(tmp_path, *START, "--max_steps", 1)
+    assert re.search(r"^not read +n_d.pdparams, n_e.pdparams, n_g.pdparams in .*--init_from output/model$", out, re.M)
+    assert "it is now n_g.pdparams.before (such a file is for --init_from)" in out
+    out = here(tmp_path, *START, "--max_steps", 1, "--fresh", "--init_from", "output/model/n_g.pdparams.before")
+    assert "E taken from output/model/n_e.pdparams.before" in out and "not read" not in out
+    assert_same_networks(first_networks[1], networks_of(begun))
 
 
 @pytest.mark.slow

@@ -98,21 +98,20 @@ def trained_options(found: Found, preset: str) -> OPT:
     """
     if found.kind != "generator":
         raise UserError(f"--preset is for a generator, and {found.source} holds the weights of a {found.kind}")
-    told, opt = found.options, OPT.from_preset(preset)
-    if told["semantic_nc"] != opt.semantic_nc:
+    opt = OPT.from_preset(preset)
+    told = found.differences(opt)
+    if "semantic_nc" in told:
         raise UserError(
-            f"{found.source} takes {told['semantic_nc']} channels of label and instance maps, and preset {preset} has "
-            f"{opt.semantic_nc}: give --preset the data set that it was trained on"
+            f"{found.source} takes {told['semantic_nc'][0]} channels of label and instance maps, and preset {preset} "
+            f"has {opt.semantic_nc}: give --preset the data set that it was trained on"
         )
-    known = {name: told[name] for name in ("ngf", "output_nc", "norm_G", "use_vae", "z_dim") if name in told}
-    if "most" in (told["num_upsampling_layers"], opt.num_upsampling_layers):  # normal and more have the same weights
-        known["num_upsampling_layers"] = told["num_upsampling_layers"]
-    opt = replace(opt, **known)
-    if opt.use_vae and math.prod(opt.start_size) != math.prod(told["start_size"]):
+    told.pop("start_size", None)
+    opt = replace(opt, **{name: value for name, (value, _) in told.items()})
+    if "start_size" in found.differences(opt):
+        cells, ours = (math.prod(size) for size in found.differences(opt)["start_size"])
         raise UserError(
             f"{found.source} was trained for pictures of another size than preset {preset}'s, "
-            f"{opt.crop_size} pixels wide: its first feature map has {math.prod(told['start_size'])} cells, not "
-            f"{math.prod(opt.start_size)}"
+            f"{opt.crop_size} pixels wide: its first feature map has {cells} cells, not {ours}"
         )
     return opt
 
