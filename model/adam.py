@@ -20,6 +20,10 @@ class Adam(paddle.optimizer.Adam):
     def _get_accumulator_master(self, name, param):
         return self._gradient if self._without_moment(name) else super()._get_accumulator_master(name, param)
 
+    def state_dict(self):
+        """The state, of which a part may still wait for its parameters' first step since it was loaded."""
+        return {**self._accumulators_holder, **super().state_dict()}  # which Paddle 2.6 leaves out
+
     def _append_optimize_op(self, block, param_and_grad):
         self._gradient = param_and_grad[1]  # Adam's operator reads it as the first moment, times 0, and writes it back
         try:

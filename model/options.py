@@ -1005,7 +1005,6 @@ _RENAMED = {
     "gpu_ids": "--device",
     "id": "--device gpu:N",
     "lastoutput": "--output, from which a run resumes by itself",
-    "load_pretrain": "--init_from",
     "load_from_opt_file": "options travel with the checkpoint; --config FILE reads others",
     "model": "not needed, there is one",
     "nef": "--ngf, which is the encoder's width too, as in the released code",

@@ -199,6 +199,30 @@ def test_stop_and_resume_with_another_number_of_processes(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
+def test_processes_start_from_the_networks_that_the_first_reads(tmp_path, monkeypatch):
+    """Given ones, whose averages start there too; the same command goes on from the checkpoint."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_data(one / "data", train=4, val=1)
+    two.mkdir()
+    (two / "data").symlink_to(one / "data")
+    monkeypatch.chdir(one)
+    common = "--ema 0.5 --serial_batches --no_flip --init_type normal --nThreads 0".split()  # no small first gradients
+    assert program.main([*SMALL, *common, "--max_steps", "1", "--output", "given", "--log_dir", "first"]) == 0
+    start = [*common, "--init_from", str(one / "given"), "--seed", "3"]
+    assert program.main([*SMALL, *start, "--batchSize", "2", "--max_steps", "1"]) == 0
+    for steps in (1, 2):
+        assert launch(two, *start, "--max_steps", steps).wait(100) == 0
+    log = worker_log(two, 0)
+    assert "G taken from" in log and "2 processes" in log and "not used   init_from" in log and resumed(two) == [1]
+    np.testing.assert_allclose(losses(two)[0], losses(one)[0], rtol=1e-4, atol=1e-5)
+    ours, theirs = (checkpoint.load(folder / "output" / "model" / "step_00000001").nets for folder in (one, two))
+    for name in ("n_g", "n_d", "n_e", "n_g_ema", "n_e_ema"):
+        for key, array in ours[name].items():
+            if not re.search("running|tracked|weight_[uv]", key):  # of averages, on batches of another size
+                np.testing.assert_allclose(theirs[name][key], array, atol=1e-3, err_msg=f"{name} {key}")
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_the_run_goes_on(tmp_path):
     """kill -9 of a random process, ten times: an end within seconds, nothing lost but the steps since the last save."""
     write_data(tmp_path / "data", train=4, val=1)

@@ -488,6 +488,23 @@ def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, here):
     assert contents(tmp_path)[0].keys() == before and "first ones" not in out
 
 
+def test_an_optimiser_that_made_no_step_is_saved_as_it_was(begun, tmp_path, here):
+    """D's extra step is the only one between a resume and a save."""
+    (tmp_path / "data").symlink_to(begun / "data")
+    common = [*START, "--batchSize", 1, "--max_steps"]
+    here(tmp_path, *common, 1)
+    before = contents(tmp_path)[0]
+    here(tmp_path, *common, 2, "--D_steps_per_G", 2, "--beta1", 0.5)
+    after = contents(tmp_path)[0]
+    for key, array in before.items():
+        if key.startswith("optimizer_G") and "moment2" in key:
+            np.testing.assert_array_equal(after[key], array)
+            assert not after[key.replace("moment2", "moment1")].any()
+            assert float(after[key.replace("moment2", "beta1_pow_acc")][0]) == 0.5
+    assert any("n_d" in key and "moment1" in key and array.any() for key, array in after.items())
+    here(tmp_path, *common, 3, "--D_steps_per_G", 2, "--beta1", 0.5)
+
+
 # ---- starting from given networks ----
 
 
