@@ -233,7 +233,7 @@ class Session:
         content = distributed.from_first(saved and (str(saved.path), saved.nets, saved.state))
         if content is None:
             if self.opt.init_from:
-                self.trainer.share_networks()
+                self.trainer.copy_from_first()
             return origin
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
@@ -246,13 +246,13 @@ class Session:
 
     def _last_checkpoint(self):
         """Where the run starts in words, and the checkpoint to go on from, or None."""
-        is_resumed = checkpoint.exists(self.root)
-        if is_resumed and not self.opt.fresh:
+        has_checkpoint = checkpoint.exists(self.root)
+        if has_checkpoint and not self.opt.fresh:
             saved = checkpoint.load(self.root, self.opt, verify=True)
             self._tell_changes(saved)
             return "", saved
         origin = self._first_weights()
-        if is_resumed:
+        if has_checkpoint:
             origin = f"anew {origin}; the earlier checkpoints are now in {_set_aside(self.root, self.pics)}"
         return origin, None
 
@@ -262,7 +262,7 @@ class Session:
             told = begin_from(self.opt.init_from, self.trainer.networks(), self.opt)
             self._notes.extend(f"weights    {line}" for line in told)
             return f"from the weights of {self.opt.init_from}"
-        strange = [path.name for path in weight_files(self.root)]
+        strange = [] if checkpoint.exists(self.root) else [path.name for path in weight_files(self.root)]
         if strange:
             self._notes.append(
                 f"not read   {listed(strange)} in {self.root}, not of a checkpoint of this run: "

@@ -84,7 +84,7 @@ class Trainer:
         self.G, self.D = define_G(opt), define_D(opt)
         self.E = define_E(opt) if opt.use_vae else None
         self.average = None
-        self.share_networks()
+        self.copy_from_first()
         beta1, beta2 = opt.betas
         lr_G, lr_D = opt.learning_rates
         adam = {"beta1": beta1, "beta2": beta2, "epsilon": 1e-8}
@@ -112,7 +112,7 @@ class Trainer:
         averaged = self.average.networks() if self.average else {}
         return {**self.networks(), **{f"{name}_ema": net for name, net in averaged.items()}}
 
-    def share_networks(self):
+    def copy_from_first(self):
         """Give all processes the networks that the first has, as the start of training; the average begins there."""
         for net in self.networks().values():
             distributed.copy_from_first(net.state_dict().values())

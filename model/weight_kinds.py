@@ -91,12 +91,12 @@ class Found:
         parts = [f"--{name} {str(value).lower()} (not {str(own).lower()})" for name, (value, own) in differ.items()]
         if channels:
             classes = channels - (opt.semantic_nc - opt.label_nc)
-            fitting = [f"--label_nc {classes} with the other two as they are"]
+            fitting = [f"--label_nc {classes} with the other two as they are"] if classes > 0 else []
             if "label_nc" in self.options:
                 fitting.append(" ".join(f"--{name} {str(self.options[name]).lower()}" for name in SEMANTICS))
             parts.append(
                 f"maps of {channels} channels (not {opt.semantic_nc}), which are label_nc + 1 with "
-                f"contain_dontcare_label + 1 without no_instance: {', or '.join(fitting)}"
+                f"contain_dontcare_label + 1 without no_instance{': ' * bool(fitting)}{', or '.join(fitting)}"
             )
         if cells:
             parts.append(

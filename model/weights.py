@@ -483,7 +483,7 @@ def begin_from(path: str | os.PathLike, nets: Mapping[str, paddle.nn.Layer], opt
             continue
         found, info = read_network(files[name])
         if found.kind != _KINDS[name]:
-            raise UserError(f"{files[name]} holds the weights of a {found.kind}, expected those of the {_KINDS[name]}")
+            raise UserError(f"{files[name]} holds weights of the kind {found.kind}, expected {_KINDS[name]}")
         broken = [key for key, array in found.weights.items() if not np.isfinite(array).all()]
         if broken:
             raise UserError(f"{files[name]}: not all numbers are finite in {listed(broken)}; take an earlier copy")

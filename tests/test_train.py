@@ -239,7 +239,7 @@ def test_fresh_moves_the_old_run_aside(tmp_path, here):
     write_data(tmp_path / "data", val=0)
     here(tmp_path, "--max_steps", 1, "--nThreads", 0)
     out = here(tmp_path, "--max_steps", 2, "--nThreads", 0, "--fresh")
-    assert "earlier checkpoints are now in output/model.1" in out
+    assert "earlier checkpoints are now in output/model.1" in out and "not read" not in out
     assert "previews   of training maps" in out and (tmp_path / "output/pics/step_00000002.jpg").exists()
     assert checkpoint.load(tmp_path / "output" / "model").step == 2 and rows(tmp_path) == 2
     assert checkpoint.load(tmp_path / "output" / "model.1").step == 1
@@ -391,6 +391,7 @@ OTHER = {
     "preset": "--preset ade20k_mindspore --dataset_mode coco_stuff --no_instance false --use_vae --batchSize 1",
     **dict.fromkeys(("dataset_mode", "label_dir", "image_dir", "instance_dir"), FOLDERS),
     "dataroot": "--dataroot more",
+    "unknown_ids": "--unknown_ids 5,255",
     "preprocess_mode": "--preprocess_mode scale_width_and_crop",
     "crop_size": "--crop_size 32",
     "aspect_ratio": "--aspect_ratio 2 --preprocess_mode fixed",
@@ -662,7 +663,7 @@ def bad_sources(folder, begun):
     return {
         "nowhere": "init_from nowhere does not exist",
         "cut": r"cut/n_g.pdparams is cut short",
-        "swapped": r"swapped/n_d.pdparams holds the weights of a encoder, expected those of the discriminator",
+        "swapped": r"swapped/n_d.pdparams holds weights of the kind encoder, expected discriminator",
         "nan": r"nan/n_g.pdparams: not all numbers are finite in fc.bias",
         "several": r"several generators \(10_net_G.pdparams, 20_net_G.pdparams\)",
         "alone": "no generator's weights",

@@ -13,8 +13,9 @@ import safetensors.numpy
 from model.discriminator import MultiscaleDiscriminator
 from model.encoder import ConvEncoder
 from model.errors import UserError
-from model.generator import SPADEGenerator
+from model.generator import SPADEGenerator, define_G
 from model.mindspore_format import from_mindspore, read_mindspore, write_mindspore
+from model.options import OPT
 from model.torch_format import read_torch, write_torch
 from model.vgg import VGG19
 from model.weights import (
@@ -24,6 +25,7 @@ from model.weights import (
     find_inception,
     find_vgg,
     load_official,
+    network_files,
     official_names,
     read_network,
     read_weights,
@@ -512,3 +514,52 @@ def test_vgg_of_the_earlier_reproduction_has_no_biases():
     assert found.weights["features.28.weight"].shape == (5, 1, 3, 3)
     assert not found.weights["features.28.bias"].any() and "no biases" in found.notes[0]
     assert found.ignored == [f"_conv_block_5._conv_{c}.weight" for c in (2, 3, 4)] + ["_fc1.weight"]
+
+
+PLACES = [  # what is given, what is there, what is found
+    ("", "n_g.pdparams n_d.pdparams n_e.pdparams opt.yaml", "n_g.pdparams n_d.pdparams n_e.pdparams"),
+    ("", "latest_net_G.pth latest_net_D.pth 10_net_G.pth 10_net_D.pth x.txt", "latest_net_G.pth latest_net_D.pth"),
+    ("", "model/n_g.npz model/n_e.npz pics/x.jpg", "model/n_g.npz model/n_e.npz"),
+    ("", "n_g.pdparams n_g_ema.pdparams n_e_ema.pdparams", "n_g.pdparams"),
+    (
+        "10_net_G.pth",
+        "latest_net_G.pth 10_net_G.pth 10_net_D.pth 10_net_E.pth",
+        "10_net_G.pth 10_net_D.pth 10_net_E.pth",
+    ),
+    (
+        "netG_epoch_2.ckpt",
+        "netG_epoch_2.ckpt netD_epoch_2.ckpt netD_epoch_1.ckpt",
+        "netG_epoch_2.ckpt netD_epoch_2.ckpt",
+    ),
+    ("n_g_ema.npz", "n_g_ema.npz n_e_ema.npz n_e.npz n_d.npz", "n_g_ema.npz n_d.npz n_e_ema.npz"),
+    ("n_d.safetensors", "n_g.safetensors n_d.safetensors n_e.pth", "n_g.safetensors n_d.safetensors"),
+    ("n_g.pdparams.before", "n_g.pdparams n_g.pdparams.before n_d.pdparams", "n_g.pdparams.before"),
+    ("spade.pth", "spade.pth n_d.pth", "spade.pth"),
+    ("best_net_Generator.pth", "best_net_Generator.pth best_net_D.pth", "best_net_Generator.pth"),
+]
+
+
+@pytest.mark.parametrize("given, there, found", PLACES)
+def test_networks_are_found_by_their_usual_names(tmp_path, given, there, found):
+    for name in there.split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    files = network_files(tmp_path / given)
+    assert [str(path.relative_to(tmp_path)) for path in files.values()] == found.split()
+    assert list(files)[0] == "n_g"
+
+
+@pytest.mark.parametrize("there", ["", "n_d.pdparams", "10_net_G.pth 20_net_G.pth", "n_g.pdparams n_g.npz", "x.pth"])
+def test_a_generator_that_is_not_the_only_one_is_asked_for(tmp_path, there):
+    for name in there.split():
+        (tmp_path / name).write_text("x")
+    with pytest.raises(UserError, match="holds no checkpoint and (no generator's weights|several generators)"):
+        network_files(tmp_path)
+
+
+def test_known_channels_are_told_with_their_data_set():
+    found = recognise(export_official(define_G(OPT.from_preset("ade20k", ngf=1, no_vgg_loss=True))), "torch", "x.pth")
+    advice = found.advice(OPT(ngf=1, use_vae=False, no_vgg_loss=True))
+    assert "--label_nc 149 with the other two" in advice
+    assert "--label_nc 150 --contain_dontcare_label true --no_instance true" in advice
+    assert not found.differences(OPT.from_preset("ade20k", ngf=1, no_vgg_loss=True, norm_G="spectralspadebatch3x3"))
