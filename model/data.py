@@ -26,7 +26,18 @@ from model.errors import UserError, listed
 from model.label_ids import as_channels, check_ids, foreign_ids, id_ranges, is_class, second_reading, suggested_options
 from model.options import PREPROCESS_MODES
 from model.palettes import read_palette
-from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, id_map, ids_in, read_ids, read_photo
+from model.reading import (
+    MAP_SUFFIXES,
+    PHOTO_SUFFIXES,
+    TURN_THE_PHOTO,
+    Agreement,
+    id_map,
+    ids_in,
+    if_greys,
+    read_ids,
+    read_photo,
+    turned_apart,
+)
 from model.workers import begin_worker
 
 if TYPE_CHECKING:
@@ -329,10 +340,10 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
 # Data sets
 
 
-def _some_ids(files: list[str], palette, count: int = 32) -> tuple[set[int], int]:
+def _some_ids(files: list[str], read: Callable[[str], Image.Image], count: int = 32) -> tuple[set[int], int]:
     """The ids that some label maps hold, evenly spread over all, and how many maps these are."""
     chosen = files[:: -(-len(files) // count)]
-    return {i for file in chosen for i in ids_in(read_ids(file, palette=palette))}, len(chosen)
+    return {i for file in chosen for i in ids_in(read(file))}, len(chosen)
 
 
 def with_unknown_class(opt):
@@ -345,7 +356,8 @@ def with_unknown_class(opt):
     try:
         palette = read_palette(opt.palette) if opt.palette else None
         files = list_files(opt, "train")["label"].files
-        ids = _some_ids([files[key] for key in sorted(files, key=natural_order)], palette)[0] if files else set()
+        read = functools.partial(read_ids, palette=palette)
+        ids = _some_ids([files[key] for key in sorted(files, key=natural_order)], read)[0] if files else set()
     except UserError:
         return opt  # told where the data set is read
     names = palette.names if palette else {}
@@ -375,23 +387,30 @@ class PhotoMaps:
         self.phase = phase = phase or split
         self.palette = read_palette(opt.palette) if opt.palette else None
         self.items = list_items(opt, split)
-        if phase == "train" and opt.dataset_mode == "custom":
+        self._agreement = Agreement()
+        if phase == "train":
             self._scan_ids(opt)
         if phase == "val" and opt.preprocess_mode.endswith("_and_crop"):
             opt = dataclasses.replace(opt, load_size=opt.crop_size)
         self.opt = opt
 
     def _scan_ids(self, opt) -> None:
-        """Look at the ids of some label maps before anything is built: nobody knows them of a data set of one's own."""
+        """Look at some label maps before anything is built: at palettes, and at ids, unknown of a custom data set."""
         files = [item.label for item in self.items]
-        ids, seen = _some_ids(files, self.palette)
-        if foreign_ids(ids, opt):
+        ids, seen = _some_ids(files, self._read_label)
+        if opt.dataset_mode == "custom" and foreign_ids(ids, opt):
             known = ids, self.palette.names if self.palette else {}, opt
             raise UserError(
                 f"{os.path.dirname(files[0])}: {seen} of {len(files)} label maps looked at hold the ids "
                 f"{id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give "
                 f"{suggested_options(*known)}{second_reading(*known)} (tools/check_dataset.py custom looks at all)"
+                f"{self._agreement.if_greys()}"
             )
+
+    def _read_label(self, path: str) -> Image.Image:
+        label = read_ids(path, palette=self.palette)
+        self._agreement.check(path, label.info)
+        return label
 
     def __len__(self) -> int:
         return len(self.items)
@@ -403,8 +422,11 @@ class PhotoMaps:
     def __getitem__(self, key) -> dict:
         epoch, index = key if isinstance(key, tuple) else (1, key)
         item, opt = self.items[index], self.opt
-        label = read_ids(item.label, palette=self.palette)
-        check_ids(ids_in(label), opt, item.label)
+        label = self._read_label(item.label)
+        try:
+            check_ids(ids_in(label), opt, item.label)
+        except UserError as error:
+            raise UserError(f"{error}{if_greys(item.label, label.info)}") from None
         image = read_photo(item.image) if item.image else None
         instance = read_ids(item.instance, coded=True) if item.instance else None
         self._check_sizes(item, image, label, instance)
@@ -453,7 +475,11 @@ class PhotoMaps:
                 )
                 if p is not None
             )
-            raise UserError(f"sizes (width x height) differ: {sizes}: maps must have the photo's size in pixels")
+            if image is not None and turned_apart(image, label):
+                way_out = f"the photo's EXIF orientation, {image.info['orientation']}, is not applied: {TURN_THE_PHOTO}"
+            else:
+                way_out = "maps must have the photo's size in pixels"
+            raise UserError(f"sizes (width x height) differ: {sizes}: {way_out}")
 
 
 class CocoStuff(PhotoMaps):

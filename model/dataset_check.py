@@ -34,7 +34,16 @@ from model.label_ids import (
 )
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
-from model.reading import UNREADABLE, read_ids, read_photo
+from model.reading import (
+    PALETTES_DIFFER,
+    TURN_THE_PHOTO,
+    Agreement,
+    PictureError,
+    if_greys,
+    read_ids,
+    read_photo,
+    turned_apart,
+)
 from model.visual import grid, legend
 from model.workers import begin_worker
 
@@ -42,7 +51,6 @@ from model.workers import begin_worker
 # same maps after smoothing or JPEG mostly 1 to 10 % and 100 to 250.
 SPECKLED, SPECKLED_WITH_MANY, MANY_IDS = 0.02, 0.004, 48
 MUCH_UNKNOWN = 0.5  # share of unlabelled pixels
-ORIENTATION = 0x0112  # EXIF's tag; 5 to 8 are turned by 90 degrees
 THINGS = 24  # lowest Cityscapes id of the classes that have instances
 
 # What can be wrong: code -> (whether it stops or ruins a run, what it is, why it matters and what to do).
@@ -91,8 +99,13 @@ FAULTS = {
     ),
     "photo_depth": (
         True,
-        "photos have more than 8 bits a channel",
-        "Save them with 8 bits a channel.",
+        "photos have more than 8 bits a channel, or are in CIELab",
+        "Save them as RGB or grey with 8 bits a channel.",
+    ),
+    "transparent": (
+        False,
+        "photos have transparent parts, which are laid on white",
+        "Training learns the white: remove the pictures, or fill the parts, unless that is meant.",
     ),
     "jpeg_maps": (
         True,
@@ -109,11 +122,26 @@ FAULTS = {
         "label maps hold colours that the palette file does not have",
         "Add them to the palette; if they are mixtures along edges, the maps were scaled or saved with smoothing.",
     ),
-    "map_format": (True, "maps are of a kind that holds no ids", "Save the ids as 8-bit or 16-bit PNG."),
+    "map_format": (
+        True,
+        "maps are encoded in a way that does not tell the ids",
+        "Save the ids as 8-bit or 16-bit grey PNG; docs/data.md has a table of what is read.",
+    ),
+    "palettes_differ": (
+        True,
+        "label maps have palettes that contradict each other",
+        "Optimisers of PNG renumber a palette's colours in each file, so that an index means another class there: "
+        f"{PALETTES_DIFFER}.",
+    ),
     "photo_size": (
         True,
         "photos and label maps differ in size",
         "Both must have the same pixels: scale the maps to the photos' size, without smoothing (nearest neighbour).",
+    ),
+    "turned_size": (
+        True,
+        "photos lie on their side, where their label maps are drawn upright",
+        f"An EXIF orientation is not applied to training photos: {TURN_THE_PHOTO}.",
     ),
     "instance_size": (
         True,
@@ -215,7 +243,7 @@ FAULTS = {
     "turned": (
         False,
         "photos carry an EXIF orientation, which is not applied",
-        "Look at the contact sheet: where photo and map do not agree, turn the photos' pixels and drop the tag.",
+        f"Look at the contact sheet; where photo and map do not agree, {TURN_THE_PHOTO}.",
     ),
     "new_classes": (
         False,
@@ -266,6 +294,7 @@ class Record(NamedTuple):
     digest: bytes  # of the photo's pixels
     flat: bool | None  # the instance map has one value
     copied: bool | None  # the instance map equals the label map
+    palette: dict  # how the label map's ids were found, for `Agreement`
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -276,24 +305,26 @@ def examine(item: Item, opt: OPT, palette: Palette | None = None) -> Record:
     """Read a photo and its maps, as training would, and say all that is wrong with them."""
     faults: list[tuple[str, str, str]] = []
     size, ids, counts, digest, flat, copied = None, np.zeros(0, np.int64), np.zeros(0, np.int64), b"", None, None
-    label = _read_map(item.label, faults, palette=palette)
+    label = _read(item.label, faults, lambda path: read_ids(path, palette=palette))
     if label is not None:
         size, array = label.size, np.asarray(label)
         ids, counts = _histogram(array)
-        _check_label(item, ids.tolist(), array, opt, faults)
+        _check_label(item, ids.tolist(), label, opt, faults)
     if item.image:
-        photo = _read_photo(item.image, faults)
+        photo = _read(item.image, faults, read_photo)
         if photo is not None:
             digest = hashlib.blake2b(photo.tobytes(), digest_size=12, key=repr(photo.size).encode()).digest()
-            turned = photo.getexif().get(ORIENTATION, 1)
+            turned = photo.info["orientation"]
             if size and photo.size != size:
-                swapped = photo.size == size[::-1] and turned >= 5
-                hint = ", as the photo's EXIF orientation was applied to the map only" if swapped else ""
-                faults.append(("photo_size", item.image, f"photo {_by(photo.size)}, label map {_by(size)}{hint}"))
+                code = "turned_size" if turned_apart(photo, label) else "photo_size"
+                hint = f", EXIF orientation {turned}" if turned > 1 else ""
+                faults.append((code, item.image, f"photo {_by(photo.size)}, label map {_by(size)}{hint}"))
             elif turned > 1:
                 faults.append(("turned", item.image, f"orientation {turned}"))
+            if photo.info["transparent"]:
+                faults.append(("transparent", item.image, ""))
     if item.instance:
-        instance = _read_map(item.instance, faults, coded=True)
+        instance = _read(item.instance, faults, lambda path: read_ids(path, coded=True))
         if instance is not None:
             values = np.asarray(instance)
             flat = bool((values == values.flat[0]).all())
@@ -307,7 +338,7 @@ def examine(item: Item, opt: OPT, palette: Palette | None = None) -> Record:
     if size and "crop" in opt.preprocess_mode and min(scaled_size(size, opt)) < opt.crop_size:
         scaled = _by(scaled_size(size, opt))
         faults.append(("too_small", item.label, f"{scaled} after scaling, crop_size {opt.crop_size}"))
-    return Record(item, size, ids, counts, faults, digest, flat, copied)
+    return Record(item, size, ids, counts, faults, digest, flat, copied, {} if label is None else label.info)
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -321,56 +352,23 @@ def _histogram(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(array, return_counts=True)
 
 
-def _read_photo(path: str, faults: list) -> Image.Image | None:
+def _read(path: str, faults: list, read: Callable[[str], Image.Image]) -> Image.Image | None:
+    """A picture; or None and the fault."""
     try:
-        return read_photo(path)
-    except UserError as error:
-        deep = _decoded(path)[1][:1] in ("I", "F")
-        faults.append(("photo_depth" if deep else "unreadable", path, _reason(error, path)))
+        return read(path)
+    except PictureError as error:
+        faults.append((error.code, path, error.reason))
         return None
 
 
-def _read_map(path: str, faults: list, coded: bool = False, palette: Palette | None = None) -> Image.Image | None:
-    try:
-        return read_ids(path, coded, palette)
-    except UserError as error:
-        form, mode = _decoded(path)
-        if not mode:
-            code = "unreadable"
-        elif form == "JPEG":
-            code = "jpeg_maps"
-        elif mode in ("RGB", "RGBA", "P"):
-            code = "foreign_colours" if palette else "colour_maps"
-        else:
-            code = "map_format"
-        faults.append((code, path, _reason(error, path)))
-        return None
-
-
-def _decoded(path: str) -> tuple[str, str]:
-    """(format, mode) of a picture file that can be read, else two empty words."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture.format, picture.mode
-    except (Image.DecompressionBombError, *UNREADABLE):
-        return "", ""
-
-
-def _reason(error: UserError, path: str) -> str:
-    """A message without the file's name and the way out, which stand elsewhere."""
-    if os.path.isfile(path) and os.path.getsize(path) == 0:
-        return "the file is empty"
-    return str(error).removeprefix(f"{path}: ").split(": ")[0]
-
-
-def _check_label(item: Item, ids: list[int], array: np.ndarray, opt: OPT, faults: list) -> None:
+def _check_label(item: Item, ids: list[int], label: Image.Image, opt: OPT, faults: list) -> None:
+    array = np.asarray(label)
     foreign = foreign_ids(ids, opt)
     if foreign == [unknown_id(opt.label_nc)] and not opt.contain_dontcare_label:
         share = (array == foreign[0]).mean()
         faults.append(("undeclared_unknown", item.label, f"{share:.0%} of the pixels"))
     elif foreign:
-        faults.append(("foreign_ids", item.label, f"id {id_ranges(foreign)}"))
+        faults.append(("foreign_ids", item.label, f"id {id_ranges(foreign)}{if_greys(item.label, label.info)}"))
     if set(ids) <= set(unknown_ids(opt)):
         faults.append(("all_unknown", item.label, ""))
     inner = array[1:-1, 1:-1]
@@ -464,7 +462,10 @@ class Split:
     def judge(self) -> None:
         """Turn the pictures' records into findings, and recognise what only all of them show."""
         grouped: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        agreement = Agreement()
         for record in self.records:
+            if found := agreement.conflict(record.item.label, record.palette):
+                grouped["palettes_differ"].append((record.item.label, f"{found[0]} in {found[1]}"))
             self.pixels.update(dict(zip(record.ids.tolist(), record.counts.tolist(), strict=True)))
             self.pictures.update(record.ids.tolist())
             for code, file, detail in record.faults:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from model.errors import UserError
 from model.files import remove_leftovers, replacing
-from model.reading import read_ids
+from model.reading import Agreement, read_ids
 from model.workers import begin_worker
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -315,6 +315,7 @@ class Result(NamedTuple):
     made: bool = False
     wide: bool = False
     error: str | None = None
+    info: dict = {}  # how the label map's ids were found, for `Agreement`
 
 
 _worker: tuple[Settings, Any] | None = None  # in worker processes: what to do, and the open annotation file
@@ -353,6 +354,7 @@ def _make(task: Task) -> Result:
         if not settings.force and _is_there(task, settings):
             return Result()
         label = read_ids(task.label)
+        info = label.info
         size, spans = task.picture or (None, np.empty((0, 2), np.int64))
         if size is not None and size != label.size:
             raise UserError(
@@ -368,7 +370,7 @@ def _make(task: Task) -> Result:
         return Result(error=str(error))
     with replacing(task.output) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG", compress_type=zlib.Z_RLE)  # maps are runs: faster and smaller
-    return Result(True, pixels.dtype == np.uint16 and not settings.distinct and label.dtype == np.uint8)
+    return Result(True, pixels.dtype == np.uint16 and not settings.distinct and label.dtype == np.uint8, info=info)
 
 
 class Summary(NamedTuple):
@@ -435,7 +437,7 @@ def make_instance_maps(
     del index
 
     settings = Settings(str(annotations), distinct, force)
-    made, wide, errors = 0, [], []
+    made, wide, errors, agreement = 0, [], [], Agreement()
     with tqdm(total=len(tasks), desc=str(output), unit=" maps", disable=True if quiet else None) as bar:
         for task, result in zip(tasks, _run(tasks, settings, processes), strict=True):
             made += result.made
@@ -443,6 +445,8 @@ def make_instance_maps(
                 wide.append(os.path.basename(task.output))
             if result.error:
                 errors.append(result.error)
+            elif found := agreement.conflict(task.label, result.info):
+                errors.append(f"{task.label}: {found[0]} in {found[1]}")
             bar.update()
     if errors:
         for error in errors[:20]:

@@ -7,18 +7,18 @@ written to the disk, and nothing of it is read but the model.
 
 import base64
 import binascii
+import contextlib
 import io
-import struct
 import time
 import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from model.errors import UserError
 from model.palettes import class_names
-from model.reading import decode
+from model.reading import PictureError, style_photo
 from model.sample_data import make_scene
 from model.styles import on_arc
 
@@ -33,7 +33,6 @@ SAMPLE_CLASSES = (
     "sky-other", "clouds", "mountain", "hill", "tree", "bush", "grass", "rock", "sand", "sea", "road", "pavement",
     "fence", "house", "roof", "window-other", "door-stuff", "person", "car", "boat", "sheep",
 )  # fmt: skip
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, OverflowError, struct.error, zlib.error)
 
 
 def encode_drawing(ids: np.ndarray, objects: np.ndarray) -> str:
@@ -64,16 +63,15 @@ def decode_drawing(text: Any, size: tuple[int, int], classes: int) -> tuple[np.n
     return ids, objects
 
 
-def read_upload(text: Any, formats: tuple[str, ...], draft: tuple[int, int] | None = None) -> Image.Image:
-    """A decoded picture from an uploaded file.
+def read_upload(text: Any, formats: tuple[str, ...]) -> Image.Image:
+    """An uploaded file as an opened picture, whose pixels are not read yet.
 
     Args:
         text: The file in base64.
         formats: Pillow's names of those that are accepted.
-        draft: (width, height) that suffices: a large JPEG is then decoded at a fraction of its size.
 
     Raises:
-        UserError: Too many bytes or pixels, another kind of file, damaged.
+        UserError: Too many bytes or pixels, another kind of file.
     """
     most = MAX_UPLOAD // 2**20
     if not isinstance(text, str):
@@ -84,24 +82,28 @@ def read_upload(text: Any, formats: tuple[str, ...], draft: tuple[int, int] | No
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise UserError("the upload is not base64: send the file's bytes in that form") from None
-    kinds = " or ".join((", ".join(formats[:-1]), formats[-1]))
     try:
         picture = Image.open(io.BytesIO(data), formats=formats)
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        if draft:
-            picture.draft("RGB", draft)
-        decode(picture)
     except Image.DecompressionBombError:
         raise UserError(
             f"the picture has more than {MAX_PIXELS // 10**6} million pixels, the most that is read: scale it down"
         ) from None
-    except UnidentifiedImageError:
+    except Exception:  # Pillow's plugins raise of every kind at damaged files
+        kinds = " or ".join((", ".join(formats[:-1]), formats[-1]))
         raise UserError(f"the file is not a picture of a kind that is read here: expected {kinds}") from None
-    except (*_DAMAGED, MemoryError) as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(f"the picture is damaged ({reason}): save it again as {formats[0]}") from None
     return picture
+
+
+@contextlib.contextmanager
+def _told_as_damaged():
+    try:
+        yield
+    except PictureError as error:
+        if error.code != "unreadable":
+            raise
+        raise UserError(f"the picture is damaged ({error.reason}): save it again as PNG") from None
 
 
 def as_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
@@ -166,8 +168,8 @@ class Studio:
         Raises:
             UserError: See `read_upload`; ids or colours that the model does not know.
         """
-        picture = read_upload(file, MAP_FORMATS)
-        ids = self._synthesizer.ids(picture)
+        with _told_as_damaged():
+            ids = self._synthesizer.ids(read_upload(file, MAP_FORMATS))
         return {"drawing": encode_drawing(ids, np.zeros_like(ids))}
 
     def write_map(self, drawing: str) -> dict:
@@ -194,10 +196,8 @@ class Studio:
         if not self._synthesizer.has_encoder:
             raise UserError("this model takes no style from photos: choose a seed")
         height, width = self._synthesizer.size
-        photo = read_upload(file, PHOTO_FORMATS, (2 * width, 2 * height))
-        if photo.mode[0] in "IF":
-            raise UserError(f"the photo's pixels are of mode {photo.mode}: save it with 8 bits a channel")
-        return self._with_style(ImageOps.exif_transpose(photo).convert("RGB"))
+        with _told_as_damaged():
+            return self._with_style(style_photo(read_upload(file, PHOTO_FORMATS), (2 * width, 2 * height)))
 
     def _drawing(self, text):
         return decode_drawing(text, self._synthesizer.size, len(self._synthesizer.names))

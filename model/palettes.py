@@ -11,6 +11,7 @@ from PIL import Image
 
 from model.errors import UserError
 from model.label_ids import unknown_class, unknown_ids
+from model.spade_inputs import colour_codes, places_of
 
 # COCO-Stuff 2017 (nightrome/cocostuff, labels.txt). The label PNGs hold the official id - 1, the position here: 91
 # things (11 of them, such as "street sign", occur in no image), then 91 stuff classes. 255 in a PNG is "unlabeled".
@@ -261,18 +262,6 @@ class Palette:
             if number < n:
                 table[number] = rgb
         return table
-
-
-def colour_codes(rgb: np.ndarray) -> np.ndarray:
-    """Colours uint8 [..., 3] as one number each, 0xRRGGBB, int32."""
-    return rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
-
-
-def places_of(rgb: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The places [...] of colours uint8 [..., 3] among rising `colour_codes`; -1 for one that is not there."""
-    wanted = colour_codes(rgb)
-    place = np.searchsorted(codes, wanted).clip(max=len(codes) - 1)
-    return np.where(codes[place] == wanted, place, -1)
 
 
 def read_palette(path: str | os.PathLike) -> Palette:

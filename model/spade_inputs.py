@@ -7,10 +7,12 @@ kernels), and a label map has few distinct ones. So the neighbourhoods are numbe
     outer   the distinct s x s windows of inner numbers: what the gamma and beta convolutions see,
     index   each pixel's outer number.
 
-This file is also copied into the folder of an exported model, where it needs nothing of the project beside it.
+This file is also copied into the folder of an exported model, where it needs errors.py beside it.
 """
 
 import numpy as np
+
+from model.errors import UserError
 
 
 def instance_edges(instance):
@@ -139,3 +141,74 @@ def style_noise(seed, number, z_dim):
     """The style float32 [z_dim] that a seed draws for a picture's number: standard normal."""
     draw = np.random.Generator(np.random.Philox(key=[seed, 2], counter=[0, 0, 0, int(number)]))
     return draw.standard_normal(z_dim, dtype=np.float32)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Maps in arrays
+
+
+def array_ids(array, what):
+    """Integer or bool [H,W] as ids int32.
+
+    Raises:
+        UserError: it holds other numbers, none, or some beyond 32 bits.
+    """
+    if array.ndim != 2 or array.dtype.kind not in "iub":
+        raise UserError(
+            f"{what} is an array {array.dtype} {list(array.shape)}: expected integer ids [H,W] or uint8 colours [H,W,3]"
+        )
+    if not array.size or int(array.min()) < -(2**31) or int(array.max()) >= 2**31:
+        raise UserError(f"{what} of shape {list(array.shape)} holds no ids or ids beyond 32 bits")
+    return array.astype(np.int32)
+
+
+def array_colours(array, what):
+    """Colours uint8 [H,W,3] of an array uint8 [H,W,3 or 4].
+
+    Raises:
+        UserError: it is another one.
+    """
+    if array.ndim != 3 or array.shape[2] not in (3, 4) or array.dtype != np.uint8 or not array.size:
+        raise UserError(
+            f"{what} is an array {array.dtype} {list(array.shape)}: expected integer ids [H,W] or uint8 colours [H,W,3]"
+        )
+    return array[..., :3]
+
+
+def colour_codes(rgb: np.ndarray) -> np.ndarray:
+    """Colours uint8 [..., 3] as one number each, 0xRRGGBB, int32."""
+    return rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
+
+
+def places_of(rgb: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The places [...] of colours uint8 [..., 3] among rising `colour_codes`; -1 for one that is not there."""
+    wanted = colour_codes(rgb)
+    place = np.searchsorted(codes, wanted).clip(max=len(codes) - 1)
+    return np.where(codes[place] == wanted, place, -1)
+
+
+def ids_of_colours(rgb, colours):
+    """The ids int32 [H,W] of colours uint8 [H,W,3]: their first place in uint8 [n,3], -1 where they are not there."""
+    codes, first = np.unique(colour_codes(colours), return_index=True)
+    place = places_of(rgb, codes)
+    return np.where(place < 0, -1, first[place]).astype(np.int32)
+
+
+def array_classes(array, colours, what):
+    """A label map in an array, integer ids [H,W] or colours uint8 [H,W,3 or 4], as `reading.class_map` gives it.
+
+    Colours whose channels are equal hold ids, unless all are a model's colours.
+
+    Returns:
+        (ids int32 [H,W], None), or where some colours are not among `colours`, (ids with -1 there, those uint8 [m,3]).
+
+    Raises:
+        UserError: neither ids nor colours.
+    """
+    if array.ndim == 2:
+        return array_ids(array, what), None
+    rgb = array_colours(array, what)
+    ids = ids_of_colours(rgb, colours)
+    if (ids >= 0).all():
+        return ids, None
+    return (rgb[..., 0].astype(np.int32), None) if (rgb == rgb[..., :1]).all() else (ids, rgb[ids < 0])

@@ -9,12 +9,13 @@ import numpy as np
 from PIL import Image
 
 from model.errors import UserError, listed
-from model.palettes import colour_codes, places_of
-from model.reading import id_map
+from model.reading import class_map, instance_ids, style_photo
 from model.serving.description import FILE
+from model.spade_inputs import colour_codes
 from model.visual import photo_to_tensor, tensor_to_image
 
-Map = Image.Image | np.ndarray
+Photo = Image.Image | str | Path
+Map = Photo | np.ndarray
 
 
 def is_model(path: str | Path) -> bool:
@@ -97,11 +98,12 @@ class Synthesizer:
         """Paint a label map.
 
         Args:
-            label: a PIL picture or an array: ids [H,W], or the palette's colours [H,W,3]; any size, brought to the
-                model's by nearest neighbour. Where a colour stands for several ids it means the first.
-            instance: ids of the instances, a PIL picture or an array [H,W] of the label map's size; without it edges
-                run where classes meet. Ignored by models that do not use instances.
-            style: None, a vector [z_dim], or a photo (PIL), which the encoder turns into one.
+            label: a path, a PIL picture or an array: ids [H,W], or the palette's colours [H,W,3]; any size, brought to
+                the model's by nearest neighbour. Where a colour stands for several ids it means the first. A picture
+                as `Image.open` returns it is read as its file is (docs/data.md).
+            instance: ids of the instances, a path, a PIL picture or an array [H,W] of the label map's size; without it
+                edges run where classes meet. Ignored by models that do not use instances.
+            style: None, a vector [z_dim], or a photo (a path or PIL), which the encoder turns into one.
             seed: without a style, the number that draws one; without both the style is the mean, all zeros. A model
                 that has one style ignores it.
 
@@ -114,7 +116,7 @@ class Synthesizer:
         ids = self._label(label)
         edges = None
         if self.uses_instances:
-            edges = ids if instance is None else _ids(instance, "the instance map", coded=True)
+            edges = ids if instance is None else instance_ids(instance, "the instance map")
             if edges.shape != ids.shape:
                 raise UserError(
                     f"the instance map is {_size(edges)} and the label map {_size(ids)}: give both in the same size"
@@ -147,13 +149,13 @@ class Synthesizer:
         with self._lock:
             return self._engine.paint(batch, z)
 
-    def encode(self, photo: Image.Image) -> np.ndarray:
-        """The style float32 [z_dim] of a photo of any size and colour mode.
+    def encode(self, photo: Photo) -> np.ndarray:
+        """The style float32 [z_dim] of a photo of any size and colour mode, turned upright by its EXIF orientation.
 
         Raises:
-            UserError: the model has no encoder.
+            UserError: the model has no encoder, or the photo cannot be read.
         """
-        return self.encode_batch(photo_to_tensor(photo.convert("RGB"), *self.size))[0]
+        return self.encode_batch(photo_to_tensor(style_photo(photo), *self.size))[0]
 
     def encode_batch(self, photos: np.ndarray) -> np.ndarray:
         """The styles float32 [N, z_dim] of photos float32 [N,3,H,W] in [-1,1] of the model's size; see `encode`."""
@@ -180,25 +182,22 @@ class Synthesizer:
             return None
         if style is None:
             return np.zeros(self.z_dim, np.float32) if seed is None else self.noise(seed)
-        if isinstance(style, Image.Image):
+        if isinstance(style, Photo):
             return self.encode(style)
-        z = np.asarray(style, np.float32)
+        try:
+            z = np.asarray(style, np.float32)
+        except (TypeError, ValueError):
+            raise UserError(f"a style of type {type(style).__name__}: expected numbers, a photo or its path") from None
         if z.shape != (self.z_dim,) or not np.isfinite(z).all():
             raise UserError(f"a style of shape {list(z.shape)}: expected {self.z_dim} finite numbers")
         return z
 
     def _label(self, label: Map) -> np.ndarray:
         """A label map as ids int32 [H,W], known to the network."""
-        colours = _colours(label)
-        if colours is not None:
-            ids = self._by_colour(colours)
-            grey = bool((colours == colours[..., :1]).all())
-            indexed = isinstance(label, Image.Image) and label.mode == "P"
-            if (ids >= 0).all() and not (indexed and grey):  # a grey palette only shows the ids
-                return self._channels(ids)
-            if not grey and not indexed:
-                raise UserError(self._strange_colours(colours[ids < 0], ids.size))
-        ids = self._channels(_ids(label, "the label map"))
+        ids, strange = class_map(label, self.palette, "the label map")
+        if strange is not None:
+            raise UserError(self._strange_colours(strange, ids.size))
+        ids = self._channels(ids)
         strange = [int(i) for i in np.unique(ids) if not 0 <= i < len(self.names)]
         if strange:
             marks = [i for i in self._about.unknown_ids if i != self.unknown]
@@ -212,12 +211,6 @@ class Synthesizer:
         if self.unknown is None:
             return ids
         return np.where(np.isin(ids, self._about.unknown_ids), np.int32(self.unknown), ids)
-
-    def _by_colour(self, colours: np.ndarray) -> np.ndarray:
-        """The ids int32 [H,W] of colours, the first where several have one; -1 where the palette lacks it."""
-        codes, first = np.unique(colour_codes(self.palette), return_index=True)
-        place = places_of(colours, codes)
-        return np.where(place < 0, -1, first[place]).astype(np.int32)
 
     def _strange_colours(self, strange: np.ndarray, pixels: int) -> str:
         """What is said of colours [n,3] that are not the palette's, in a map of so many pixels."""
@@ -247,32 +240,3 @@ def _percent(part: int, whole: int) -> str:
 
 def _size(ids: np.ndarray) -> str:
     return f"{ids.shape[1]}x{ids.shape[0]}"
-
-
-def _colours(label: Map) -> np.ndarray | None:
-    """The colours uint8 [H,W,3] of a map that has any."""
-    if isinstance(label, Image.Image):
-        return np.asarray(label.convert("RGB")) if label.mode in ("RGB", "RGBA", "P") else None
-    if label.ndim == 3 and label.shape[2] in (3, 4) and label.dtype == np.uint8:
-        return label[..., :3]
-    return None
-
-
-def _ids(given: Map, what: str, coded: bool = False) -> np.ndarray:
-    """A map as ids int32 [H,W]."""
-    if isinstance(given, np.ndarray) and given.ndim == 2 and given.dtype.kind in "iub":
-        wide = given.astype(np.int64)
-        if given.size and -(2**31) <= wide.min() and wide.max() < 2**31:
-            return wide.astype(np.int32)
-        raise UserError(f"{what} of shape {list(given.shape)} holds no ids or ids beyond 32 bits")
-    if isinstance(given, np.ndarray):
-        if given.ndim != 3 or given.shape[2] not in (3, 4) or given.dtype != np.uint8:
-            raise UserError(
-                f"{what} is an array {given.dtype} {list(given.shape)}: expected integer ids [H,W] or uint8 colours "
-                "[H,W,3]"
-            )
-        given = Image.fromarray(given)
-    try:
-        return np.asarray(id_map(given, coded)).astype(np.int32)
-    except UserError as error:
-        raise UserError(f"{what}: {error}") from None

@@ -10,7 +10,6 @@ import numpy as np
 from model.data import Loader, PhotoMaps
 from model.errors import UserError
 from model.options import OPT, ValOPT
-from model.reading import read_photo
 from model.styles import arc, line
 from model.synthesizer import Synthesizer
 
@@ -57,7 +56,7 @@ class Styles:
         self._seed, self._synthesizer = val.seed, synthesizer
         files = (val.style_image, val.style_image2) if self.name == "image" else ()
         try:
-            self._ends = [synthesizer.encode(read_photo(file)) for file in files if file]
+            self._ends = [synthesizer.encode(file) for file in files if file]
         except UserError as error:
             raise UserError(f"style image {error}") from None
 

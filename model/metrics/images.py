@@ -19,7 +19,7 @@ from tqdm import tqdm
 from model.errors import UserError
 from model.files import replacing
 from model.palettes import Palette
-from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, read_ids, read_photo
+from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, read_ids, read_photo
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
@@ -103,10 +103,19 @@ def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np
 
 
 def read_labels(
-    path: str | os.PathLike, size: tuple[int, int] | None = None, palette: Palette | None = None
+    path: str | os.PathLike,
+    size: tuple[int, int] | None = None,
+    palette: Palette | None = None,
+    agreement: Agreement | None = None,
 ) -> np.ndarray:
-    """Integer [H, W] ids, of colours by a palette; resized to `size` (height, width) by nearest neighbour."""
+    """Integer [H, W] ids, of colours by a palette; resized to `size` (height, width) by nearest neighbour.
+
+    Raises:
+        UserError: the file cannot be read as ids, or contradicts those that `agreement` knows.
+    """
     labels = read_ids(path, palette=palette)
+    if agreement is not None:
+        agreement.check(path, labels.info)
     if size is not None and labels.size != size[::-1]:
         labels = labels.resize(size[::-1], Image.Resampling.NEAREST)
     return np.asarray(labels)

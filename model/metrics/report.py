@@ -47,6 +47,7 @@ from model.metrics.segmentation import (
     segmentation_scores,
 )
 from model.palettes import colorize, names_and_colours, read_palette
+from model.reading import IDS, Agreement
 from model.visual import enlarged, grid, legend, save_image
 from model.weights import PUBLISHED, find_deeplab, find_inception, find_weights
 
@@ -323,6 +324,7 @@ class _Judge:
         self.palette_digest = file_digest(settings.palette) if settings.palette else ""
         self.names, self.colours = names_and_colours(settings, self.palette)
         self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
+        self._agreement = Agreement()
         self.scheme = scheme_of(predictor, settings.dataset_mode, settings.label_nc, size, self.names)
 
     def protocol(self, maps: str) -> dict[str, Any]:
@@ -369,7 +371,7 @@ class _Judge:
         return total
 
     def _labels(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:
-        return as_channels(read_labels(path, size, self.palette), self.settings)
+        return as_channels(read_labels(path, size, self.palette, self._agreement), self.settings)
 
     def _expect(self, pictures: int) -> None:
         if hasattr(self.predictor, "expect"):
@@ -385,7 +387,7 @@ class _Judge:
         folder = None if self.predictor.weights_sha256 == "unknown" else self.settings.cache_dir
         key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
         key += [self.predictor.protocol, self.settings.dataset_mode, self.settings.label_nc, self.size]
-        key += [self.settings.at_label_size, self.palette_digest]
+        key += [self.settings.at_label_size, self.palette_digest, IDS]
         key += [self.settings.unknown_ids] if self.settings.unknown_ids else []
         return Cache(folder, "seg", key)
 

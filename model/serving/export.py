@@ -15,7 +15,10 @@ from model.serving.description import FILE, OPT_FILE, Description
 from model.weights import parameter_count
 
 _HERE = Path(__file__).parent
-SHIPPED = (_HERE.parent / "spade_inputs.py", _HERE / "predict.py", _HERE / "README.md")
+SHIPPED = (
+    *(_HERE.parent / name for name in ("errors.py", "reading.py", "spade_inputs.py")),
+    *(_HERE / name for name in ("predict.py", "README.md")),
+)
 
 
 def export(
@@ -64,7 +67,8 @@ def export(
         description = Description.of(painter.opt, step=painter.step, parameters=count, **files)
         painter.opt.save(work / OPT_FILE)
         for source in SHIPPED:
-            shutil.copyfile(source, work / source.name)
+            text = source.read_text(encoding="utf-8")  # modules that lie side by side there
+            (work / source.name).write_text(text.replace("from model.", "from "), encoding="utf-8")
         (work / FILE).write_text(description.to_json(), encoding="utf-8")
         work.chmod(0o755)
         _put(work, folder)

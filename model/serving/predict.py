@@ -2,8 +2,8 @@
 
     python predict.py LABEL.png PICTURE.png [--instance FILE] [--seed N | --photo FILE] [--form dense]
 
-LABEL.png holds class ids (grey or palette PNG) or the colours of model.json (RGB); other sizes are scaled. Maps and the
-picture may be NumPy's .npy files instead: integers [H,W] or colours uint8 [H,W,3].
+LABEL.png holds class ids (grey or palette PNG) or the colours of model.json (RGB), and is read as training reads maps;
+other sizes are scaled. Maps and the picture may be NumPy's .npy files instead: integers [H,W] or colours uint8 [H,W,3].
 """
 
 import argparse
@@ -13,40 +13,55 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from spade_inputs import graph_inputs, style_noise
+from errors import UserError, run_cli
+from spade_inputs import array_classes, array_ids, graph_inputs, style_noise
 
 HERE = Path(__file__).resolve().parent
 
 
-def read_map(path, size):
-    """The ids, or RGB colours, of a map in a file, scaled to (height, width) by nearest neighbour."""
-    if path.endswith(".npy"):
-        array = np.load(path)
-    else:
-        from PIL import Image
-
-        array = np.asarray(Image.open(path))
-    rows, columns = (((np.arange(n) + 0.5) * (m / n)).astype(int) for n, m in zip(size, array.shape[:2], strict=True))
+def scaled(array, size):
+    """A map [H,W] scaled to (height, width) by nearest neighbour."""
+    rows, columns = (((np.arange(n) + 0.5) * (m / n)).astype(int) for n, m in zip(size, array.shape, strict=True))
     return array[rows[:, None], columns]
+
+
+def given(path):
+    """What is read of a map's path: an array of a .npy file; other files are read as pictures."""
+    if not path.endswith(".npy"):
+        return path
+    try:
+        return np.load(path)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is no array of NumPy ({error}): save it with numpy.save") from None
 
 
 def read_label(path, model):
     """A label map as ids int32 [H,W]."""
-    ids = read_map(path, model["size"])
-    if ids.ndim == 3:
-        code = np.array([65536, 256, 1])
-        colours = {int(code @ colour): i for i, colour in reversed(list(enumerate(model["colours"])))}
-        present, place = np.unique(ids[..., :3].astype(int) @ code, return_inverse=True)
-        strange = [f"#{colour:06x}" for colour in present.tolist() if colour not in colours]
-        if strange:
-            raise SystemExit(f"error: {path}: {len(strange)} colours are not the model's, such as {strange[0]}")
-        ids = np.array([colours[colour] for colour in present.tolist()])[place].reshape(ids.shape[:2])
-    ids = ids.astype(np.int32)
+    label, colours = given(path), np.array(model["colours"], np.uint8)
+    if isinstance(label, np.ndarray):
+        ids, strange = array_classes(label, colours, path)
+    else:
+        from reading import class_map
+
+        ids, strange = class_map(label, colours, path)
+    if strange is not None:
+        example = bytes(strange[0]).hex()
+        raise UserError(f"{path}: {len(strange)} pixels have colours that are not the model's, such as #{example}")
     if model["unknown"] is not None:
         ids[np.isin(ids, model["unknown_ids"])] = model["unknown"]
     if ids.min() < 0 or ids.max() >= len(model["names"]):
-        raise SystemExit(f"error: {path}: ids {ids.min()}..{ids.max()}, expected 0..{len(model['names']) - 1}")
-    return ids
+        raise UserError(f"{path}: ids {ids.min()}..{ids.max()}, expected 0..{len(model['names']) - 1}")
+    return scaled(ids, model["size"])
+
+
+def read_instance(path, model):
+    """An instance map as ids int32 [H,W]."""
+    instance = given(path)
+    if isinstance(instance, np.ndarray) and instance.ndim == 2:
+        return scaled(array_ids(instance, path), model["size"])
+    from reading import instance_ids
+
+    return scaled(instance_ids(instance, path), model["size"])
 
 
 def session(file):
@@ -69,12 +84,12 @@ def main():
     generators = model["onnx"]["generator"]
     form = args.form or next(iter(generators))
     if form not in generators or (args.photo and "encoder" not in model["onnx"]):
-        raise SystemExit("error: this folder has no such form of the generator, or no encoder")
+        raise UserError("this folder has no such form of the generator, or no encoder")
 
     label = read_label(args.label, model)[None]
     instance = None
     if model["uses_instances"]:
-        instance = read_map(args.instance, model["size"]).astype(np.int32)[None] if args.instance else label
+        instance = read_instance(args.instance, model)[None] if args.instance else label
     if form == "pattern":
         inputs = graph_inputs(label, instance, model["spade_sizes"], model["kernel_size"], len(model["names"]))
     else:
@@ -83,8 +98,9 @@ def main():
         z = np.zeros(model["z_dim"], np.float32) if args.seed is None else style_noise(args.seed, 0, model["z_dim"])
         if args.photo:
             from PIL import Image
+            from reading import style_photo
 
-            photo = Image.open(args.photo).convert("RGB").resize(model["size"][::-1], Image.Resampling.BICUBIC)
+            photo = style_photo(args.photo).resize(model["size"][::-1], Image.Resampling.BICUBIC)
             pixels = np.asarray(photo, np.float32).transpose(2, 0, 1)[None] / np.float32(127.5) - 1
             z = session(model["onnx"]["encoder"]).run(["mean"], {"photo": pixels})[0][0]
         inputs["style"] = z[None]
@@ -99,4 +115,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_cli(main)
