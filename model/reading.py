@@ -403,7 +403,8 @@ def _after_decoding(picture: Any) -> Undo | None:
         return _tiff(picture)
 
     def undo(pixels: np.ndarray) -> np.ndarray:
-        spread = form == "PPM" or (form == "PNG" and mode == "L" and not (pixels % 17).any())
+        spread = form in ("PPM", "BMP") and mode != "P"
+        spread |= form == "PNG" and mode == "L" and not (pixels % 17).any()
         dropped = mode in ("RGB", "RGBA") and not pixels.any()
         if dropped or (spread and pixels.any()):
             raise _refused(
