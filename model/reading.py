@@ -10,6 +10,7 @@ This file is also copied into the folder of an exported model, where it needs er
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ _LOSSLESS_TIFF = (
     "packbits", "lzma", "zstd",
 )  # fmt: skip
 _NO_IDS_TIFF = {0: "MinIsWhite, where writers differ in whether samples are inverted", 6: "YCbCr"}  # by photometric
+
+# Pillow tells of damaged EXIF and TIFF tags, which are not what is read here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class PictureError(UserError):
@@ -87,7 +91,7 @@ def _decode(file: Any, name: Any, prepare: Callable[[Image.Image], Any]):
                     "scale it down first", name,
                 )  # fmt: skip
             prepared = prepare(picture)
-            orientation = picture.getexif().get(ORIENTATION, 1)
+            orientation = _orientation(picture)
             picture.load()
     except PictureError as error:
         raise error.at(name) from None
@@ -103,7 +107,15 @@ def _decode(file: Any, name: Any, prepare: Callable[[Image.Image], Any]):
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = f"cannot be read as a picture ({reason})"
         raise PictureError("unreadable", reason, "replace or remove the file", name) from error
-    return picture, orientation if orientation in _TURNED_BACK else 1, prepared
+    return picture, orientation, prepared
+
+
+def _orientation(picture: Image.Image) -> int:
+    """What EXIF says; 1 where it says nothing that can be read."""
+    with contextlib.suppress(Exception):  # a damaged EXIF is no damaged picture
+        if (orientation := picture.getexif().get(ORIENTATION, 1)) in _TURNED_BACK:
+            return orientation
+    return 1
 
 
 def _stream(file: Any):
@@ -116,9 +128,7 @@ def _unidentified(file: Any) -> PictureError:
         stream.seek(0)
         head = stream.read(16)
         if not head:
-            return PictureError(
-                "unreadable", "the file is empty", "it cannot be read as a picture, replace or remove it"
-            )
+            return PictureError("unreadable", "cannot be read (the file is empty)", "replace or remove it")
         if head[:2] in (b"II", b"MM"):
             with contextlib.suppress(Exception):  # a damaged one
                 return _refused(f"a TIFF with {_tiff_samples(stream, head)}, which is not read")
@@ -194,7 +204,7 @@ def style_photo(photo: Any, draft: tuple[int, int] | None = None) -> Image.Image
     try:
         if file is not None:
             photo, _, _ = _decode(file, None, lambda picture: draft and picture.draft("RGB", draft))
-        return _rgb(ImageOps.exif_transpose(photo))
+        return _rgb(ImageOps.exif_transpose(photo) if _orientation(photo) > 1 else photo)
     except PictureError as error:
         raise error.at(path) from None
 
@@ -532,9 +542,7 @@ def if_greys(path: Any, info: Mapping[str, Any]) -> str:
     """What is to be added to a message about a map whose ids do not fit: they may be greys that only show the ids."""
     if not info.get("grey_palette"):
         return ""
-    return (
-        f"; {path} has a palette of greys, whose values are read: if its indices are the ids, give --palette {path}"
-    )
+    return f"; {path} has a palette of greys, whose values are read: if its indices are the ids, give --palette {path}"
 
 
 PALETTES_DIFFER = "give the file that says which colour is which id with --palette, or take the maps before that"

@@ -202,6 +202,26 @@ def turned(root):
     turned.save(path, exif=exif)
 
 
+def transparent(root):
+    path = pick(root, "train_img/*.jpg")
+    with Image.open(path) as photo:
+        photo.putalpha(100)
+        photo.save(path.with_suffix(".png"))
+    path.unlink()
+
+
+def renumbered(root):
+    """What an optimiser of PNG makes of a map: the colours that it uses, in another order."""
+    for number, order in ((1, 1), (2, -1)):
+        path = pick(root, f"train_label/*{number}.png")
+        with Image.open(path) as label:
+            used, place = np.unique(label, return_inverse=True)
+        used, place = used[::order], place if order > 0 else len(used) - 1 - place
+        picture = Image.fromarray(place.reshape(label.height, label.width).astype(np.uint8))
+        picture.putpalette([part for i in used.tolist() for part in (20 * i % 256, 90 * i % 256, 255 - i)])
+        picture.save(path)
+
+
 def copy(root, source, target):
     (root / target).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(pick(root, source), root / target)
@@ -269,7 +289,14 @@ PLANTED = [
     ("coco_stuff", same_name, [], "layout", r"000000000001\.png have the same name|000000000001\.jpg have the same"),
     ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: a[:64]), [], "photo_size",
      r"photo 80x72, label map 80x64\n.*nearest neighbour"),
-    ("coco_stuff", turned, [], "photo_size", r"photo 72x80, label map 80x72, as the photo's EXIF orientation"),
+    ("coco_stuff", turned, [], "turned_size",
+     r"photo 72x80, label map 80x72, EXIF orientation 6\n  -> .*turn the photo's pixels.*exiftran.*do not scale"),
+    ("coco_stuff", transparent, [], "transparent", r"laid on white \(1 of 4 files\)\n  \S+img/0+1\.png\n"),
+    ("facades", renumbered, [], "palettes_differ",
+     r"contradict each other \(1 of 4 files\)\n  \S+2\.png: palette index \d+ is #\w+ here and #\w+ in \S+1\.png\n"
+     r"  -> Optimisers .*--palette"),
+    ("coco_stuff", lambda r: pick(r, "train_label/*.png").write_bytes(b"P4\n80 72\n" + bytes(720)) and None, [],
+     "map_format", r"does not tell the ids.*\n  \S+1\.png: a PBM, where 1 is black.*\n  -> .*8-bit or 16-bit grey PNG"),
     ("coco_stuff", lambda r: edit(r, "train_inst/*1.png", lambda a: a[:, :64]), [], "instance_size",
      r"instance map 64x72, label map 80x72"),
     ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: np.where(a == 17, 200, a).astype(np.uint8)), [],
@@ -303,7 +330,7 @@ PLANTED = [
     ("coco_stuff", jpeg_label, [], "jpeg_maps", r"maps are JPEG files \(1 of 4 files\)"),
     ("coco_stuff", smoothed, [], "speckled", r"scaling with smoothing.*\n(.*\n)+?.*differ from all their neighbours"),
     ("coco_stuff", lambda r: pick(r, "train_img/*.jpg").write_bytes(b"") and None, [], "unreadable",
-     r"1\.jpg: the file is empty\n  -> They are damaged"),
+     r"1\.jpg: cannot be read \(the file is empty\)\n  -> They are damaged"),
     ("coco_stuff", lambda r: cut(r, "train_label/*.png"), [], "unreadable", r"1\.png: cannot be read as a picture"),
     ("coco_stuff", lambda r: cut(r, "train_inst/*.png", 0.8), [], "unreadable", r"train_inst/0+1\.png: cannot be read"),
     ("facades", deep_photo, [], "photo_depth", r"more than 8 bits a channel"),
@@ -343,7 +370,7 @@ def test_planted_faults_are_found_and_explained(check, name, broken, options, co
 
 
 def test_every_fault_that_can_be_named_is_planted_above():
-    assert set(FAULTS) - {p[3] for p in PLANTED} == {"instance_without_label", "map_format", "turned"}
+    assert set(FAULTS) - {p[3] for p in PLANTED} == {"instance_without_label", "turned"}
 
 
 @pytest.mark.parametrize(("options", "found"), [([], {"shifted_coco"}), (["--unknown_ids", "182"], set())])
