@@ -91,7 +91,7 @@ def _decode(file: Any, name: Any, prepare: Callable[[Image.Image], Any]):
                     "scale it down first", name,
                 )  # fmt: skip
             prepared = prepare(picture)
-            orientation = _orientation(picture)
+            orientation = _orientation(picture) if picture.format == "TIFF" else 0  # which turns itself when it loads
             picture.load()
     except PictureError as error:
         raise error.at(name) from None
@@ -107,7 +107,7 @@ def _decode(file: Any, name: Any, prepare: Callable[[Image.Image], Any]):
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = f"cannot be read as a picture ({reason})"
         raise PictureError("unreadable", reason, "replace or remove the file", name) from error
-    return picture, orientation, prepared
+    return picture, orientation or _orientation(picture), prepared
 
 
 def _orientation(picture: Image.Image) -> int:

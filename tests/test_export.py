@@ -168,8 +168,12 @@ def test_a_stranger_paints_without_paddle(exported, tmp_path, maps):
     eager = Synthesizer.load(exported / "model")
     label = maps[0][1].astype(np.uint8)
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
-    photo.save(tmp_path / "photo.png")
-    Image.fromarray(np.where(label == 6, 255, label).astype(np.uint8)).save(tmp_path / "ids.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.png", exif=exif)  # it stands upright all the same
+    optimised = Image.fromarray((6 - label).astype(np.uint8))  # a palette whose greys are the ids
+    optimised.putpalette(np.repeat([255, 5, 4, 3, 2, 1, 0], 3).astype(np.uint8).tobytes())
+    optimised.save(tmp_path / "ids.png")
     Image.fromarray(eager.palette[label]).save(tmp_path / "colours.png")
     Image.fromarray(maps[1][1].astype(np.uint16)).save(tmp_path / "instance.png")
     runs = [
