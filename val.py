@@ -45,9 +45,11 @@ def paint(synthesizer, loader, opt, val, folder):
         instances = "from maps" if items[0].instance else "no maps: edges run where classes meet"
     step = synthesizer.info["step"]
     used = synthesizer.info["file"] + ("" if step is None else f" (step {step})")
+    unread = loader.dataset.not_read
     print(
         f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}\n"
-        f"instances  {instances}\nstyle      {styles.name}\ndevice     {synthesizer.info['device']}",
+        + (f"not read   {unread}\n" if unread else "")
+        + f"instances  {instances}\nstyle      {styles.name}\ndevice     {synthesizer.info['device']}",
         flush=True,
     )
     done, begun = 0, time.perf_counter()

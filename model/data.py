@@ -15,7 +15,7 @@ import traceback
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +34,7 @@ from model.reading import (
     id_map,
     ids_in,
     if_greys,
+    passed_over,
     read_ids,
     read_photo,
     turned_apart,
@@ -150,10 +151,11 @@ class Item(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Where files were looked for, and what was found: {pairing key: path}."""
+    """Where files were looked for, and what was found: {pairing key: path}; of `others`, the number by suffix."""
 
     folder: str
     files: dict[str, str]
+    others: Mapping[str, int] = {}
 
 
 def natural_order(key: str) -> list:
@@ -170,24 +172,41 @@ def _list(
 ) -> Listing:
     """Picture files of one folder by pairing key (default: the stem); hidden files are passed over."""
     found: dict[str, str] = {}
+    others: Counter[str] = Counter()
     walk = os.walk(folder, followlinks=True) if recursive else [next(os.walk(folder), (str(folder), [], []))]
     for parent, _, names in walk:
         for name in names:
-            k = key(name)
-            if name.startswith(".") or k is None or os.path.splitext(name)[1].lower() not in suffixes:
+            k, suffix = key(name), os.path.splitext(name)[1].lower()
+            if name.startswith(".") or k is None:
+                continue
+            if suffix not in suffixes:
+                others[suffix] += 1
                 continue
             path = os.path.join(parent, name)
             if prefix + k in found:
                 raise UserError(f"{path} and {found[prefix + k]} have the same name: keep one of them")
             found[prefix + k] = path
-    return Listing(str(folder), found)
+    return Listing(str(folder), found, others)
 
 
 def _joined(first: Listing, *others: Listing) -> Listing:
-    files = dict(first.files)
+    files, unread = dict(first.files), Counter(first.others)
     for other in others:
         files.update(other.files)
-    return Listing(first.folder, files)
+        unread.update(other.others)
+    return Listing(first.folder, files, unread)
+
+
+def not_read(listings: dict[str, Listing]) -> str:
+    """Which files of the listed folders are not read for their suffix, in words; nothing where all are."""
+    told = []
+    for kind, listing in listings.items():
+        beside = {os.path.splitext(path)[1].lower() for other in listings.values() for path in other.files.values()
+                  if other.folder == listing.folder and other is not listing}  # fmt: skip
+        others = {suffix: count for suffix, count in listing.others.items() if suffix not in beside}
+        if others:
+            told.append(f"{passed_over(others)} in {listing.folder} ({kind})")
+    return "; ".join(told)
 
 
 def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
@@ -270,22 +289,27 @@ def list_files(opt, phase: str) -> dict[str, Listing]:
     return (_chosen if opt.label_dir else LAYOUTS[opt.dataset_mode])(opt, phase)
 
 
-def list_items(opt, phase: str) -> list[Item]:
+def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> list[Item]:
     """Pair the files of `opt.dataset_mode` for one phase ("train" or "val"), sorted by name with numbers as numbers.
 
     Photos are required for training, and instance maps unless `opt.no_instance`; for "val" either folder may be missing
     or empty.
+
+    Args:
+        listings: what `list_files` gives, if it is known already.
 
     Raises:
         UserError: an empty or missing folder, or files without partner, with the first names and the counts.
     """
     if phase not in ("train", "val"):
         raise UserError(f"phase {phase!r} is neither 'train' nor 'val'")
-    listings = list_files(opt, phase)
+    listings = listings or list_files(opt, phase)
     labels = listings["label"]
     if not labels.files:
         there = os.path.isdir(labels.folder)
         state = f"holds no label maps ({', '.join(MAP_SUFFIXES)})" if there else "is not a folder"
+        if labels.others:
+            state += f" but {passed_over(labels.others)}"
         out = "--label_dir" if opt.label_dir else f"--dataroot and --dataset_mode ({opt.dataset_mode})"
         raise UserError(
             f"{labels.folder} {state}: check {out}; docs/data.md tells how to get the data, --preset sample needs none"
@@ -332,6 +356,8 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
         problems.append(told(lone, f"of {len(others.files)} {what}s", "label map", labels.folder))
     if problems:
         hint = ", --no_instance does without" if what == "instance map" and not others.files else ""
+        unread = not_read({"label": labels, what: others})
+        hint += f"; not read for their suffix: {unread}" if unread else ""
         return [f"{labels.folder} and {others.folder}: {' and '.join(problems)}{hint}"]
     return []
 
@@ -379,6 +405,10 @@ class PhotoMaps:
             index). In phase "val" nothing is flipped, crops are central, and the modes that scale and crop scale to
             crop_size, as the released code's test options do.
 
+    Attributes:
+        items: the files of each example.
+        not_read: which files beside them are passed over for their suffix, in words.
+
     Raises:
         UserError: files are missing, unpaired, or hold ids that do not fit.
     """
@@ -386,7 +416,9 @@ class PhotoMaps:
     def __init__(self, opt, split: str = "train", phase: str | None = None):
         self.phase = phase = phase or split
         self.palette = read_palette(opt.palette) if opt.palette else None
-        self.items = list_items(opt, split)
+        listings = list_files(opt, split)
+        self.items = list_items(opt, split, listings)
+        self.not_read = not_read(listings)
         self._agreement = Agreement()
         if phase == "train":
             self._scan_ids(opt)

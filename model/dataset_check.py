@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from model.data import Item, Listing, list_files, natural_order, scaled_size
+from model.data import Item, Listing, list_files, natural_order, not_read, scaled_size
 from model.errors import UserError, listed
 from model.files import replacing
 from model.label_ids import (
@@ -35,7 +35,9 @@ from model.label_ids import (
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
 from model.reading import (
+    MAP_SUFFIXES,
     PALETTES_DIFFER,
+    PHOTO_SUFFIXES,
     TURN_THE_PHOTO,
     Agreement,
     PictureError,
@@ -56,6 +58,11 @@ THINGS = 24  # lowest Cityscapes id of the classes that have instances
 # What can be wrong: code -> (whether it stops or ruins a run, what it is, why it matters and what to do).
 FAULTS = {
     "layout": (True, "the folder is not what the data set's reader expects", ""),
+    "not_read": (
+        False,
+        "files are not read, for their suffix",
+        f"Photos are {', '.join(PHOTO_SUFFIXES)}, maps {', '.join(MAP_SUFFIXES)}: save as PNG what belongs to the set.",
+    ),
     "no_labels": (
         True,
         "there are no label maps",
@@ -418,6 +425,8 @@ class Split:
         except UserError as error:
             self._say("layout", str(error))
             return
+        if unread := not_read(listings):
+            self._say("not_read", unread)
         labels = listings["label"]
         there = os.path.isdir(labels.folder)
         if labels.files:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,11 @@ class PictureError(UserError):
     def at(self, path: Any) -> "PictureError":
         """The same of a named file."""
         return PictureError(self.code, self.reason, self.way_out, path)
+
+
+def passed_over(others: Mapping[str, int]) -> str:
+    """How many files of which suffix are not read, for a message: "12 .gif, 1 .heic"; nothing without any."""
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(others).most_common())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

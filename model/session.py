@@ -307,6 +307,7 @@ class Session:
         return [
             f"data       {opt.label_dir or opt.dataroot} ({opt.dataset_mode}): {len(self.loader.dataset)} "
             f"training pictures, {width}x{height}, {len(self.loader)} steps of {opt.batchSize * self.world} an epoch",
+            *([f"not read   {self.loader.dataset.not_read}"] if self.loader.dataset.not_read else []),
             *([f"classes    {self._classes()}"] if opt.dataset_mode == "custom" else []),
             f"networks   parameters: {counts}",
             f"device     {self.device}, threads {threads}{processes}, Paddle {paddle.__version__}",

@@ -291,6 +291,8 @@ PLANTED = [
      r"photo 80x72, label map 80x64\n.*nearest neighbour"),
     ("coco_stuff", turned, [], "turned_size",
      r"photo 72x80, label map 80x72, EXIF orientation 6\n  -> .*turn the photo's pixels.*exiftran.*do not scale"),
+    ("coco_stuff", lambda r: (r / "train_img" / "more.gif").write_bytes(b"") and None, [], "not_read",
+     r"not read, for their suffix\n  1 \.gif in \S+train_img \(image\)\n  -> Photos are \.jpg"),
     ("coco_stuff", transparent, [], "transparent", r"laid on white \(1 of 4 files\)\n  \S+img/0+1\.png\n"),
     ("facades", renumbered, [], "palettes_differ",
      r"contradict each other \(3 of 4 files\)\n  \S+2\.png: palette index \d+ is #\w+ here and #\w+ in \S+1\.png\n"

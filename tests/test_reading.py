@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.data import PhotoMaps
 from model.errors import UserError
-from model.metrics.images import read_labels, read_rgb
+from model.metrics.images import list_pictures, read_labels, read_rgb
 from model.options import OPT
 from model.palettes import palette, read_palette
 from model.reading import Agreement, PictureError, id_map, read_ids, read_photo, style_photo
@@ -457,3 +457,29 @@ def test_a_style_photo_gives_one_style_however_it_is_given(tmp_path):
         np.testing.assert_array_equal(synthesizer._style(given, None), want)
     with pytest.raises(UserError, match="a style of"):
         synthesizer._style(["a", "b"], None)
+
+
+# Suffixes
+
+
+def test_files_that_are_not_read_for_their_suffix_are_told(tmp_path, capsys):
+    """.jfif is a photo; a .gif photo and others are counted, where they are listed and where a partner is missing."""
+    for name in ("a", "b", "c"):
+        add(tmp_path, name, png(ids(9), 8))
+    photos = tmp_path / "photos"
+    (photos / "a.jpg").rename(photos / "a.jfif")
+    for name in ("d.gif", "e.GIF", "notes.txt", ".hidden.gif"):
+        (photos / name).write_bytes(b"")
+    data = dataset(tmp_path)
+    assert len(data) == 3 and data[1, 0]["image"].shape == (3, 64, 64)
+    assert data.not_read == f"2 .gif, 1 .txt in {photos} (image)"
+    assert len(list_pictures(photos)) == 3 and "not read for their suffix: 2 .gif, 1 .txt" in capsys.readouterr().err
+    (photos / "b.jpg").rename(photos / "b.gif")
+    with pytest.raises(UserError, match=r"1 of 3 label maps without photo \(b\); not read for their suffix: 3 \.gif"):
+        dataset(tmp_path)
+    for path in (tmp_path / "maps").iterdir():
+        path.rename(path.with_suffix(".npy"))
+    with pytest.raises(UserError, match=r"holds no label maps \(.*\) but 3 \.npy"):
+        dataset(tmp_path)
+    with pytest.raises(UserError, match=r"holds no pictures \(.*\) but 3 \.npy"):
+        list_pictures(tmp_path / "maps")

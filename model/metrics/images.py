@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from model.errors import UserError
 from model.files import replacing
 from model.palettes import Palette
-from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, read_ids, read_photo
+from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
@@ -35,7 +36,7 @@ def pairing_key(path: str | os.PathLike) -> str:
 
 
 def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFIXES) -> list[Path]:
-    """Picture files of a folder and the folders in it, sorted by path, hidden ones left out.
+    """Picture files of a folder and the folders in it, sorted by path, hidden ones left out; tells what is not read.
 
     Raises:
         UserError: the folder is missing or holds no pictures.
@@ -43,16 +44,20 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder that holds the pictures")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    )
+    found, others = [], Counter()
+    for path in folder.rglob("*"):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
+            continue
+        if path.suffix.lower() in suffixes:
+            found.append(path)
+        else:
+            others[path.suffix.lower()] += 1
+    unread = passed_over(others)
     if not found:
-        raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))})")
-    return found
+        raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))}){unread and f' but {unread}'}")
+    if unread:
+        print(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}", file=sys.stderr, flush=True)
+    return sorted(found)
 
 
 def listed(
