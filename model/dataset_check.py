@@ -35,8 +35,8 @@ from model.label_ids import (
 from model.options import OPT
 from model.palettes import Palette, colorize, names_and_colours, read_palette
 from model.reading import (
+    ENCODINGS_DIFFER,
     MAP_SUFFIXES,
-    PALETTES_DIFFER,
     PHOTO_SUFFIXES,
     TURN_THE_PHOTO,
     Agreement,
@@ -134,11 +134,11 @@ FAULTS = {
         "maps are encoded in a way that does not tell the ids",
         "Save the ids as 8-bit or 16-bit grey PNG; docs/data.md has a table of what is read.",
     ),
-    "palettes_differ": (
+    "encodings_differ": (
         True,
-        "label maps have palettes that contradict each other",
-        "Optimisers of PNG renumber a palette's colours in each file, so that an index means another class there: "
-        f"{PALETTES_DIFFER}.",
+        "label maps are encoded in ways that contradict each other",
+        "Optimisers of PNG encode each file in its own way, so that a sample means another class there: "
+        f"{ENCODINGS_DIFFER}.",
     ),
     "photo_size": (
         True,
@@ -474,7 +474,7 @@ class Split:
         agreement = Agreement()
         for record in self.records:
             if found := agreement.conflict(record.item.label, record.palette):
-                grouped["palettes_differ"].append((record.item.label, f"{found[0]} in {found[1]}"))
+                grouped["encodings_differ"].append((record.item.label, f"{found[0]} in {found[1]}"))
             self.pixels.update(dict(zip(record.ids.tolist(), record.counts.tolist(), strict=True)))
             self.pictures.update(record.ids.tolist())
             for code, file, detail in record.faults:

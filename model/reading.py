@@ -50,7 +50,7 @@ class PictureError(UserError):
     """A picture that is not read.
 
     Attributes:
-        code: unreadable, photo_depth, jpeg_maps, colour_maps, foreign_colours, map_format or palettes_differ.
+        code: unreadable, photo_depth, jpeg_maps, colour_maps, foreign_colours, map_format or encodings_differ.
         reason: what is wrong, without the file's name and the way out.
     """
 
@@ -265,8 +265,10 @@ def read_ids(path, coded: bool = False, palette: "Palette | None" = None) -> Ima
 def id_map(picture: Image.Image, coded: bool = False, palette: "Palette | None" = None) -> Image.Image:
     """Integer ids of a label or instance map as a PIL picture of mode L (ids up to 255) or I (other).
 
-    Its `info` tells how they were found: "shown" is {id: (red, green, blue)} of a palette in colours, whose indices are
-    the ids; "grey_palette" is set where a palette's grey values are.
+    Its `info` tells how they were found, for `Agreement`: "shown" is {id: (red, green, blue)} of a palette in colours,
+    whose indices are the ids; "grey_palette" is set where a palette's grey values are; "few" are the greys other than
+    black that samples of 1, 2 or 4 bits show, and "full" the ids of 8 bits that could be such greys; "colours" is set
+    where they were looked up in the palette's file, "grey_colours" where they were not and would have become others.
 
     Args:
         picture: mode L, 1, I, I;16, P, or RGB, RGBA, LA whose channels are equal. A file that is opened and not read
@@ -319,10 +321,15 @@ def _refused(reason: str, way_out: str = _SAVE_GREY) -> PictureError:
 
 
 Undo = Callable[[np.ndarray], np.ndarray]
+_FEW = frozenset(range(17, 256, 17))  # greys that 4 bits can show, or fewer
 
 
 def _divided(by: int) -> Undo:
     return lambda pixels: pixels // by
+
+
+def _signed(pixels: np.ndarray) -> np.ndarray:
+    return pixels.view(np.int8)
 
 
 def _before_decoding(picture: Any) -> Undo | None:
@@ -372,7 +379,7 @@ def _tiff(picture: Any) -> Undo | None:
     if picture.mode == "L":
         if tuple(bits) == (8,):
             signed = tags.get(339, (1,))[0] == 2
-            return (lambda pixels: pixels.view(np.int8)) if signed else None
+            return _signed if signed else None
         return _divided({2: 85, 4: 17}[bits[0]])
     return None
 
@@ -437,10 +444,12 @@ def _ids(picture: Image.Image, undo: Undo | None, coded: bool, palette: "Palette
     mode, info = picture.mode, {}
     if palette is not None and mode in ("RGB", "RGBA", "P", "PA"):
         try:
-            return Image.fromarray(palette.to_ids(np.asarray(picture.convert("RGB"))))
+            found = Image.fromarray(palette.to_ids(np.asarray(picture.convert("RGB"))))
         except UserError as error:
             reason, _, way_out = str(error).partition(": ")
             raise PictureError("foreign_colours", reason, way_out) from None
+        found.info["colours"] = True
+        return found
     ids = np.asarray(picture)
     if mode in ("P", "PA"):
         ids, info = _palette_ids(picture, ids if mode == "P" else ids[..., 0])
@@ -459,11 +468,25 @@ def _ids(picture: Image.Image, undo: Undo | None, coded: bool, palette: "Palette
     elif mode not in ("L", "1", "I") and not mode.startswith("I;16"):
         names = {"F": "floating point numbers", "LAB": "CIELab"}
         raise _refused(f"a map of mode {mode}{f' ({names[mode]})' if mode in names else ''}")
+    if mode in ("L", "1"):
+        greys = np.flatnonzero(picture.histogram()).astype(np.uint8)
+        samples = greys // 255 if mode == "1" else greys if undo is None else undo(greys)
+        few = samples.max(initial=0) < greys.max(initial=0)
+        info["few" if few else "full"] = _FEW.intersection(greys.tolist())
+        info["grey_colours"] = palette is not None and _mean_others(greys, samples, palette)
     if undo is not None:
         ids = undo(ids)
     found = Image.fromarray(ids.astype(np.uint8 if ids.dtype in (np.uint8, bool) else np.int32))
     found.info.update(info)
     return found
+
+
+def _mean_others(greys: np.ndarray, ids: np.ndarray, palette: "Palette") -> bool:
+    """Whether all greys of a map are colours of a palette, which stand for other ids than the samples."""
+    try:
+        return bool((palette.to_ids(np.repeat(greys[:, None, None], 3, axis=2))[:, 0] != ids).any())
+    except UserError:
+        return False
 
 
 def _palette_ids(picture: Image.Image, index: np.ndarray) -> tuple[np.ndarray, dict]:
@@ -504,29 +527,53 @@ def _is_ramp(grey: np.ndarray) -> bool:
 
 
 class Agreement:
-    """What the palettes of one set's maps say, to find files that contradict each other.
+    """What the encodings of one set's maps say, to find files that contradict each other.
 
-    Optimisers of PNG renumber a palette's colours in each file, so that an index means another class there. One file
-    does not show it, but two do in which one index has two colours.
+    Optimisers of PNG renumber a palette's colours in each file, so that an index means another class there. And they
+    store greys that few bits can show with few bits: 0 and 255 become samples 0 and 1. One file does not show it, but
+    two do: where one index has two colours, or the greys that a map's few bits show are ids of another map.
     """
 
     def __init__(self) -> None:
         self._shown: dict[int, tuple[tuple[int, ...], Any]] = {}
         self._grey: Any = None
+        self._kinds: dict[str, Any] = {}
+        self._few: dict[frozenset[int], Any] = {}
+        self._full: dict[int, Any] = {}
 
     def conflict(self, path: Any, info: Mapping[str, Any]) -> tuple[str, Any] | None:
         """Take in how a map's ids were found (the `info` of `read_ids`): what contradicts which other file, or None."""
-        shown = info.get("shown", {})
+        shown, grey = info.get("shown", {}), info.get("grey_palette")
         for index, colour in shown.items():
             before, other = self._shown.setdefault(index, (colour, path))
             if before != colour:
                 return f"palette index {index} is {_hex(colour)} here and {_hex(before)}", other
-        if info.get("grey_palette"):
+        if grey:
             self._grey = self._grey or path
-            if self._shown:
-                return "the palette is grey here and in colours", next(iter(self._shown.values()))[1]
-        elif shown and self._grey:
+        if grey and self._shown:
+            return "the palette is grey here and in colours", next(iter(self._shown.values()))[1]
+        if shown and self._grey:
             return "the palette is in colours here and grey", self._grey
+        for key, other, words in (
+            ("colours", "grey_colours", "colours are looked up here, greys are ids"),
+            (
+                "grey_colours",
+                "colours",
+                "greys that are colours of the palette are ids here, colours are looked up",
+            ),
+        ):
+            if info.get(key) and self._kinds.setdefault(key, path) and other in self._kinds:
+                return words, self._kinds[other]
+        few, new = info.get("few"), info.get("full", frozenset()).difference(self._full)
+        self._full.update(dict.fromkeys(new, path))
+        if few:
+            self._few.setdefault(few, path)
+        for greys, place in self._few.items():
+            told = ", ".join(map(str, sorted(greys)))
+            if greys == few and greys <= self._full.keys():
+                return f"its few bits show the grey {told}, an id", self._full[max(greys)]
+            if new & greys and greys <= self._full.keys():
+                return f"it holds the id {told}, a grey that few bits show", place
         return None
 
     def if_greys(self) -> str:
@@ -537,11 +584,11 @@ class Agreement:
         """Take in how a map's ids were found.
 
         Raises:
-            PictureError: its palette contradicts another file's.
+            PictureError: its encoding contradicts another file's.
         """
         if found := self.conflict(path, info):
-            reason = f"{found[0]} in {found[1]}, as after an optimiser that renumbers colours in each file"
-            raise PictureError("palettes_differ", reason, PALETTES_DIFFER, path)
+            reason = f"{found[0]} in {found[1]}, as where an optimiser encoded each file in its own way"
+            raise PictureError("encodings_differ", reason, ENCODINGS_DIFFER, path)
 
 
 def if_greys(path: Any, info: Mapping[str, Any]) -> str:
@@ -551,7 +598,10 @@ def if_greys(path: Any, info: Mapping[str, Any]) -> str:
     return f"; {path} has a palette of greys, whose values are read: if its indices are the ids, give --palette {path}"
 
 
-PALETTES_DIFFER = "give the file that says which colour is which id with --palette, or take the maps before that"
+ENCODINGS_DIFFER = (
+    "take the maps as they were before, or, for palettes, give the file that says which colour is which id with "
+    "--palette; if the samples are the ids all the same, save them as 8-bit grey PNG"
+)
 
 
 def _hex(colour: tuple[int, ...]) -> str:

@@ -294,7 +294,7 @@ PLANTED = [
     ("coco_stuff", lambda r: (r / "train_img" / "more.gif").write_bytes(b"") and None, [], "not_read",
      r"not read, for their suffix\n  1 \.gif in \S+train_img \(image\)\n  -> Photos are \.jpg"),
     ("coco_stuff", transparent, [], "transparent", r"laid on white \(1 of 4 files\)\n  \S+img/0+1\.png\n"),
-    ("facades", renumbered, [], "palettes_differ",
+    ("facades", renumbered, [], "encodings_differ",
      r"contradict each other \(3 of 4 files\)\n  \S+2\.png: palette index \d+ is #\w+ here and #\w+ in \S+1\.png\n"
      r"(.*\n)+  -> Optimisers .*--palette"),
     ("coco_stuff", lambda r: pick(r, "train_label/*.png").write_bytes(b"P4\n80 72\n" + bytes(720)) and None, [],

@@ -315,6 +315,41 @@ def test_palettes_that_contradict_each_other_are_refused(tmp_path):
     np.testing.assert_array_equal(np.asarray(read_ids(tmp_path / "maps" / "d.png", palette=known)), ids(4))
 
 
+def test_few_bits_whose_greys_are_ids_of_the_set_are_refused(tmp_path):
+    """An optimiser stores 0 and 255 as 1-bit samples 0 and 1; where no map holds 255, 1 is an id."""
+    seen = Agreement()
+    maps = {"few": png(ids(2), 1), "other": png(ids(9), 8), "four": png(ids(16), 4), "full": png(ids(2) * 255, 8)}
+    for name, content in maps.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+    for name in ("few", "other", "four", "other"):
+        read_labels(tmp_path / f"{name}.png", agreement=seen)
+    with pytest.raises(UserError, match=r"full\.png: it holds the id 255, a grey that few bits show in \S+few\.png"):
+        read_labels(tmp_path / "full.png", agreement=seen)
+    seen = Agreement()
+    read_labels(tmp_path / "full.png", agreement=seen)
+    read_labels(tmp_path / "four.png", agreement=seen)
+    with pytest.raises(UserError, match=r"few\.png: its few bits show the grey 255, an id in \S+full\.png"):
+        read_labels(tmp_path / "few.png", agreement=seen)
+
+
+def test_greys_among_colours_that_are_looked_up(tmp_path):
+    """An optimiser stores the colours of a map as grey where all are; ids that the palette's greys do not name stay."""
+    (tmp_path / "p.txt").write_text("3 0 0 0\n1 70 70 70\n2 200 10 10\n")
+    table, seen = read_palette(tmp_path / "p.txt"), Agreement()
+    (tmp_path / "ids.png").write_bytes(png(ids(4), 8))
+    (tmp_path / "grey.png").write_bytes(png(ids(2) * 70, 8))
+    (tmp_path / "rgb.png").write_bytes(png(np.array([[[0, 0, 0], [200, 10, 10]]]), 8, 2))
+    for name in ("ids", "grey", "ids"):  # greys alone are ids
+        read_labels(tmp_path / f"{name}.png", None, table, seen)
+    with pytest.raises(UserError, match=r"rgb\.png: colours are looked up here, greys are ids in \S+grey\.png"):
+        read_labels(tmp_path / "rgb.png", None, table, seen)
+    seen = Agreement()
+    assert read_labels(tmp_path / "rgb.png", None, table, seen).tolist() == [[3, 2]]
+    read_labels(tmp_path / "ids.png", None, table, seen)
+    with pytest.raises(UserError, match=r"grey\.png: greys that are colours of .* in \S+rgb\.png"):
+        read_labels(tmp_path / "grey.png", None, table, seen)
+
+
 def test_optimised_grey_maps_train_as_the_ids(tmp_path):
     """A set of which each file has another palette of greys, as `convert x.png PNG8:` and pngquant write them."""
     for seed in range(3):
