@@ -653,7 +653,8 @@ class Report:
     def text(self, classes: int = 20) -> str:
         """The report for people: table of the splits, classes by share of pixels, findings with their ways out."""
         parts = [self._table(), *[self._classes(split, classes) for split in self.splits if split.pixels][:1]]
-        if self.opt.dataset_mode == "custom" and any(split.pixels for split in self.splits):
+        agree = not any(finding.code == "encodings_differ" for finding in self.findings)
+        if agree and self.opt.dataset_mode == "custom" and any(split.pixels for split in self.splits):
             ids = {i for split in self.splits for i in split.pixels}
             known = ids, self.palette.names if self.palette else {}, self.opt
             options, unlabelled = reading(*known)

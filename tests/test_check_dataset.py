@@ -383,6 +383,17 @@ def test_182_is_unlabelled_where_the_options_say_so(check, options, found):
     assert codes(check("coco_stuff", broken, *options)[2]) == found
 
 
+def test_no_options_are_suggested_for_ids_that_an_optimiser_renumbered(check):
+    def broken(root):
+        for number, path in enumerate(sorted((root / "maps").glob("*/*.png"))):
+            picture = Image.new("P", (80, 72))
+            picture.putpalette([number, 9, 200, 7, 7, number])
+            picture.save(path)
+
+    status, out, _ = check("custom", broken, "--palette", "")
+    assert status == 1 and "FAULT encodings_differ" in out and "ids found" not in out and "--label_nc" not in out
+
+
 def test_several_faults_at_once(check):
     def broken(root):
         drop(root, "train_label/*.png")
