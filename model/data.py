@@ -97,7 +97,7 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
 
     Args:
         image: RGB photo (PIL), or None.
-        label: label map (PIL: L, P with indices, 1, I;16, I, or colours that are all grey).
+        label: label map (PIL), as `reading.id_map` takes it.
         instance: instance map (PIL, also RGB-coded ids), or None.
         opt: `preprocess_mode`, `load_size`, `crop_size`, `aspect_ratio` and what `unknown_ids` reads are read.
         crop_pos: (x, y) in pixels of the crop's top left corner in the scaled picture; used by the modes with crop.

@@ -304,8 +304,10 @@ def _stored(picture: Image.Image) -> tuple[Image.Image, "Undo | None"]:
 
 def _bytes_of(picture: ImageFile.ImageFile) -> bytes | None:
     """The file of an opened picture whose pixels are not read yet; None of one that is."""
-    if not picture.tile or picture.fp is None:
+    if not picture.tile:
         return None
+    if picture.fp is None:
+        raise PictureError("unreadable", "its file was closed before its pixels were read", "open it again")
     try:
         place = picture.fp.tell()
         picture.fp.seek(0)

@@ -188,6 +188,13 @@ def test_a_stranger_paints_without_paddle(exported, tmp_path, maps):
         assert done.returncode == 0, done.stderr
         got = np.asarray(Image.open(tmp_path / "picture.png")).astype(int)
         assert np.abs(got - np.asarray(want)).max() <= 1
+    (tmp_path / "bits.png").write_bytes(b"P4\n64 64\n" + bytes(512))
+    (tmp_path / "text.npy").write_bytes(b"no array")
+    for name in ("bits.png", "text.npy", "gone.png"):
+        command = [sys.executable, "given/predict.py", name, "refused.png"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2 and done.stderr.startswith(f"error: {name}"), done.stderr
+        assert done.stderr.count("\n") == 1 and not (tmp_path / "refused.png").exists()
     (tmp_path / "PIL.py").write_text("raise ImportError('Pillow is not here')\n")
     np.save(tmp_path / "large.npy", label.repeat(2, 0).repeat(2, 1))
     command = [sys.executable, "given/predict.py", "large.npy", "picture.npy", "--seed", "3"]

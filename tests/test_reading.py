@@ -466,6 +466,11 @@ def test_the_synthesizer_reads_paths_and_pictures_alike(tmp_path, name):
         np.testing.assert_array_equal(synthesizer.ids(given), want)
     with pytest.raises(UserError, match=r"gone\.png: the file is not there"):
         synthesizer.ids("gone.png")
+    with Image.open(tmp_path / "map.png") as closed:
+        pass
+    for use in (synthesizer.ids, synthesizer.encode):
+        with pytest.raises(UserError, match="closed before its pixels were read"):
+            use(closed)
 
 
 @pytest.mark.parametrize("given", [
