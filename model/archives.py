@@ -173,10 +173,19 @@ DATA_SETS: dict[str, DataSet] = {
 }
 
 
+def where(archive: Archive, folder: str | os.PathLike) -> Path:
+    """The archive's file; where there is none of its name, a browser's later download: "name (1).zip", "name-1.zip"."""
+    path = Path(folder, archive.name)
+    if path.is_file():
+        return path
+    copy = re.compile(rf"{re.escape(path.stem)}(?: ?\(\d+\)|-\d+){re.escape(path.suffix)}")
+    return min((p for p in Path(folder).iterdir() if copy.fullmatch(p.name) and p.is_file()), default=path)
+
+
 def missing_archives(name: str, folder: str | os.PathLike, phases: tuple[str, ...]) -> list[Archive]:
     """Archives of a data set that serve one of `phases` and are not in `folder`, the optional ones too."""
     needed = [a for a in DATA_SETS[name].archives if set(a.phases) & set(phases)]
-    return [a for a in needed if not Path(folder, a.name).is_file()]
+    return [a for a in needed if not where(a, folder).is_file()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -207,7 +216,7 @@ def plan(archive: Archive, folder: str | os.PathLike, target: str | os.PathLike,
     Raises:
         UserError: a damaged or malicious archive, or one that holds nothing that is needed.
     """
-    path = Path(folder, archive.name)
+    path = where(archive, folder)
     try:
         with zipfile.ZipFile(path) as file:
             infos = file.infolist()
@@ -281,7 +290,7 @@ def extract(archive: Archive, folder: str | os.PathLike, members: list[Member]) 
     Raises:
         UserError: damage, with the archive's and the member's name.
     """
-    path = Path(folder, archive.name)
+    path = where(archive, folder)
     for parent in {member.target.parent for member in members}:
         parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(parent)

@@ -188,6 +188,15 @@ def test_ade20k(zips):
     assert [len(examples("ade20k", target, phase)) for phase in ("train", "val")] == [2, 1]
 
 
+@pytest.mark.parametrize(
+    "name", ["ADEChallengeData2016 (1).zip", "ADEChallengeData2016(2).zip", "ADEChallengeData2016-1.zip"]
+)
+def test_a_browsers_second_download_serves(zips, capsys, name):
+    ade_archive(zips)
+    (zips / "ADEChallengeData2016.zip").rename(zips / name)
+    assert len(examples("ade20k", prepare("ade20k", zips), "train")) and f"{name}: " in capsys.readouterr().out
+
+
 def test_cityscapes(zips):
     cityscapes_archives(zips)
     target = prepare("cityscapes", zips)

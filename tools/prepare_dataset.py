@@ -28,6 +28,7 @@ from model.archives import (  # noqa: E402
     missing_archives,
     plan,
     space,
+    where,
 )
 from model.data import list_items  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
@@ -72,7 +73,9 @@ def main(argv=None) -> int:
     check_space(target, needed)
     print(f"{target}: {told_size(needed)} to write")
     for archive, rest in new.items():
-        print(f"{archive.name}: {len(rest)} of {len(members[archive])} files to take out", flush=True)
+        print(
+            f"{where(archive, args.folder).name}: {len(rest)} of {len(members[archive])} files to take out", flush=True
+        )
         with tqdm(total=len(rest), desc=archive.name, unit=" files", disable=True if args.quiet else None) as bar:
             for _ in extract(archive, args.folder, rest):
                 bar.update()
