@@ -234,7 +234,7 @@ def texts(text):
     """The text of every process, in the order of ranks; one short message when all are empty."""
     if world() == 1:
         return [text]
-    data = np.frombuffer(text.encode(), np.uint8)
+    data = np.frombuffer(text.encode(errors="backslashreplace"), np.uint8)
     sizes = np.zeros(world(), np.int64)
     sizes[rank()] = len(data)
     sizes = summed(sizes)

@@ -1,5 +1,7 @@
-"""One exception for everything that a user can put right, lists in its message, and where command lines print it."""
+"""One exception for everything that a user can put right, names and lists in its message, and who prints it."""
 
+import io
+import re
 import sys
 from collections.abc import Callable, Iterable
 
@@ -8,6 +10,19 @@ class UserError(ValueError):
     """A mistake in options, files or data, told in one line: what, where, the expected range, the way out."""
 
     status = 2  # of a command line that it ends
+
+    def __init__(self, message: object = ""):
+        super().__init__(printable(message))
+
+
+def printable(text: object) -> str:
+    r"""Text that any file, pipe and process takes, on one line: what cannot be printed becomes an escape.
+
+    File names are bytes. Python gives a byte that is not UTF-8 as a lone surrogate, U+DC80 to U+DCFF, which no strict
+    encoder takes; it is shown as \udcNN, NN being the byte, as in the JSON and YAML files that name such a path, whose
+    readers turn it back. A line break or another control character in a name is shown as \n, \x1b and the like.
+    """
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], str(text))
 
 
 def listed(items: Iterable[object], most: int = 8) -> str:
@@ -21,8 +36,12 @@ def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line's `main` and exit with its status.
 
     A `UserError` or an operating system error that concerns a file (a full disk, a missing folder) becomes one line on
-    stderr and its exit status, 2; anything else is a defect of ours and keeps its traceback.
+    stderr and its exit status, 2; anything else is a defect of ours and keeps its traceback. What stdout and stderr
+    cannot encode is printed as an escape.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except UserError as error:
@@ -30,7 +49,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
         sys.exit(error.status)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -153,7 +153,9 @@ class Session:
             return
         own = {name: value for name, value in dataclasses.asdict(self.opt).items() if name not in _OWN}
         names = "\n".join(item.name for item in self.loader.dataset.items)
-        own["training pictures"] = f"{len(self.loader.dataset)} ({hashlib.sha256(names.encode()).hexdigest()[:8]})"
+        own["training pictures"] = (
+            f"{len(self.loader.dataset)} ({hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:8]})"
+        )
         own["Paddle"] = paddle.__version__
         first, *others = [json.loads(text) for text in distributed.texts(json.dumps(own))]
         for rank, other in enumerate(others, 1):

@@ -1,9 +1,32 @@
 """Wording of messages."""
 
-from model.errors import listed
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from model.errors import UserError, listed
 
 
 def test_long_lists_are_cut():
     assert listed([]) == "" and listed(["a"]) == "a"
     assert listed(range(8)) == "0, 1, 2, 3, 4, 5, 6, 7"
     assert listed(iter("abcde"), 3) == "a, b, c and 2 more"
+
+
+def test_messages_take_names_of_any_bytes_on_one_line():
+    name = os.fsdecode("街".encode("gbk") + b"\n0.png")
+    message = str(UserError(f"{name}: damaged"))
+    assert message == r"\udcbd\udcd6\n0.png: damaged"
+    assert message.encode() and str(UserError(message)) == message
+    assert yaml.safe_load(yaml.safe_dump({"dataroot": name}, allow_unicode=True))["dataroot"] == name
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_command_lines_print_names_that_the_terminal_cannot_show(encoding):
+    code = r"from model.errors import run_cli; run_cli(lambda: print('\udcbd\u8857'))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith(rb"\udcbd")
