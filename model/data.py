@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import traceback
+import unicodedata
 import warnings
 import weakref
 from collections import Counter
@@ -170,7 +171,7 @@ def _list(
     recursive: bool = False,
     prefix: str = "",
 ) -> Listing:
-    """Picture files of one folder by pairing key (default: the stem); hidden files are passed over."""
+    """Picture files of one folder by pairing key (default: the stem) in Unicode's form NFC; no hidden files."""
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
     walk = os.walk(folder, followlinks=True) if recursive else [next(os.walk(folder), (str(folder), [], []))]
@@ -183,9 +184,13 @@ def _list(
                 others[suffix] += 1
                 continue
             path = os.path.join(parent, name)
-            if prefix + k in found:
-                raise UserError(f"{path} and {found[prefix + k]} have the same name: keep one of them")
-            found[prefix + k] = path
+            k = prefix + unicodedata.normalize("NFC", k)  # archives made on macOS hold names in the form NFD
+            if k in found:
+                raise UserError(
+                    f"{path} and {found[k]} have the same name but for suffix, folder or Unicode form, and files are "
+                    "paired by name: move one of them elsewhere; photos and maps belong in folders of their own"
+                )
+            found[k] = path
     return Listing(str(folder), found, others)
 
 
@@ -264,13 +269,34 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     }
 
 
+# what the subfolders of label_dir, image_dir and instance_dir may be called
+SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
+
+
 def _chosen(opt, phase: str) -> dict[str, Listing]:
-    """label_dir, image_dir, instance_dir; where such a folder has subfolders `train` and `val`, those."""
-    listings = {}
+    """label_dir, image_dir, instance_dir; where such a folder has a subfolder of the phase (`SPLITS`), that.
+
+    Raises:
+        UserError: it has several such, or none and others, where label_dir has one.
+    """
+    listings, divided = {}, False
+    names = SPLITS[phase]
     for kind, suffixes in (("label", MAP_SUFFIXES), ("image", PHOTO_SUFFIXES), ("instance", MAP_SUFFIXES)):
         if folder := getattr(opt, f"{kind}_dir"):
-            inner = Path(folder, phase)
-            listings[kind] = _list(inner if inner.is_dir() else folder, suffixes)
+            folders = next(os.walk(folder), ("", [], []))[1]
+            inner = [name for name in names if name in folders]
+            others = [
+                name for name in folders if not any(name in split for split in SPLITS.values()) and name[0] != "."
+            ]
+            if len(inner) > 1:
+                raise UserError(f"{folder} has {' and '.join(inner)}, which both mean {phase}: leave one there")
+            if divided and not inner and others:
+                raise UserError(
+                    f"{folder} has no subfolder {' or '.join(names)}, as {opt.label_dir} has, but {listed(others)}: "
+                    "call the subfolders of both alike"
+                )
+            divided = divided or bool(inner)
+            listings[kind] = _list(Path(folder, *inner), suffixes)
     return listings
 
 
@@ -350,16 +376,30 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
         return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
 
     problems = []
-    if lone := labels.files.keys() - others.files.keys():
+    lone, extra = labels.files.keys() - others.files.keys(), others.files.keys() - labels.files.keys()
+    if lone:
         problems.append(told(lone, f"of {len(labels.files)} label maps", what, others.folder))
-    if lone := others.files.keys() - labels.files.keys():
-        problems.append(told(lone, f"of {len(others.files)} {what}s", "label map", labels.folder))
+    if extra:
+        problems.append(told(extra, f"of {len(others.files)} {what}s", "label map", labels.folder))
     if problems:
         hint = ", --no_instance does without" if what == "instance map" and not others.files else ""
         unread = not_read({"label": labels, what: others})
         hint += f"; not read for their suffix: {unread}" if unread else ""
+        if alike := renamed(sorted(lone, key=natural_order), sorted(extra, key=natural_order)):
+            hint += f"; {alike}"
         return [f"{labels.folder} and {others.folder}: {' and '.join(problems)}{hint}"]
     return []
+
+
+def renamed(lone: list[str], extra: list[str]) -> str:
+    """A word on names that differ by the same beginning or ending in all files, else nothing."""
+    if not lone or len(lone) != len(extra):
+        return ""
+    for short, long in ((lone, extra), (extra, lone)):
+        rests = {b.replace(a, "*", 1) for a, b in zip(short, long, strict=True)}
+        if len(rests) == 1 and "*" in rests.pop():
+            return f"all names differ alike, as {lone[0]} and {extra[0]} do: rename one kind"
+    return ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -633,7 +673,7 @@ class _BatchReader:
         except UserError as error:
             return {"user_error": np.frombuffer(str(error).encode(), np.uint8)}
         except Exception:
-            return {"defect": np.frombuffer(traceback.format_exc().encode(), np.uint8)}
+            return {"defect": np.frombuffer(traceback.format_exc().encode(errors="backslashreplace"), np.uint8)}
 
 
 def _begin_worker(parent: int, worker_id: int) -> None:

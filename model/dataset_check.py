@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from model.data import Item, Listing, list_files, natural_order, not_read, scaled_size
-from model.errors import UserError, listed
+from model.data import Item, Listing, list_files, natural_order, not_read, renamed, scaled_size
+from model.errors import UserError, listed, printable
 from model.files import replacing
 from model.label_ids import (
     as_channels,
@@ -459,7 +459,7 @@ class Split:
             for mine, theirs in ((labels, others), (others, labels))
         )
         if lone:
-            self._say(f"label_without_{what}", _renamed(lone, extra), [labels[key] for key in lone])
+            self._say(f"label_without_{what}", renamed(lone, extra), [labels[key] for key in lone])
         if extra:
             self._say(f"{what}_without_label", "", [others[key] for key in extra])
 
@@ -554,17 +554,6 @@ def _elsewhere(opt: OPT) -> str:
         return f"; it seems to be further in: give --dataroot {inner[0].parent}"
     if opt.dataset_mode == "cityscapes" and (root / "gtCoarse").is_dir():
         return "; gtCoarse is another annotation: SPADE uses gtFine_trainvaltest.zip"
-    return ""
-
-
-def _renamed(lone: list[str], extra: list[str]) -> str:
-    """A word on names that differ by the same beginning or ending in all files, else nothing."""
-    if not lone or len(lone) != len(extra):
-        return ""
-    for short, long in ((lone, extra), (extra, lone)):
-        rests = {b.replace(a, "*", 1) for a, b in zip(short, long, strict=True)}
-        if len(rests) == 1 and "*" in rests.pop():
-            return f"all names differ alike, as {lone[0]} and {extra[0]} do: rename one kind"
     return ""
 
 
@@ -726,7 +715,8 @@ class Report:
     def save(self, path: str | os.PathLike) -> None:
         """Write `as_dict` as JSON, whole or not at all."""
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON's own escape of a surrogate
 
     def sheet(self, count: int = 8, side: int = 192) -> Image.Image | None:
         """Contact sheet: photo, label map in colours, instance borders, class names; None without a readable picture.
@@ -783,7 +773,7 @@ def _told(finding: Finding, shown: int = 3) -> str:
     if finding.note:
         lines.append(f"  {finding.note}")
     for file, detail in list(zip_longest(finding.files, finding.details))[:shown]:
-        lines.append(f"  {file}: {detail}" if detail else f"  {file}")
+        lines.append(printable(f"  {file}: {detail}" if detail else f"  {file}"))
     if len(finding.files) > shown:
         lines.append(f"  and {len(finding.files) - shown} more")
     if finding.way_out:

@@ -19,6 +19,7 @@ from model.data import (
     PhotoMaps,
     crop_and_flip,
     id_ranges,
+    list_items,
     make_loader,
     scaled_size,
     suggested_options,
@@ -734,3 +735,61 @@ def test_no_worker_and_no_shared_memory_outlive_kill_9(tmp_path):
     process.wait(timeout=10)
     assert gone(workers)
     assert not [p for pid in workers for p in Path("/dev/shm").glob(f"paddle_{pid}_*")]
+
+
+def _small_set(tmp_path, photos, maps):
+    for name in photos:
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(path)
+    for name in maps:
+        path = tmp_path / "maps" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (64, 64)).save(path)
+    folders = dict(label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"))
+    return OPT(dataset_mode="custom", label_nc=3, no_instance=True, **folders)
+
+
+def test_names_pair_in_either_unicode_form(tmp_path):
+    opt = _small_set(tmp_path, ["caf\u00e9.jpg"], ["cafe\u0301.png"])
+    (item,) = list_items(opt, "train")
+    assert item.image.endswith("caf\u00e9.jpg") and item.label.endswith("cafe\u0301.png")
+
+
+@pytest.mark.parametrize("name", ["v1 [take 0] **100%**", "-x {0} $HOME 'q'", "a*?", "a\nb", "x\udcbd\udcd60"])
+def test_names_are_no_patterns(tmp_path, name):
+    assert [item.name for item in list_items(_small_set(tmp_path, [f"{name}.jpg"], [f"{name}.png"]), "train")] == [name]
+    (tmp_path / "photos" / f"{name}.jpg").rename(tmp_path / "photos" / "other.jpg")
+    with pytest.raises(UserError, match="without photo") as error:
+        list_items(_small_set(tmp_path, [], []), "train")
+    assert str(error.value).encode() and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["val", "validation", "valid"])
+def test_subfolders_of_a_split_may_have_its_usual_names(tmp_path, split):
+    opt = _small_set(tmp_path, ["train/1.jpg", f"{split}/2.jpg"], ["train/1.png", "val/2.png"])
+    (item,) = list_items(opt, "val")
+    assert item.image.endswith(f"{split}/2.jpg")
+
+
+def test_photos_of_a_split_of_another_name_are_not_passed_over(tmp_path):
+    opt = _small_set(tmp_path, ["train/1.jpg", "held_out/2.jpg"], ["train/1.png", "val/2.png"])
+    with pytest.raises(UserError, match="no subfolder val or validation or valid.* but held_out"):
+        list_items(opt, "val")
+
+
+@pytest.mark.parametrize("photos, maps", [("{}", "{}_label"), ("{}", "gt_{}"), ("{}_img", "{}")])
+def test_loader_says_that_all_names_differ_alike(tmp_path, photos, maps):
+    keys = [f"frame{i}" for i in range(12)]
+    opt = _small_set(tmp_path, [photos.format(k) + ".jpg" for k in keys], [maps.format(k) + ".png" for k in keys])
+    with pytest.raises(UserError, match="all names differ alike, as .*rename one kind"):
+        list_items(opt, "train")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_photo_is_named_whatever_its_bytes(tmp_path, workers):
+    name = os.fsdecode("街".encode("gbk") + b"0")
+    opt = replace(_small_set(tmp_path, [f"{name}.png"], [f"{name}.png"]), batchSize=1, nThreads=workers)
+    (tmp_path / "photos" / f"{name}.png").write_bytes(b"no picture")
+    with make_loader(opt, "train") as loader, pytest.raises(UserError, match=r"\\udcbd\\udcd60\.png"):
+        next(iter(loader))

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ _CACHED_SETS = 24
 
 def pairing_key(path: str | os.PathLike) -> str:
     """The name by which a photo, its label map and its generated picture are told to belong together."""
-    return _ENDINGS.sub("", Path(path).stem)
+    return unicodedata.normalize("NFC", _ENDINGS.sub("", Path(path).stem))
 
 
 def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUFFIXES) -> list[Path]:
@@ -231,7 +232,7 @@ def files_digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         status = path.stat()
-        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
