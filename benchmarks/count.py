@@ -11,7 +11,6 @@ matrix product on the same threads, `share_of_gemm` our part of it over the whol
 
 import argparse
 import threading
-import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -120,17 +119,15 @@ def dense_work(task: Task) -> dict[str, float]:
     return result
 
 
-def gemm_rate(size: int = 2048, repeats: int = 5) -> float:
-    """GFLOP/s of a large square matrix product, the best of a few."""
+def gemm_rates(size: int = 2048, repeats: int = 5) -> dict[str, float]:
+    """GFLOP/s of a large square float32 product by Paddle and by NumPy's BLAS, the best of a few each."""
     import paddle
 
     x = paddle.randn([size, size])
-    seconds = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        paddle.matmul(x, x)
-        seconds.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(seconds[1:]) / 1e9
+    y = x.numpy()
+    runs = {"paddle": lambda: paddle.matmul(x, x), "numpy": lambda: y @ y}
+    timings = harness.alternate(runs, repeats, 1)
+    return {name: 2 * size**3 / min(timing.seconds) / 1e9 for name, timing in timings.items()}
 
 
 def run(name: str, cycle: Cycle, dense: float, rate: float, args: argparse.Namespace) -> dict[str, object]:
@@ -152,7 +149,8 @@ def main() -> None:
     args = parser.parse_args()
     harness.set_threads(args.threads)
     task = Task.of(args)
-    dense, rate = dense_work(task), gemm_rate()
+    dense, rates = dense_work(task), gemm_rates()
+    rate = rates["paddle"]
     cycle = generator.build("pattern", vars(task), False)
     rows = [run(f"inference {task.title}", cycle, dense["inference"], rate, args)]
     direct, done = residual(cycle.net)
@@ -161,6 +159,8 @@ def main() -> None:
     del cycle
     rows.append(run(f"step {task.title}", train_step.build("pattern", vars(task)), dense["step"], rate, args))
     print(f"label maps: {task.load().source}; ngf {args.ngf}; medians of {args.repeats} runs")
+    told = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    print(f"products of 2048 x 2048 on {args.threads} threads, GFLOP/s: {told}")
     harness.report(rows, args, COLUMNS)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import model
 from model import CORES
 from model.errors import UserError
 from model.files import replacing
@@ -65,6 +66,7 @@ def set_threads(threads: int) -> None:
     loaded = [name for name in ("paddle", "torch") if name in sys.modules]
     if loaded:
         raise RuntimeError(f"set_threads must come before the import of {' and '.join(loaded)}")
+    model.THREADS = threads
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
 

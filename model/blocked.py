@@ -15,7 +15,8 @@ import paddle
 from paddle.autograd import PyLayer
 from threadpoolctl import ThreadpoolController
 
-from model import distributed, kernels, threads
+import model.device  # noqa: F401  gives Paddle its threads
+from model import THREADS, distributed, kernels
 
 PIECE = 6 << 20  # bytes of a piece's transformed input and output together,
 TABLE_PIECE = 12 << 20  # and of a table's products: larger than a core's cache, but long rows and few calls gain more
@@ -34,12 +35,12 @@ def use_blocked(kernels):
 def _pool():
     controller = ThreadpoolController()
     # Each worker multiplies on its own core: the libraries' own threads would fight over the same ones.
-    return ThreadPoolExecutor(threads(), "blocked", initializer=lambda: controller.limit(limits=1))
+    return ThreadPoolExecutor(THREADS, "blocked", initializer=lambda: controller.limit(limits=1))
 
 
 def share(work, count):
     """Run work(part, begin, end) for near-equal parts of range(count), one a thread; the results in order."""
-    parts = min(threads(), count)
+    parts = min(THREADS, count)
     if parts <= 1:
         return [work(0, 0, count)]
     edges = [count * i // parts for i in range(parts + 1)]
@@ -341,7 +342,7 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
     rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
     if m.images * m.out_area < WINOGRAD_PIXELS:
         results = [work(image, 0, m.out_height, m.out_area) for image in images]
-    elif len(images) >= threads():
+    elif len(images) >= THREADS:
         parts = share(lambda _, b, e: [work(image, 0, m.out_height, rows) for image in images[b:e]], len(images))
         results = [total for part in parts for total in part]
     else:

@@ -1,8 +1,47 @@
-"""Where networks compute, and arrays on their way there."""
+"""Where networks compute, with how many threads, and arrays on their way there."""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
 
 import paddle
+from threadpoolctl import ThreadpoolController
 
+import model
 from model.errors import UserError
+
+
+def _give_threads() -> None:
+    """Let Paddle's products use `model.THREADS`, where its import has set one.
+
+    Its OpenMP library reads the variable when it starts, which asking for the libraries makes it do; where Paddle has
+    computed before, it takes the number as this thread's. The variable is left to child processes as the user set it.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(model.THREADS)
+    ThreadpoolController().limit(limits=model.THREADS, user_api="openmp")
+    if model.OMP_NUM_THREADS is None:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def _check_products() -> None:
+    """Say so where Paddle's products have chosen their slow path before `model` could name the fast one."""
+    try:
+        library = ctypes.CDLL(str(Path(paddle.__file__).parent / "libs" / "libmklml_intel.so"))
+        is_slow = library.mkl_serv_cpu_detect() == 0  # its name for "any processor"
+    except (OSError, AttributeError):  # another build of Paddle
+        return
+    if is_slow:
+        print(
+            "note: Paddle computed before this project was imported, so its matrix products stay at 0.4 of the speed "
+            "that this AMD processor has: restart, and import model first or set MKL_DEBUG_CPU_TYPE=5",
+            file=sys.stderr,
+        )
+
+
+_give_threads()
+if model.TAKES_SLOW_PATH and model.PADDLE_CAME_FIRST:
+    _check_products()
 
 
 def set_device(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from model import checkpoint, distributed
+from model import THREADS, checkpoint, distributed
 from model.data import PhotoMaps, collate, make_loader
 from model.device import set_device
 from model.errors import UserError, listed
@@ -303,7 +303,6 @@ class Session:
     def _banner(self, origin):
         opt, height, width = self.opt, *self.opt.generator_size
         counts = ", ".join(f"{n[-1].upper()} {parameter_count(net):,}" for n, net in self.trainer.networks().items())
-        threads = os.environ.get("OMP_NUM_THREADS", "1")
         processes = f", {self.world} processes" if self.world > 1 else ""
         advice = distributed.launch_advice()
         return [
@@ -312,7 +311,7 @@ class Session:
             *([f"not read   {self.loader.dataset.not_read}"] if self.loader.dataset.not_read else []),
             *([f"classes    {self._classes()}"] if opt.dataset_mode == "custom" else []),
             f"networks   parameters: {counts}",
-            f"device     {self.device}, threads {threads}{processes}, Paddle {paddle.__version__}",
+            f"device     {self.device}, threads {THREADS}{processes}, Paddle {paddle.__version__}",
             f"start      {origin}, to step {self.total_steps}",
             f"writes     checkpoints to {self.root}, pictures to {self.pics}, losses to {Path(opt.log_dir, 'log.npy')}",
             f"watch      visualdl --logdir {opt.log_dir}",

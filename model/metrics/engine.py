@@ -14,8 +14,9 @@ import paddle
 from paddle import inference, nn
 from paddle.static import InputSpec
 
+from model import THREADS
 from model.errors import UserError
-from model.serving.runtime import OPERATIONS, program_operations, threads
+from model.serving.runtime import OPERATIONS, program_operations
 
 # What a foreign network may consist of, by the names in .pdmodel and in .json files: tensors go in and come out. All
 # else is refused, for Paddle has over a thousand operations, some of which read and write files, open connections or
@@ -140,7 +141,7 @@ def _engine(program: Path, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
         config.enable_mkldnn()
     else:
         config.disable_mkldnn()
-    config.set_cpu_math_library_num_threads(threads())
+    config.set_cpu_math_library_num_threads(THREADS)
     config.disable_glog_info()
     predictor = inference.create_predictor(config)
     inputs = predictor.get_input_names()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model import threads
+from model import THREADS
 from model.errors import UserError
 from model.options import OPT
 from model.serving.description import FILE, OPT_FILE, Description
@@ -30,7 +30,7 @@ def onnx_runner(file: Path) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = THREADS
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's errors have no common class
@@ -50,7 +50,7 @@ def paddle_runner(file: Path) -> Run:
     config = inference.Config(str(file), str(arrays))
     config.disable_gpu()
     config.enable_mkldnn()
-    config.set_cpu_math_library_num_threads(threads())
+    config.set_cpu_math_library_num_threads(THREADS)
     config.disable_glog_info()
     try:
         predictor = inference.create_predictor(config)
