@@ -117,6 +117,7 @@ def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Fou
     Raises:
         UserError: nothing known, more than one network, or a network that only looks like ours.
     """
+    arrays = _with_usual_names(arrays, source)
     _refuse_earlier_reproduction(arrays, source)
     # Optimisers keep arrays under the parameters' names, early synchronised batch norms sums beside the statistics.
     unneeded = re.compile(r"(moment[12]|vhat|adam_[mv])\.|.*\._(tmp_running_mean|tmp_running_var|running_iter)$")
@@ -152,6 +153,28 @@ def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Fou
     return Found(
         found.kind, source, found.weights, found.construct, found.options, ignored + found.ignored, notes + found.notes
     )
+
+
+# torch.nn.utils.parametrizations.spectral_norm's names for what torch.nn.utils.spectral_norm, which the official names
+# come from, calls weight_orig, weight_u and weight_v. Values and meaning are the same.
+_PARAMETRIZED = re.compile(r"parametrizations\.weight\.(original|0\._[uv])$")
+_USUAL = {"original": "weight_orig", "0._u": "weight_u", "0._v": "weight_v"}
+
+
+def _with_usual_names(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """Arrays without the names that today's PyTorch adds: spectral norm as a parametrization, and torch.compile's."""
+    usual = {}
+    for name, value in arrays.items():
+        short = _PARAMETRIZED.sub(lambda match: _USUAL[match[1]], name.replace("_orig_mod.", ""))
+        if short in usual:
+            raise UserError(f"{source}: {name} is there a second time under another name; save one network alone")
+        if re.search(r"(^|\.)parametrizations\.", short):
+            raise UserError(
+                f"{source}: {name} is a parametrization other than spectral norm, which no network here has: remove it "
+                "with torch.nn.utils.parametrize.remove_parametrizations and save again"
+            )
+        usual[short] = value
+    return usual
 
 
 def _refuse_earlier_reproduction(arrays: Mapping[str, np.ndarray], source: str) -> None:

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import paddle
 import pytest
+import safetensors.numpy
 from test_weights import BAD
 
 from model import OPT, Semantics, define_D, define_E, define_G
@@ -123,6 +124,56 @@ def test_torch_weights_compute_the_same_and_go_back_strictly(tmp_path, name, zip
     type(theirs)(opt).load_state_dict(loaded, strict=True)
     for key, tensor in theirs.state_dict().items():
         np.testing.assert_array_equal(loaded[key].numpy(), tensor.numpy())
+
+
+def parametrized(net):
+    """The network with spectral norm as today's PyTorch has it, on the same vectors."""
+    for module in list(net.modules()):
+        if hasattr(module, "weight_orig"):
+            weight, u, v = (t.detach().clone() for t in (module.weight_orig, module.weight_u, module.weight_v))
+            torch.nn.utils.remove_spectral_norm(module)
+            torch.nn.utils.parametrizations.spectral_norm(module)
+            with torch.no_grad():
+                module.parametrizations.weight.original.copy_(weight)
+                module.parametrizations.weight[0]._u.copy_(u)
+                module.parametrizations.weight[0]._v.copy_(v)
+    return net.eval()
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    ("ending", "wrapped"),
+    [("pth", "{}"), ("safetensors", "module.{}"), ("npz", "_orig_mod.{}"), ("pth", "module._orig_mod.{}")],
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_names_of_todays_torch(tmp_path, name, wrapped, ending):
+    opt, theirs, define, outputs = NETWORKS[name]
+    theirs = parametrized(trained(getattr(torch_spade, theirs)(opt)))
+    state = {wrapped.format(key): tensor for key, tensor in theirs.state_dict().items()}
+    assert any(key.endswith("parametrizations.weight.0._u") for key in state)
+    source, target = tmp_path / f"net.{ending}", tmp_path / "n.pdparams"
+    if ending == "pth":
+        torch.save(state, source)
+    else:
+        arrays = {key: tensor.numpy() for key, tensor in state.items()}
+        safetensors.numpy.save_file(arrays, source) if ending == "safetensors" else np.savez(source, **arrays)
+    convert(source, target)
+    ours = define(opt)
+    ours.set_state_dict(paddle.load(str(target)))
+    ours.eval()
+    with torch.no_grad(), paddle.no_grad():
+        want, got = outputs(opt, theirs, ours)
+    for w, g in zip(want, got, strict=True):
+        np.testing.assert_allclose(g.numpy(), w.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@needs_torch
+def test_other_parametrizations_are_refused_by_name(tmp_path):
+    net = torch_spade.MultiscaleDiscriminator(PLAIN)
+    torch.nn.utils.parametrizations.weight_norm(net.discriminator_1.model0[0])
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(UserError, match=r"discriminator_1\.model0\.0\.parametrizations.* remove_parametrizations"):
+        convert(tmp_path / "net.pth", tmp_path / "n.pdparams")
 
 
 @pytest.mark.parametrize("ending", ["pdparams", "pth", "safetensors", "npz", "ckpt"])
