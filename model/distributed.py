@@ -26,7 +26,7 @@ BUCKET = 4 << 20  # to so many bytes
 PATIENCE = 900  # seconds that processes wait for each other where each has work of its own
 _meetings = itertools.count()
 
-_losses = []  # LostErrors that were raised
+_lost = []  # LostErrors that were raised
 
 payload, calls = Counter(), Counter()  # bytes that this process has handed to all-reduces, and these, by what they were
 
@@ -83,9 +83,16 @@ def launch_advice():
 
 @contextlib.contextmanager
 def _reporting_loss():
+    """Makes a `LostError` of what Paddle raises in a call that talks to another process.
+
+    Its class tells nothing: a connection that breaks is a RuntimeError, an OSError, a ValueError and others, by the
+    backend and Paddle's version.
+    """
     try:
         yield
-    except (RuntimeError, OSError, SystemError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = next(
             (line.strip() for line in reversed(lines) if "onnection" in line or "imed out" in line), lines[-1]
@@ -94,7 +101,7 @@ def _reporting_loss():
             f"process {rank()} lost the connection to another of the {world()} processes ({reason}); that one's log, "
             "workerlog.N in the launcher's --log_dir, says why it ended"
         )
-        _losses.append(lost)
+        _lost.append(lost)
         raise lost from None
 
 
@@ -103,9 +110,11 @@ def unwrapped():
     """Raises a `LostError` as such, where Paddle's backward pass has wrapped it in an error and words of its own."""
     try:
         yield
-    except (RuntimeError, OSError) as error:
-        if _losses and not isinstance(error, LostError):
-            raise _losses[-1] from None
+    except UserError:
+        raise
+    except Exception:
+        if _lost:
+            raise _lost[-1] from None
         raise
 
 
@@ -161,18 +170,21 @@ def all_reduce(tensor, kind, wait=True):
         return paddle.distributed.all_reduce(tensor, sync_op=wait)
 
 
-def _broadcast(tensor):
+def _received(array):
+    """The NumPy array that process 0 gives, of the same shape and type everywhere."""
+    tensor = paddle.to_tensor(array)
     with _reporting_loss():
         paddle.distributed.broadcast(tensor, src=0)
-    return tensor
+        return tensor.numpy()
 
 
 @paddle.no_grad()
 def copy_from_first(tensors):
     """Give tensors the values that they have on process 0, in place; the same shapes in the same order everywhere."""
     if world() > 1:
-        for tensor in tensors:
-            _broadcast(tensor)
+        with _reporting_loss():
+            for tensor in tensors:
+                paddle.distributed.broadcast(tensor, src=0)
 
 
 class _Hole(NamedTuple):
@@ -198,7 +210,7 @@ def _first_bytes(data, size):
     if size == 0:
         return b""
     own = np.frombuffer(data, np.uint8) if rank() == 0 else np.zeros(size, np.uint8)
-    return _broadcast(paddle.to_tensor(own)).numpy().tobytes()
+    return _received(own).tobytes()
 
 
 def from_first(value):
@@ -217,7 +229,7 @@ def from_first(value):
 
     if rank() == 0:
         skeleton = pickle.dumps(_changed(value, np.ndarray, leave))
-    size = int(_broadcast(paddle.to_tensor([len(skeleton)], dtype="int64")).item())
+    size = int(_received(np.array([len(skeleton)], np.int64))[0])
     skeleton = pickle.loads(_first_bytes(skeleton, size))  # from the job's own first process
     mine = iter(arrays)
 
@@ -251,7 +263,8 @@ def summed(array, kind="messages"):
         return array
     tensor = paddle.to_tensor(array)
     all_reduce(tensor, kind)
-    return tensor.numpy()
+    with _reporting_loss():  # NCCL tells of a loss only where the sum is read
+        return tensor.numpy()
 
 
 def buckets(parameters):

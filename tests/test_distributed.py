@@ -120,13 +120,18 @@ def test_options_change_what_is_sent_as_foretold(tmp_path):
 
 @pytest.mark.slow
 def test_the_document_has_the_bytes_that_are_counted():
+    """Each row of the document's table, known by its first word, has the numbers of messages and of bytes."""
     text = (cases.ROOT / "docs" / "distributed.md").read_text()
-    for kernels, device in (("blocked", "CPUs"), ("plain", "GPUs")):
+    table = text.partition("| bytes | messages |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.strip()]
+    words = {"gradients": "gradients", "statistics": "moments", "messages": "losses"}
+    for kernels in ("blocked", "plain"):
         traffic = distributed.traffic_per_step(Trainer(OPT(kernels=kernels), vgg=cases))
-        names = {"gradients": "gradients of G, E and D", "messages": "losses"}
-        names["statistics"] = f"moments, on {device} (`--kernels {kernels}`)"
-        for kind, (size, count) in traffic.items():
-            assert f"| {names[kind]} | {size:,} | {count} |" in text
+        for kind, sent in traffic.items():
+            own = [row for row in rows if row[0].startswith(words[kind])]
+            (row,) = [row for row in own if kernels in row[0]] if len(own) > 1 else own
+            written = [int(re.match(r"[\d,]+", cell)[0].replace(",", "")) for cell in row[1:]]
+            assert written == list(sent), (kernels, kind)
 
 
 def test_the_bound_on_scaling(capsys):
@@ -349,6 +354,115 @@ def test_the_plain_launcher_on_a_cpu_is_told_what_to_type(monkeypatch):
     assert distributed.launch_advice() == ""
     with pytest.raises(UserError, match="one device for 2 processes.*--devices"):
         distributed.join("gpu:1")
+
+
+# The classes that Paddle gives its errors (paddle/fluid/pybind/exception.cc), and those of sockets.
+RAISED = [ValueError, RuntimeError, OSError, SystemError, TypeError, IndexError, MemoryError, NotImplementedError]
+RAISED += [ConnectionResetError, TimeoutError]
+RESET = "\n\n----\nError Message Summary:\n----\n"
+RESET += "InvalidArgumentError: TCP receive error. Connection reset by peer.\n  [at tcp_utils.h:97]"
+
+
+class Store:
+    """Paddle's store, its connection broken."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def add(self, name, count):
+        raise self.error
+
+
+def send_a_gradient():
+    """A backward pass whose hook sends, then the wait for the sum."""
+    layer = paddle.nn.Linear(2, 2)
+    total = distributed.GradientSum(layer.parameters())
+    total.arm()
+    layer(paddle.ones([1, 2])).sum().backward()
+    total.finish()
+
+
+def sum_moments():
+    """Mean, variance and count of three channels over all processes."""
+    moments = [paddle.ones([3]), paddle.ones([3])]
+    for tensor in moments:
+        tensor.stop_gradient = False
+    return distributed.combine_moments(*moments, 4, sync=True)
+
+
+TALKS = {
+    "init_parallel_env": lambda: distributed.join("cpu"),
+    "create_or_get_global_tcp_store": distributed.wait,
+    "add": lambda: distributed.wait(everyone=True),
+    "all_reduce": lambda: distributed.summed(np.zeros(2)),
+    "all_reduce texts": lambda: distributed.texts("text"),
+    "all_reduce moments": sum_moments,
+    "all_reduce gradients": send_a_gradient,
+    "wait gradients": send_a_gradient,
+    "broadcast": lambda: distributed.from_first(np.zeros(2)),
+    "broadcast weights": lambda: distributed.copy_from_first([paddle.zeros([2])]),
+}
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """A function that lets a call of Paddle's to another of two processes raise an error."""
+
+    def breaking(call, error):
+        def fail(*args, **kwargs):
+            raise error
+
+        if call == "init_parallel_env":
+            monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+            monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")
+        else:
+            monkeypatch.setattr(distributed, "world", lambda: 2)
+        if call == "add":
+            monkeypatch.setattr(paddle.base.core, "create_or_get_global_tcp_store", lambda: Store(error))
+        elif call == "create_or_get_global_tcp_store":
+            monkeypatch.setattr(paddle.base.core, call, fail)
+        elif call == "wait":
+            task = type("Task", (), {"wait": fail})
+            monkeypatch.setattr(paddle.distributed, "all_reduce", lambda *args, **kwargs: task())
+        else:
+            monkeypatch.setattr(paddle.distributed, call, fail)
+
+    monkeypatch.setattr(distributed, "_lost", [])
+    return breaking
+
+
+@pytest.mark.parametrize("kind", RAISED)
+@pytest.mark.parametrize("talk", TALKS)
+def test_a_broken_connection_is_a_loss_whatever_its_class(talk, kind, broken, capfd):
+    broken(talk.split()[0], kind(RESET))
+    with pytest.raises(distributed.LostError, match="TCP receive error. Connection reset by peer.*workerlog") as caught:
+        TALKS[talk]()
+    assert caught.value.status == 75 and "\n" not in str(caught.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, UserError])
+@pytest.mark.parametrize("talk", ["add", "all_reduce", "broadcast", "init_parallel_env"])
+def test_what_is_no_loss_is_left_alone(talk, kind, broken):
+    broken(talk, kind("own"))
+    with pytest.raises(kind) as caught:
+        TALKS[talk]()
+    assert type(caught.value) is kind and distributed._lost == []
+
+
+@pytest.mark.parametrize("kind", RAISED)
+def test_a_loss_that_a_backward_pass_wraps_is_found_again(kind, broken, monkeypatch):
+    """Moments' gradients are summed within the pass, whose errors Paddle raises as another class with other words."""
+    with pytest.raises(KeyError), distributed.unwrapped():
+        raise KeyError("no process was lost")
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda *args, **kwargs: None)
+    mean, var, _ = sum_moments()
+    broken("all_reduce", kind(RESET))
+    with pytest.raises(distributed.LostError, match="reset by peer"), distributed.unwrapped():
+        (mean.sum() + var.sum()).backward()
+    with pytest.raises(distributed.LostError, match="reset by peer"), distributed.unwrapped():
+        raise kind("in words of Paddle's")
 
 
 def test_the_launcher_s_repeated_signal_does_not_break_a_save(monkeypatch):
