@@ -61,7 +61,8 @@ def _paddle(form: str, task: Task, training: bool) -> Cycle:
             return net(Semantics.from_batch(batch, opt), z).numpy()
 
     def learn(batch):
-        net.clear_gradients(set_to_zero=False)
+        for parameter in net.parameters():
+            parameter.clear_gradient(set_to_zero=False)  # Layer.clear_gradients has no such option on Paddle 2.6
         image = net(Semantics.from_batch(batch, opt), z)
         (image * probe).mean().backward()
         return image.detach().numpy()

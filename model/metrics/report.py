@@ -76,7 +76,7 @@ def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False)
         net = FIDInception()
         made_up_weights(net, INCEPTION_GAIN)
         return FeatureExtractor(net, MADE_UP)
-    return FeatureExtractor(find_inception(path).eval(), file_digest(find_weights("inception", path)))
+    return FeatureExtractor(find_inception(path), file_digest(find_weights("inception", path)))
 
 
 def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
@@ -89,7 +89,7 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
         net, digest = DeepLabV2(), MADE_UP
         made_up_weights(net, DEEPLAB_GAIN)
     else:
-        net, digest = find_deeplab(path).eval(), file_digest(find_weights("deeplab", path))
+        net, digest = find_deeplab(path), file_digest(find_weights("deeplab", path))
     net.legacy = legacy
     return DeepLabPredictor(net, digest)
 
