@@ -113,7 +113,8 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
         UserError: an unknown mode, a label map in colours, or a picture that would vanish.
     """
     if image is not None:
-        pixels = np.asarray(_geometry(image.convert("RGB"), opt, crop_pos, flip, Image.Resampling.BICUBIC))
+        photo = _geometry(image.convert(opt.photo_mode), opt, crop_pos, flip, Image.Resampling.BICUBIC)
+        pixels = np.atleast_3d(photo)
         image = np.ascontiguousarray(_PIXEL_VALUES[pixels.transpose(2, 0, 1)])
     label = as_channels(np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)), opt)
     if instance is not None:

@@ -22,12 +22,13 @@ class ConvEncoder(nn.Layer):
         z_dim: length of the style vector.
         norm: norm_E, such as spectralinstance.
         kernels: auto, blocked or plain, see `model.blocked`.
+        input_nc: channels of the photos.
     """
 
-    def __init__(self, ngf=64, z_dim=256, norm="spectralinstance", kernels="auto"):
+    def __init__(self, ngf=64, z_dim=256, norm="spectralinstance", kernels="auto", input_nc=3):
         super().__init__()
         self.blocked = use_blocked(kernels)
-        widths = [3, ngf, ngf * 2, ngf * 4, ngf * 8, ngf * 8, ngf * 8]
+        widths = [input_nc, ngf, ngf * 2, ngf * 4, ngf * 8, ngf * 8, ngf * 8]
         for i in range(1, 7):
             self.add_sublayer(f"layer{i}", conv_norm(widths[i - 1], widths[i], 3, stride=2, padding=1, norm=norm))
         self.fc_mu = nn.Linear(widths[6] * GRID * GRID, z_dim)
@@ -36,7 +37,7 @@ class ConvEncoder(nn.Layer):
     def forward(self, image):
         """
         Args:
-            image: [N,3,H,W] in [-1,1].
+            image: [N,input_nc,H,W] in [-1,1].
 
         Returns:
             mu and logvar, each [N, z_dim].
@@ -60,4 +61,5 @@ class ConvEncoder(nn.Layer):
 
 def define_E(opt):
     """The encoder that `opt` asks for, initialised."""
-    return initialize(ConvEncoder(opt.ngf, opt.z_dim, opt.norm_E, opt.kernels), opt.init_type, opt.init_variance)
+    net = ConvEncoder(opt.ngf, opt.z_dim, opt.norm_E, opt.kernels, opt.output_nc)
+    return initialize(net, opt.init_type, opt.init_variance)

@@ -74,8 +74,10 @@ def perceptual_loss(vgg, fake, real):
 
     Args:
         vgg: callable image -> five features; its own `distances(fake, real)`, if it has one, is cheaper and is used.
-        fake, real: images [N,3,H,W] in [-1,1]; `real` gets no gradient.
+        fake, real: images [N,3,H,W], or grey [N,1,H,W], in [-1,1]; `real` gets no gradient.
     """
+    if fake.shape[1] == 1:  # VGG sees grey as a colour picture whose channels are equal
+        fake, real = (image.expand([-1, 3, -1, -1]) for image in (fake, real))
     if hasattr(vgg, "distances"):
         distances = vgg.distances(fake, real)
     else:

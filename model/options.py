@@ -35,6 +35,7 @@ GROUPS = {
     "output": "what is written, and how often",
 }
 
+PHOTO_MODES = {1: "L", 3: "RGB"}  # Pillow's names, by output_nc
 NUM_UPSAMPLING = {"normal": 5, "more": 6, "most": 7}
 PREPROCESS_MODES = (
     "resize_and_crop",
@@ -306,7 +307,9 @@ class OPT(_Checked):
         low=1,
     )
     ndf: int = _opt(64, "networks", "channels of the discriminator's first layer (paper, appendix A)", low=1)
-    output_nc: int = _opt(3, "networks", "colour channels of the generated picture (released code)", low=1)
+    output_nc: int = _opt(
+        3, "networks", "channels of the generated picture: 3 for colour, 1 for grey (released code)", low=1, high=3
+    )
     norm_G: str = _opt(
         "spectralspadesyncbatch3x3",
         "networks",
@@ -513,11 +516,8 @@ class OPT(_Checked):
             raise UserError(
                 f"use_vae needs a style vector, and z_dim is {self.z_dim}: give z_dim >= 1 or --use_vae false"
             )
-        if self.output_nc != 3 and (self.use_vae or not self.no_vgg_loss):
-            raise UserError(
-                f"output_nc {self.output_nc}: encoder and VGG read 3 channels; give --use_vae false and "
-                "--no_vgg_loss, or output_nc 3"
-            )
+        if self.output_nc not in PHOTO_MODES:
+            raise UserError(f"output_nc {self.output_nc}: photos are read in colour (3) or grey (1); give one of these")
         ids = parse_ids(self.unknown_ids)
         object.__setattr__(self, "unknown_ids", ",".join(map(str, dict.fromkeys(ids))))
         if ids and not self.contain_dontcare_label:
@@ -539,6 +539,11 @@ class OPT(_Checked):
         _check_folders(self)
 
     # Derived values
+
+    @property
+    def photo_mode(self) -> str:
+        """How photos are read: L (grey) or RGB."""
+        return PHOTO_MODES[self.output_nc]
 
     @property
     def semantic_nc(self) -> int:

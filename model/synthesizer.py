@@ -155,7 +155,7 @@ class Synthesizer:
         Raises:
             UserError: the model has no encoder, or the photo cannot be read.
         """
-        return self.encode_batch(photo_to_tensor(style_photo(photo), *self.size))[0]
+        return self.encode_batch(photo_to_tensor(style_photo(photo), *self.size, self.opt.photo_mode))[0]
 
     def encode_batch(self, photos: np.ndarray) -> np.ndarray:
         """The styles float32 [N, z_dim] of photos float32 [N,3,H,W] in [-1,1] of the model's size; see `encode`."""

@@ -38,10 +38,10 @@ def tensor_to_image(tensor: Any) -> np.ndarray:
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def photo_to_tensor(photo: Image.Image, height: int, width: int) -> np.ndarray:
-    """An RGB picture of any size as the encoder takes it: float32 [1,3,H,W] in [-1,1]."""
-    small = photo.resize((width, height), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(small, np.float32).transpose(2, 0, 1)[None] / 127.5 - 1)
+def photo_to_tensor(photo: Image.Image, height: int, width: int, mode: str = "RGB") -> np.ndarray:
+    """A picture of any size as the encoder takes it: float32 [1,3,H,W] in [-1,1], of mode L (grey) [1,1,H,W]."""
+    small = np.atleast_3d(photo.convert(mode).resize((width, height), Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(small.astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1)
 
 
 def save_image(image: np.ndarray | Image.Image, path: str | os.PathLike) -> None:

@@ -81,6 +81,8 @@ class Found:
             return math.prod(value) if name == "start_size" else value
 
         fields = {k: (v, getattr(opt, k)) for k, v in self.options.items() if hasattr(opt, k) and k not in SEMANTICS}
+        if self.kind == "discriminator" and sum(fields[k][0] - fields[k][1] for k in ("semantic_nc", "output_nc")) == 0:
+            del fields["semantic_nc"], fields["output_nc"]  # of which it shows the sum
         return {k: pair for k, pair in fields.items() if seen(k, pair[0]) != seen(k, pair[1])}
 
     def advice(self, opt: OPT) -> str:
@@ -265,14 +267,18 @@ def _discriminator(arrays, source) -> Found:
     num_D = len({name.split(".")[0] for name in arrays})
     layers = max(int(m[1]) for name in arrays if (m := re.match(r"discriminator_0\.model(\d+)\.", name)))
     norm = _conv_norm(arrays, "discriminator_0.model1.0") if layers > 1 else "spectralinstance"
-    ndf, semantic_nc = first.shape[0], first.shape[1] - 3
+    ndf, output_nc = first.shape[0], 3
+    if first.shape[1] - 1 in KNOWN_SEMANTICS and first.shape[1] - 3 not in KNOWN_SEMANTICS:
+        output_nc = 1
+    semantic_nc = first.shape[1] - output_nc
     options, notes = _semantics(semantic_nc)
-    options |= {"output_nc": 3, "ndf": ndf, "num_D": num_D, "n_layers_D": layers, "norm_D": norm}
+    notes.append(f"{first.shape[1]} channels are taken for {semantic_nc} of the maps and {output_nc} of the picture")
+    options |= {"output_nc": output_nc, "ndf": ndf, "num_D": num_D, "n_layers_D": layers, "norm_D": norm}
     return Found(
         "discriminator",
         source,
         arrays,
-        lambda: MultiscaleDiscriminator(semantic_nc, 3, ndf, num_D, layers, norm),
+        lambda: MultiscaleDiscriminator(semantic_nc, output_nc, ndf, num_D, layers, norm),
         options,
         notes=notes,
     )
@@ -285,9 +291,9 @@ def _encoder(arrays, source) -> Found:
     norm = _conv_norm(arrays, "layer1")
     inner = "layer1" if norm.endswith("none") else "layer1.0"
     leaf = "weight_orig" if norm.startswith("spectral") else "weight"
-    ngf = _entry(arrays, f"{inner}.{leaf}", source, 4).shape[0]
-    options = {"ngf": ngf, "z_dim": z_dim, "norm_E": norm}
-    return Found("encoder", source, arrays, lambda: ConvEncoder(ngf, z_dim, norm), options)
+    ngf, input_nc = _entry(arrays, f"{inner}.{leaf}", source, 4).shape[:2]
+    options = {"ngf": ngf, "z_dim": z_dim, "norm_E": norm, "output_nc": input_nc}
+    return Found("encoder", source, arrays, lambda: ConvEncoder(ngf, z_dim, norm, input_nc=input_nc), options)
 
 
 def _vgg(arrays, source) -> Found:

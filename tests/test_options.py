@@ -189,7 +189,8 @@ def test_uncropped_pictures_may_have_any_crop_size(mode):
         (dict(z_dim=0), r"use_vae needs a style vector, and z_dim is 0"),
         (dict(D_steps_per_G=0), r"D_steps_per_G 0 is out of range"),
         (dict(reuse_fake=True, D_steps_per_G=2), r"reuse_fake and D_steps_per_G 2 exclude each other"),
-        (dict(output_nc=1), r"output_nc 1: .*--no_vgg_loss"),
+        (dict(output_nc=2), r"output_nc 2: .* colour \(3\) or grey \(1\)"),
+        (dict(output_nc=4), r"output_nc 4 is out of range"),
         (dict(device="tpu"), r"device 'tpu' is unknown: expected auto, cpu, gpu or gpu:N"),
         (dict(dataset_mode="custom"), r"dataset_mode custom needs label_dir"),
         (dict(image_dir="i"), r"image_dir and instance_dir go with label_dir, which is empty"),
@@ -204,7 +205,6 @@ def test_wrong_values(changes, message):
 def test_what_is_unused_is_not_refused():
     OPT(use_vae=False, z_dim=0)
     OPT(no_vgg_loss=True, lambda_vgg=0)
-    OPT(output_nc=1, use_vae=False, no_vgg_loss=True)
     OPT(dataset_mode="custom", label_dir="l", no_instance=True)
 
 

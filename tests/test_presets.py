@@ -11,10 +11,20 @@ import pytest
 from PIL import Image
 
 from model import checkpoint
+from model.metrics.layers import made_up_weights
 from model.options import OPT
+from model.synthesizer import Synthesizer
+from model.vgg import VGG19
+from model.weights import export_official
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = {"check": ROOT / "tools" / "check_dataset.py", "train": ROOT / "train.py", "val": ROOT / "val.py"}
+PROGRAMS = {
+    "check": ROOT / "tools" / "check_dataset.py",
+    "train": ROOT / "train.py",
+    "val": ROOT / "val.py",
+    "export": ROOT / "tools" / "export.py",
+    "convert": ROOT / "tools" / "convert_weights.py",
+}
 
 # Smaller than the recipes in everything that costs time, and in nothing else.
 TINY = (
@@ -101,3 +111,50 @@ def test_from_the_official_layout_to_pictures(preset, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize("preset", ["ade20k", "cityscapes", "facades", "custom"])
 def test_the_same_as_programs(preset, tmp_path):
     walk(preset, tmp_path, lambda name, argv: as_program(name, argv, tmp_path))
+
+
+def grey(path):
+    """Whether a picture file shows no colour; JPEG keeps equal channels equal to 2 of 255."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return pixels.std() > 0 and np.ptp(pixels, axis=2).max() <= 2
+
+
+@pytest.mark.parametrize("kernels", ["auto", "plain"])
+def test_grey_pictures_from_photos_to_an_exported_model(kernels, tmp_path, monkeypatch, capsys):
+    """output_nc 1, with encoder and VGG loss, through every program."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *argv):
+        return in_process(name, list(argv), capsys)
+
+    made_up_weights(vgg := VGG19(), 1.4)
+    np.savez(tmp_path / "vgg.npz", **export_official(vgg))
+    data = made.MAKERS["custom"](tmp_path / "data")
+    options = [*TINY, "--kernels", kernels, "--use_vae", "true", "--no_vgg_loss", "false", "--vgg_path", "vgg.npz"]
+    options += ["--output_nc", "1", "--ema", "0.5", "--display_freq", "1"]
+    run("check", "custom", *data, *options, "--quiet", "--processes", "1")
+    run("train", "--preset", "custom", *data, *options, "--max_steps", "2")
+    assert (np.load("log/log.npy")[:, :4] != 0).all()  # GAN, feature matching, VGG, VAE
+
+    photo = sorted((tmp_path / "data").rglob("*.jpg"))[0]
+    run("val", "--device", "cpu", "--nThreads", "0", "--panels", "--style_image", str(photo), "--format", "png")
+    pictures = sorted(Path("output_val/pics").iterdir())
+    assert len(pictures) == 2 and all(map(grey, pictures))
+
+    for net in ("n_g", "n_d", "n_e"):
+        run("convert", f"output/model/{net}.pdparams", f"{net}.pth")
+        run("convert", f"{net}.pth", f"{net}.pdparams")
+        then, now = (checkpoint.read_pdparams(Path(folder, f"{net}.pdparams")) for folder in ("output/model", "."))
+        assert all((then[key] == now[key]).all() for key in then)
+
+    run("export", "output/model", "--output", "exported")
+    label = tmp_path / "ids.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).repeat(64).reshape(64, 64) // 16).save(label)
+    trained = Synthesizer.load("output/model", device="cpu")(label, style=photo)
+    for runtime in ("onnx", "paddle"):
+        exported = Synthesizer.load("exported", runtime=runtime)(label, style=photo)
+        assert abs(np.asarray(exported, int) - np.asarray(trained, int)).max() <= 1
+    command = [sys.executable, "exported/predict.py", str(label), "picture.png", "--photo", str(photo)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert abs(np.asarray(Image.open("picture.png").convert("RGB"), int) - np.asarray(trained, int)).max() <= 1

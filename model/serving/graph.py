@@ -316,8 +316,8 @@ def encoder_weights(E) -> dict[str, np.ndarray]:
 
 
 def encoder(ops, size: tuple[int, int], instance_norm: bool) -> Any:
-    """Write an encoder for photos [N,3,*size] in [-1,1] down; returns the mean of their style's distribution."""
-    x = ops.input("photo", "float32", ["batch", 3, *size])
+    """Write an encoder for photos [N,C,*size] in [-1,1] down; returns the mean of their style's distribution."""
+    x = ops.input("photo", "float32", ["batch", ops.weight_shape("layer1.weight")[1], *size])
     if size[1] != SIDE:
         x = ops.matmul(x, ops.floats(_resize(size[1]).T))
     if size[0] != SIDE:

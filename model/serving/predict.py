@@ -100,9 +100,11 @@ def main():
             from PIL import Image
             from reading import style_photo
 
-            photo = style_photo(args.photo).resize(model["size"][::-1], Image.Resampling.BICUBIC)
-            pixels = np.asarray(photo, np.float32).transpose(2, 0, 1)[None] / np.float32(127.5) - 1
-            z = session(model["onnx"]["encoder"]).run(["mean"], {"photo": pixels})[0][0]
+            encoder = session(model["onnx"]["encoder"])
+            photo = style_photo(args.photo).convert({1: "L", 3: "RGB"}[encoder.get_inputs()[0].shape[1]])
+            photo = np.atleast_3d(photo.resize(model["size"][::-1], Image.Resampling.BICUBIC))
+            pixels = photo.astype(np.float32).transpose(2, 0, 1)[None] / np.float32(127.5) - 1
+            z = encoder.run(["mean"], {"photo": pixels})[0][0]
         inputs["style"] = z[None]
     (picture,) = session(generators[form]).run(["picture"], inputs)  # [1,3,H,W] in [-1,1]
     pixels = np.rint((picture[0].clip(-1, 1) + 1) * 127.5).astype(np.uint8).transpose(1, 2, 0)
