@@ -451,7 +451,7 @@ class Painter:
             names=names, colours=palette("coco_stuff", 91).tolist(), size=(H, W), z_dim=2, label_nc=91, unknown=None,
             uses_instances=False, unknown_ids=(),
         )  # fmt: skip
-        self.opt, self.has_encoder, self.info = None, True, {"file": "it"}
+        self.opt, self.has_encoder, self.info = OPT(), True, {"file": "it"}
 
     def encode(self, photos):
         return photos[:, 0, 0, :2]  # of the upper edge
