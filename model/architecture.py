@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
@@ -128,11 +129,11 @@ def initialize(net, init_type="xavier", gain=0.02):
     Returns:
         The network. Draws come from NumPy's global generator, seeded by the trainer.
     """
-    rng = np.random.default_rng(np.random.randint(0, 2**31, size=4))
+    rng, dtype = np.random.default_rng(np.random.randint(0, 2**31, size=4)), paddle.get_default_dtype()
     for layer in net.sublayers(include_self=True):
         if isinstance(layer, BatchNorm) and layer.affine:
-            layer.weight.set_value((1 + gain * rng.standard_normal(layer.weight.shape)).astype("float32"))
-            layer.bias.set_value(np.zeros(layer.bias.shape, "float32"))
+            layer.weight.set_value((1 + gain * rng.standard_normal(layer.weight.shape)).astype(dtype))
+            layer.bias.set_value(np.zeros(layer.bias.shape, dtype))
         if not isinstance(layer, Conv2D | nn.Linear):
             continue
         weight = layer.weight if isinstance(layer, nn.Linear) else layer.raw_weight
@@ -155,7 +156,7 @@ def initialize(net, init_type="xavier", gain=0.02):
             raise UserError(
                 f"init_type {init_type!r} is unknown: use normal, xavier, xavier_uniform, kaiming, orthogonal or none"
             )
-        weight.set_value((value if isinstance(layer, Conv2D) else value.T).astype("float32"))
+        weight.set_value((value if isinstance(layer, Conv2D) else value.T).astype(dtype))
         if layer.bias is not None:
-            layer.bias.set_value(np.zeros(layer.bias.shape, "float32"))
+            layer.bias.set_value(np.zeros(layer.bias.shape, dtype))
     return net

@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 import model.device  # noqa: F401  gives Paddle its threads
 from model import THREADS, distributed, kernels
+from model.errors import UserError
 
 PIECE = 6 << 20  # bytes of a piece's transformed input and output together,
 TABLE_PIECE = 12 << 20  # and of a table's products: larger than a core's cache, but long rows and few calls gain more
@@ -27,8 +28,15 @@ WINOGRAD_CHANNELS = 32  # and input channels
 
 
 def use_blocked(kernels):
-    """Whether the options' `kernels` (auto, blocked, plain) mean this module: auto does on CPUs."""
-    return kernels == "blocked" or (kernels == "auto" and paddle.get_device() == "cpu")
+    """Whether the options' `kernels` (auto, blocked, plain) mean this module: auto does on CPUs, in float32.
+
+    Raises:
+        UserError: blocked, and Paddle's default dtype is another one.
+    """
+    dtype = paddle.get_default_dtype()
+    if kernels == "blocked" and dtype != "float32":
+        raise UserError(f"kernels blocked compute in float32, and Paddle's default dtype is {dtype}: give kernels auto")
+    return kernels == "blocked" or (kernels == "auto" and dtype == "float32" and paddle.get_device() == "cpu")
 
 
 @cache

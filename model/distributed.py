@@ -267,15 +267,20 @@ def summed(array, kind="messages"):
         return tensor.numpy()
 
 
+def byte_count(tensor):
+    """Bytes of a tensor's numbers."""
+    return tensor.size * tensor.element_size()
+
+
 def buckets(parameters):
     """Lists of the parameters whose gradients are sent together, in the order in which they are sent."""
     found, small, size = [], [], 0
     for p in reversed(parameters):
-        if 4 * p.size >= ALONE:
+        if byte_count(p) >= ALONE:
             found.append([p])
             continue
         small.append(p)
-        size += 4 * p.size
+        size += byte_count(p)
         if size >= BUCKET:
             found.append(small)
             small, size = [], 0
@@ -324,7 +329,7 @@ class GradientSum:
                 (tensor,) = grads
             else:
                 flat = [
-                    paddle.zeros([p.size]) if g is None else g.flatten() for p, g in zip(bucket, grads, strict=True)
+                    paddle.zeros([p.size], p.dtype) if g is None else g.flatten() for p, g in zip(bucket, grads, strict=True)
                 ]
                 tensor = paddle.concat(flat)
             self.sent.append((all_reduce(tensor, "gradients", wait=False), tensor, bucket, tensor is grads[0]))
@@ -417,7 +422,7 @@ class _AllMoments(PyLayer):
 def traffic_per_step(trainer):
     """What each process hands to all-reduces in one `Trainer.step` that moves G: {kind: (bytes, messages)}.
 
-    Gradients are float32. A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward
+    Gradients are of the parameters' type. A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward
     pass, for C channels; G and E pass forward once more for D's step. Over a ring of P processes each then sends and
     receives 2 (P - 1) / P of the bytes.
     """
@@ -425,7 +430,7 @@ def traffic_per_step(trainer):
 
     opt, nets = trainer.opt, trainer.networks()
     trained = [trainer.G.parameters() + (trainer.E.parameters() if trainer.E else []), trainer.D.parameters()]
-    gradients = sum(4 * p.size for parameters in trained for p in parameters)
+    gradients = sum(byte_count(p) for parameters in trained for p in parameters)
     fresh = not opt.reuse_fake
     passes = {"n_g": (1 + fresh + opt.recompute, 1), "n_e": (1 + fresh, 1), "n_d": (2, 2)}
     statistics, norms = 0, 0

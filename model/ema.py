@@ -121,8 +121,8 @@ class Average:
         if not count:
             raise UserError("ema: there is no training batch to estimate batch norms' statistics on")
         for norm, (mean, var) in zip(norms, sums, strict=True):
-            norm.running_mean.set_value((mean / count).astype(np.float32))
-            norm.running_var.set_value((var / count).astype(np.float32))
+            norm.running_mean.set_value(as_tensor(mean / count))
+            norm.running_var.set_value(as_tensor(var / count))
             norm.num_batches_tracked.set_value(np.array(count, np.int64))
 
     def _forward(self, batch, number):
@@ -131,5 +131,5 @@ class Average:
             mu, logvar = self.nets["n_e"](as_tensor(batch["image"]))
             noise = np.random.Generator(np.random.Philox(key=[self.opt.seed, 3], counter=[0, 0, 0, number]))
             draw = noise.standard_normal(tuple(mu.shape), dtype=np.float32)
-            z = paddle.to_tensor(draw) * (0.5 * logvar).exp() + mu
+            z = as_tensor(draw) * (0.5 * logvar).exp() + mu
         self.nets["n_g"](Semantics.from_batch(batch, self.opt), z)

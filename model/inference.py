@@ -108,9 +108,9 @@ class Painter:
 
     @paddle.no_grad()
     def paint(self, batch: Mapping[str, Any], z: np.ndarray | None = None) -> np.ndarray:
-        """Pictures float32 [N,3,H,W] in [-1,1] of a batch's maps in styles z [N, z_dim] (None without VAE)."""
+        """Pictures [N,3,H,W] in [-1,1] of a batch's maps in styles z [N, z_dim] (None without VAE)."""
         semantics = Semantics.from_batch(batch, self.opt)
-        return self.G(semantics, None if z is None else paddle.to_tensor(z)).numpy()
+        return self.G(semantics, None if z is None else as_tensor(z)).numpy()
 
 
 def _one_of(root: Path, folder: Path | None, what: str) -> Path:

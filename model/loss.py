@@ -41,7 +41,7 @@ def gan_loss(scales, target_is_real, mode="hinge", for_discriminator=True):
         for_discriminator: False for the generator's side, which only hinge treats differently.
 
     Returns:
-        A 0-d float32 tensor.
+        A 0-d tensor.
     """
     if mode not in GAN_MODES:
         raise UserError(f"gan_mode {mode!r} is unknown: use one of {', '.join(GAN_MODES)}")
@@ -60,7 +60,7 @@ def feature_matching_loss(fake, real):
             gradient.
 
     Returns:
-        A 0-d float32 tensor, to be multiplied by lambda_feat.
+        A 0-d tensor, to be multiplied by lambda_feat.
     """
     total = 0.0
     for fake_scale, real_scale in zip(fake, real, strict=True):

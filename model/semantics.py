@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from model.device import as_tensor
 from model.spade_inputs import class_codes, numbered, resized
 
 
@@ -47,7 +48,7 @@ class Patterns:
     @cached_property
     def device(self):
         """labels, edges, inner, outer and index as tensors on the default device, for the form that runs there."""
-        return tuple(None if a is None else paddle.to_tensor(np.ascontiguousarray(a)) for a in
+        return tuple(None if a is None else as_tensor(np.ascontiguousarray(a)) for a in
                      (self.labels, self.edges, self.inner, self.outer, self.index))  # fmt: skip
 
 
@@ -114,7 +115,7 @@ class Semantics:
         return len(self.codes)
 
     def one_hot(self, height=None, width=None):
-        """The dense form [N, semantic_nc, height, width], float32; edges are the last channel.
+        """The dense form [N, semantic_nc, height, width] of 0 and 1; edges are the last channel.
 
         Built once per size and kept as long as this object.
         """
@@ -125,7 +126,7 @@ class Semantics:
             dense = F.one_hot(paddle.to_tensor(label.astype("int64")), self.classes).transpose([0, 3, 1, 2])
             dense = dense.astype(paddle.get_default_dtype())
             if self.with_edges:
-                edge = paddle.to_tensor((codes % 2).astype("float32")).unsqueeze(1).astype(dense.dtype)
+                edge = paddle.to_tensor(codes % 2).unsqueeze(1).astype(dense.dtype)
                 dense = paddle.concat([dense, edge], axis=1)
             self._one_hot[size] = dense
         return self._one_hot[size]

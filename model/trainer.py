@@ -198,7 +198,7 @@ class Trainer:
             optimizer.set_lr(lr * factor)
 
     def sample_noise(self, shape):
-        """Standard normal style noise [N, z_dim], float32, for training.
+        """Standard normal style noise [N, z_dim] for training, the same numbers (float32's) in every dtype.
 
         A function of the seed, the number of draws before and the sample's place in the whole batch, so that it is
         reproducible, needs no state but the count, and does not depend on how many processes share the batch.
@@ -210,7 +210,7 @@ class Trainer:
             for place in range(first, first + n)
         ]
         self.draws += 1
-        return paddle.to_tensor(np.stack([row.standard_normal(z_dim, dtype=np.float32) for row in rows]))
+        return as_tensor(np.stack([row.standard_normal(z_dim, dtype=np.float32) for row in rows]))
 
     def run(self, forward, *args):
         """forward(*args), in mixed precision if that is asked for; results are float32."""
@@ -255,7 +255,7 @@ class Trainer:
         there are any.
 
         Args:
-            batch: image [N,3,H,W] float32 in [-1,1], label [N,H,W] integer with unknown as label_nc, instance [N,H,W]
+            batch: image [N,3,H,W] floating in [-1,1], label [N,H,W] integer with unknown as label_nc, instance [N,H,W]
                 integer unless no_instance.
             index: the batch's place in its epoch, from 0, by which D_steps_per_G counts, as the released code does;
                 default: the steps done.

@@ -93,7 +93,7 @@ def load_official(
         raise UserError(f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}; {advice}")
     for key, value in values.items():
         target = state[key]
-        dtype = np.int64 if target.dtype == paddle.int64 else np.float32
+        dtype = str(target.dtype).rpartition(".")[2]
         target.set_value(np.ascontiguousarray(value, dtype=dtype).reshape(value.shape))
     return ignored
 
@@ -138,7 +138,7 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], FileIn
         path: PyTorch (zip or legacy), safetensors, Paddle, MindSpore or NumPy (.npz).
 
     Returns:
-        {name: array}, floating types as float32, names and axes as the file has them; and what the file is.
+        {name: array}, floating types as Paddle's default dtype, names and axes as the file has them; and what the file is.
 
     Raises:
         UserError: unreadable, damaged, unreasonable or of an unknown format; one line that names the file.
@@ -151,8 +151,8 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], FileIn
     for name, array in arrays.items():
         if not name.isprintable():  # it would be printed
             raise UserError(f"{path}: the name {name[:40]!r} is not plain text")
-        if array.dtype.kind == "f" and array.dtype != np.float32:
-            arrays[name] = array.astype(np.float32)
+        if array.dtype.kind == "f":
+            arrays[name] = array.astype(paddle.get_default_dtype(), copy=False)
         elif array.dtype.kind not in "fiub":
             raise UserError(f"{path}: {name} is of type {array.dtype}, expected numbers")
     return arrays, info
