@@ -18,7 +18,17 @@ SLOPE = 0.2  # of every leaky ReLU
 
 def leaky_relu(x):
     """The activation of every block, slope 0.2."""
+    if x.dtype == paddle.float64:  # in which the operator of Paddle 2.6 has the slope of float32
+        return paddle.where(x > 0, x, SLOPE * x)
     return F.leaky_relu(x, SLOPE)
+
+
+class LeakyReLU(nn.Layer):
+    """`leaky_relu` as a layer."""
+
+    def forward(self, x):
+        """A tensor of any shape -> one of the same."""
+        return leaky_relu(x)
 
 
 def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):

@@ -5,7 +5,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from model import blocked
-from model.architecture import SLOPE, conv_norm, conv_norm_rows, initialize
+from model.architecture import SLOPE, LeakyReLU, conv_norm, conv_norm_rows, initialize
 from model.blocked import use_blocked
 from model.convolution import Conv2D
 
@@ -26,13 +26,13 @@ class NLayerDiscriminator(nn.Layer):
     def __init__(self, semantic_nc, image_nc=3, ndf=64, n_layers=4, norm="spectralinstance"):
         super().__init__()
         self.n_layers = n_layers
-        self.model0 = nn.Sequential(Conv2D(semantic_nc + image_nc, ndf, 4, stride=2, padding=2), nn.LeakyReLU(0.2))
+        self.model0 = nn.Sequential(Conv2D(semantic_nc + image_nc, ndf, 4, stride=2, padding=2), LeakyReLU())
         width = ndf
         for n in range(1, n_layers):
             previous, width = width, min(width * 2, MAX_WIDTH)
             stride = 1 if n == n_layers - 1 else 2
             conv = conv_norm(previous, width, 4, stride=stride, padding=2, norm=norm)
-            self.add_sublayer(f"model{n}", nn.Sequential(conv, nn.LeakyReLU(0.2)))
+            self.add_sublayer(f"model{n}", nn.Sequential(conv, LeakyReLU()))
         self.add_sublayer(f"model{n_layers}", nn.Sequential(Conv2D(width, 1, 4, stride=1, padding=2)))
 
     def forward(self, x):

@@ -13,6 +13,11 @@ MOMENTUM = 0.1  # share of the new batch in the running statistics, torch's conv
 HIDDEN = 128  # channels of mlp_shared (SPADE, appendix A, fig. 10)
 
 
+def inverse_deviation(var):
+    """1 / sqrt(var + EPSILON), with EPSILON in var's own precision: as a plain number Paddle 2.6 makes it float32."""
+    return (var + paddle.full([], EPSILON, var.dtype)).rsqrt()
+
+
 class InstanceNorm(nn.Layer):
     """Each image and channel to mean 0, variance 1; no parameters, no running statistics (Ulyanov et al. 2016)."""
 
@@ -20,14 +25,14 @@ class InstanceNorm(nn.Layer):
         """x [N,C,H,W] -> mean and 1/deviation, each [N,C,1,1]."""
         mean = distributed.spatial_mean(x)
         var = distributed.spatial_mean((x - mean) ** 2)
-        return mean, (var + EPSILON).rsqrt()
+        return mean, inverse_deviation(var)
 
     def row_statistics(self, x, copies=1):
         """x [N,H,W,C] -> mean and 1/deviation, each [N,C]; for the blocked form."""
         from model.blocked import Moments
 
         mean, var = Moments.apply(x.reshape([x.shape[0], -1, x.shape[3]]))
-        return mean, (var + EPSILON).rsqrt()
+        return mean, inverse_deviation(var)
 
     def shared_statistics(self, other, statistics):
         """The statistics that another norm found for the same x."""
@@ -80,7 +85,7 @@ class BatchNorm(nn.Layer):
             mean, var, count = distributed.batch_moments(x, self.sync)
             self.record(mean, var, count)
         shape = [1, -1, 1, 1]
-        return mean.reshape(shape), (var + EPSILON).rsqrt().reshape(shape)
+        return mean.reshape(shape), inverse_deviation(var).reshape(shape)
 
     def row_statistics(self, x, copies=1):
         """x [N,H,W,C], to be repeated `copies` times -> mean and 1/deviation, each [1,C]; for the blocked form."""
@@ -92,7 +97,7 @@ class BatchNorm(nn.Layer):
             counts = [] if self.sync and distributed.world() > 1 else None
             mean, var = (m[0] for m in Moments.apply(x.reshape([1, -1, x.shape[3]]), counts))
             self.record(mean, var, (counts[0] if counts else x.size // x.shape[3]) * copies)
-        return mean.unsqueeze(0), (var + EPSILON).rsqrt().unsqueeze(0)
+        return mean.unsqueeze(0), inverse_deviation(var).unsqueeze(0)
 
     def shared_statistics(self, other, statistics):
         """The statistics of x when another norm has just found its own for the same x (norm_0 and norm_s of a block).
