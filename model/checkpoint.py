@@ -986,7 +986,7 @@ def load_optimizer(optimizer: Any, nets: Mapping[str, Any], state: Mapping[str, 
     Raises:
         UserError: The state names parameters that the networks do not have.
     """
-    import paddle
+    from model.device import as_tensor
 
     own = {ours: theirs for theirs, ours in _parameter_names(nets).items()}
     unknown = [key for key in state if ":" in key and key.rpartition(":")[0] not in own]
@@ -996,9 +996,9 @@ def load_optimizer(optimizer: Any, nets: Mapping[str, Any], state: Mapping[str, 
     for key, value in state.items():
         if ":" in key:
             name, _, accumulator = key.rpartition(":")
-            translated[f"{own[name]}_{accumulator}"] = paddle.to_tensor(value)
+            translated[f"{own[name]}_{accumulator}"] = as_tensor(value)
         elif key == "master_weights":
-            translated[key] = {own.get(k, k): paddle.to_tensor(v) for k, v in value.items()}
+            translated[key] = {own.get(k, k): as_tensor(v) for k, v in value.items()}
         else:
             translated[key] = dict(value)
     optimizer.set_state_dict(translated)

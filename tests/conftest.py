@@ -7,6 +7,7 @@ import model  # noqa: F401  sets the threads before Paddle is imported
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import paddle  # noqa: E402
 import pytest  # noqa: E402
 
 from model.options import OPT  # noqa: E402
@@ -17,6 +18,14 @@ LAST_START = float(os.environ.get("TESTS_LAST_START", "inf"))  # seconds since 1
 def pytest_runtest_setup(item):
     if time.time() > LAST_START:
         pytest.skip("no time left")
+
+
+@pytest.fixture
+def float64():
+    """The test runs in float64, as after `paddle.set_default_dtype("float64")`."""
+    paddle.set_default_dtype("float64")
+    yield
+    paddle.set_default_dtype("float32")
 
 
 @pytest.fixture

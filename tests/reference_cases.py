@@ -1,7 +1,7 @@
 """Networks with weights that follow from their entries' names, maps from seeds, and the reference cases on disk.
 
-The cases in data/reference/ hold numbers that the paper authors' networks gave in float32 on a CPU, thinned to every
-second pixel. They hold no weights and no pictures: both are drawn here from names and seeds, alike in any framework.
+The cases in data/reference/ hold numbers that the paper authors' networks gave on a CPU, in float32 and for the training
+in float64, thinned to every second pixel. They hold no weights and no pictures: both are drawn here from names and seeds, alike in any framework.
 """
 
 import json
@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 
+from model.device import as_tensor
 from model.options import OPT
 from model.semantics import Semantics
 from model.vgg import LAYERS, VGG19
@@ -177,4 +178,4 @@ def same_gradients(net, want, rtol=5e-3):
 def generate(net, label, instance, opt, z=None):
     """The generator's picture as an array, without a graph."""
     with paddle.no_grad():
-        return net(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z)).numpy()
+        return net(Semantics(label, instance, opt), None if z is None else as_tensor(z)).numpy()
