@@ -189,14 +189,17 @@ class Pooled:
 def train_both(opt, steps, vgg=(None, None), batch=2):
     """Run both trainers from the same weights on the same batches and style noise; returns the losses of each step.
 
-    Adam's step is the sign of a gradient at first, so more than a few steps cannot be compared: rounding has its say.
+    Adam's step is the sign of a gradient at first, so more than a few steps cannot be compared in float32: rounding has
+    its say.
     """
+    dtype = paddle.get_default_dtype()
+    loose = 1e-6 if dtype == "float64" else 1
     ours, theirs = Trainer(opt, vgg[0]), torch_spade.TorchTrainer(opt, vgg[1])
     for name in ("G", "D", "E") if opt.use_vae else ("G", "D"):
         pair(getattr(ours, name), getattr(theirs, name), PREFIX[name])
     noise = [np.random.default_rng(7) for _ in range(2)]
-    ours.sample_noise = lambda shape: paddle.to_tensor(noise[0].standard_normal(tuple(shape)).astype("float32"))
-    theirs.sample_noise = lambda shape: torch.from_numpy(noise[1].standard_normal(tuple(shape)).astype("float32"))
+    ours.sample_noise = lambda shape: paddle.to_tensor(noise[0].standard_normal(tuple(shape)).astype(dtype))
+    theirs.sample_noise = lambda shape: torch.from_numpy(noise[1].standard_normal(tuple(shape)).astype(dtype))
     for net in (theirs.G, theirs.D, theirs.E):
         if net is not None:
             net.train()
@@ -205,16 +208,25 @@ def train_both(opt, steps, vgg=(None, None), batch=2):
         data = training_batch(20 + step, opt, batch)
         got = ours.step(data)
         seg = torch_spade.one_hot_semantics(data["label"], data["instance"], opt)
-        image = torch.from_numpy(np.ascontiguousarray(data["image"]))
+        image = torch.from_numpy(data["image"].astype(dtype))
         if step % opt.D_steps_per_G == 0:
             kept |= {name: value.item() for name, value in theirs.generator_step(seg, image).items()}
         kept |= {name: value.item() for name, value in theirs.discriminator_step(seg, image).items()}
         for name in COLUMNS:
-            close(got[name], kept[name], 2e-4 * (step + 1), 1e-3 * (step + 1), f"{name} of step {step + 1}")
+            tolerances = loose * 2e-4 * (step + 1), loose * 1e-3 * (step + 1)
+            close(got[name], kept[name], *tolerances, f"{name} of step {step + 1}")
         rows.append(got)
     for name in ("G", "D", "E") if opt.use_vae else ("G", "D"):
-        same_state(getattr(ours, name), getattr(theirs, name), 5e-3, 1e-3)
+        same_state(getattr(ours, name), getattr(theirs, name), loose * 5e-3, loose * 1e-3)
     return rows
+
+
+@pytest.fixture
+def both_float64(float64):
+    """`float64`, in PyTorch too."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 SLOW_RATE = dict(no_TTUR=True, beta1=0.5, beta2=0.999)
@@ -233,7 +245,10 @@ SLOW_RATE = dict(no_TTUR=True, beta1=0.5, beta2=0.999)
     ],
     ids=lambda changes: "-".join(f"{k}={v}" for k, v in changes.items()),
 )
-def test_trajectory(changes):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_trajectory(changes, dtype, request):
+    if dtype == "float64":
+        request.getfixturevalue("both_float64")
     opt = options(**changes)
     rows = train_both(opt, 4 if opt.D_steps_per_G > 1 else 3)
     assert (rows[0]["g_loss_feat"] == 0) == opt.no_ganFeat_loss
