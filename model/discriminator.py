@@ -1,13 +1,13 @@
 """The multiscale patch discriminator (SPADE, appendix A, fig. 13; pix2pixHD, section 3.2)."""
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
 from model import blocked
 from model.architecture import SLOPE, LeakyReLU, conv_norm, conv_norm_rows, initialize
 from model.blocked import use_blocked
 from model.convolution import Conv2D
+from model.exact import halved
 
 MAX_WIDTH = 512
 
@@ -120,11 +120,6 @@ class MultiscaleDiscriminator(nn.Layer):
             classes_rows, image_rows = maps
             scales.append(getattr(self, f"discriminator_{i}").forward_rows(classes_rows, channels, image_rows))
         return scales
-
-
-def halved(x):
-    """The input of the next scale: 3x3 averages at stride 2, of the pixels inside the picture."""
-    return F.avg_pool2d(x, 3, stride=2, padding=1, exclusive=True)
 
 
 def define_D(opt):

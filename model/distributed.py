@@ -329,7 +329,8 @@ class GradientSum:
                 (tensor,) = grads
             else:
                 flat = [
-                    paddle.zeros([p.size], p.dtype) if g is None else g.flatten() for p, g in zip(bucket, grads, strict=True)
+                    paddle.zeros([p.size], p.dtype) if g is None else g.flatten()
+                    for p, g in zip(bucket, grads, strict=True)
                 ]
                 tensor = paddle.concat(flat)
             self.sent.append((all_reduce(tensor, "gradients", wait=False), tensor, bucket, tensor is grads[0]))

@@ -1,11 +1,11 @@
 """The style encoder of the VAE: photo -> mean and log variance of its style vector (SPADE, appendix A, fig. 14)."""
 
-import paddle.nn.functional as F
 from paddle import nn
 
 from model import blocked
 from model.architecture import SLOPE, conv_norm, conv_norm_rows, initialize, leaky_relu
 from model.blocked import use_blocked
+from model.exact import resized
 
 SIDE = 256  # photos are resized to this before the first convolution
 GRID = 4  # side of the last feature map: 256 / 2**6
@@ -44,7 +44,7 @@ class ConvEncoder(nn.Layer):
         """
         x = image
         if tuple(x.shape[2:]) != (SIDE, SIDE):
-            x = F.interpolate(x, size=(SIDE, SIDE), mode="bilinear")
+            x = resized(x, (SIDE, SIDE))
         if self.blocked:
             x, modulation, slope = x.transpose([0, 2, 3, 1]), None, 1.0
             for i in range(1, 7):

@@ -193,7 +193,7 @@ def train_both(opt, steps, vgg=(None, None), batch=2):
     its say.
     """
     dtype = paddle.get_default_dtype()
-    loose = 1e-6 if dtype == "float64" else 1
+    loose = 1e-8 if dtype == "float64" else 1
     ours, theirs = Trainer(opt, vgg[0]), torch_spade.TorchTrainer(opt, vgg[1])
     for name in ("G", "D", "E") if opt.use_vae else ("G", "D"):
         pair(getattr(ours, name), getattr(theirs, name), PREFIX[name])

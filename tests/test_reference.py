@@ -146,7 +146,7 @@ def check_trajectory(ref, losses, norms, image):
 
 
 def test_trajectory_in_float64(float64):
-    check_trajectory(case("trajectory"), (1e-7, 1e-6), lambda name: (1e-7, 1e-6), 1e-5)
+    check_trajectory(case("trajectory"), (1e-11, 1e-11), lambda name: (1e-9, 1e-9), 1e-8)
 
 
 SPREAD = 8  # times the largest distance from float64 of six float32 runs of the authors' networks
