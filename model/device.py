@@ -63,8 +63,7 @@ def set_device(name: str) -> str:
 
 def as_tensor(array):
     """An array as a tensor, a tensor as it is; floating numbers in Paddle's default dtype, as the networks' are."""
-    tensor = (
-        array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)
-    )  # which copies tensors, with a warning
+    # Paddle's own conversion copies tensors and warns of it.
+    tensor = array if isinstance(array, paddle.Tensor) else paddle.to_tensor(array)
     dtype = getattr(paddle, paddle.get_default_dtype())
     return tensor.astype(dtype) if tensor.is_floating_point() and tensor.dtype != dtype else tensor

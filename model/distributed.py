@@ -328,11 +328,10 @@ class GradientSum:
             if len(grads) == 1 and grads[0] is not None and grads[0].is_contiguous():
                 (tensor,) = grads
             else:
-                flat = [
-                    paddle.zeros([p.size], p.dtype) if g is None else g.flatten()
-                    for p, g in zip(bucket, grads, strict=True)
-                ]
-                tensor = paddle.concat(flat)
+                pairs = zip(bucket, grads, strict=True)
+                tensor = paddle.concat(
+                    [paddle.zeros([p.size], p.dtype) if g is None else g.flatten() for p, g in pairs]
+                )
             self.sent.append((all_reduce(tensor, "gradients", wait=False), tensor, bucket, tensor is grads[0]))
 
     @paddle.no_grad()
@@ -423,9 +422,9 @@ class _AllMoments(PyLayer):
 def traffic_per_step(trainer):
     """What each process hands to all-reduces in one `Trainer.step` that moves G: {kind: (bytes, messages)}.
 
-    Gradients are of the parameters' type. A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward
-    pass, for C channels; G and E pass forward once more for D's step. Over a ring of P processes each then sends and
-    receives 2 (P - 1) / P of the bytes.
+    A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward pass, for C channels;
+    G and E pass forward once more for D's step. Over a ring of P processes each then sends and receives 2 (P - 1) / P
+    of the bytes.
     """
     from model.blocked import use_blocked
 

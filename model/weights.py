@@ -138,7 +138,7 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], FileIn
         path: PyTorch (zip or legacy), safetensors, Paddle, MindSpore or NumPy (.npz).
 
     Returns:
-        {name: array}, floating types as Paddle's default dtype, names and axes as the file has them; and what the file is.
+        {name: array}, floats in Paddle's default dtype, names and axes as the file has them; and what the file is.
 
     Raises:
         UserError: unreadable, damaged, unreasonable or of an unknown format; one line that names the file.

@@ -1,7 +1,8 @@
 """Networks with weights that follow from their entries' names, maps from seeds, and the reference cases on disk.
 
-The cases in data/reference/ hold numbers that the paper authors' networks gave on a CPU, in float32 and for the training
-in float64, thinned to every second pixel. They hold no weights and no pictures: both are drawn here from names and seeds, alike in any framework.
+The cases in data/reference/ hold numbers that the paper authors' networks gave on a CPU, in float32 and for the
+training in float64, thinned to every second pixel. They hold no weights and no pictures: both are drawn here from names
+and seeds, alike in any framework.
 """
 
 import json

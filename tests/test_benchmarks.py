@@ -96,17 +96,6 @@ def test_train_step_with_memory(run):
     assert row["pattern_peak_mb"] > row["pattern_work_mb"] > 0
 
 
-@pytest.mark.slow
-def test_rounding(run):
-    """After one step without Adam's amplification the losses still agree; the middle row is the seeds' median."""
-    from benchmarks import rounding
-
-    first, middle = run(rounding, "--steps", "1", "--batch", "2")
-    for form in ("pattern", "torch_one_thread", "torch_float64"):
-        assert 0 <= first[f"{form}_losses"] < 1e-4 and first[f"{form}_picture"] < 0.1
-        assert middle[f"{form}_losses"] == first[f"{form}_losses"]
-
-
 def test_train_step_refuses_other_losses():
     from benchmarks import train_step
 
