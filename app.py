@@ -12,7 +12,7 @@ from pathlib import Path
 from model.errors import UserError, run_cli
 
 TRAINED = Path("output/model")
-SAMPLE = Path(__file__).parent / "model" / "assets" / "sample"
+SAMPLE = Path(__file__).parent / "model" / "serving" / "assets" / "sample"
 
 
 def find_model(given: str | None) -> Path:
@@ -46,13 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     path = find_model(options.checkpoint)
 
-    from model.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
+    from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
 
     try:
-        from model.page import build_page, launch_page
+        from model.serving.page import build_page, launch_page
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install -r requirements-app.txt") from None
-    from model.painting import Studio
+    from model.serving.painting import Studio
 
     synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
     print(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}", flush=True)

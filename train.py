@@ -13,7 +13,7 @@ def main(argv=None) -> int:
     """Train as the command line says."""
     opt = parse_train(argv)
 
-    from model.session import Session  # here, so that --help and mistakes need not wait for Paddle
+    from model.run import Session  # here, so that --help and mistakes need not wait for Paddle
 
     with Session(opt) as run, run.stop:
         if run.is_complete:

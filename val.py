@@ -17,7 +17,7 @@ FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
 
 def write(batch, pictures, names, opt, val, folder):
     """Write a batch's pictures, one array for each style, and with --panels its label maps and photos beside them."""
-    from model.visual import preview_sheet, save_image, tensor_to_image
+    from model.data.visual import preview_sheet, save_image, tensor_to_image
 
     for i, name in enumerate(names):
         for k, stack in enumerate(pictures):
@@ -35,7 +35,7 @@ def write(batch, pictures, names, opt, val, folder):
 
 def paint(synthesizer, loader, opt, val, folder):
     """Paint all of a loader's label maps into a folder, telling what, how fast and how long it takes."""
-    from model.validation import Styles
+    from model.serving.validation import Styles
 
     items = loader.dataset.items
     styles = Styles(val, synthesizer, has_photos=items[0].image is not None)
@@ -73,8 +73,8 @@ def main(argv=None) -> int:
     """Generate and write pictures as the command line says."""
     val = parse_val(argv)
 
-    from model.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
-    from model.validation import data_options, validation_loader
+    from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
+    from model.serving.validation import data_options, validation_loader
 
     synthesizer = Synthesizer.load(val.checkpoint, which=val.which_epoch, use_ema=val.use_ema, device=val.device)
     opt = data_options(synthesizer.opt, val)

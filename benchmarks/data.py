@@ -21,9 +21,9 @@ from PIL import Image
 from benchmarks import harness
 from benchmarks.harness import UNKNOWN, Timing
 from model import CORES
+from model.data.sample import ensure_sample
 from model.errors import UserError, run_cli
 from model.options import OPT
-from model.sample_data import ensure_sample
 
 COLUMNS = ("name", "ours_s", "ids_s", "plain_s", "ratio_vs_ids", "ratio_vs_plain", "ours_per_s", "ours_mb", "plain_mb")
 
@@ -123,7 +123,7 @@ def one_core(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     """The work of one batch in this process."""
     import torch.utils.data
 
-    from model.data import PhotoMaps, collate
+    from model.data.dataset import PhotoMaps, collate
 
     def ours(modulation):
         opt = options(folder, args, modulation)
@@ -145,7 +145,7 @@ def workers(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     """Batches from worker processes, whose streams are opened and closed for every round."""
     import torch.utils.data
 
-    from model.data import make_loader
+    from model.data.dataset import make_loader
 
     def ours(modulation):
         with make_loader(options(folder, args, modulation), "train") as loader:

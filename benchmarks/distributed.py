@@ -8,8 +8,8 @@ process's link, and every message takes 2 (P - 1) hops. Nothing is taken to be h
 
 import argparse
 
-from model import distributed
 from model.errors import run_cli
+from model.ops import group
 
 PROCESSES = (2, 8, 64, 512)
 LINKS = {"10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9, "300 GB/s": 300e9}  # bytes a second, one way
@@ -48,7 +48,7 @@ def main(argv=None):
     from model.trainer import Trainer
 
     trainer = Trainer(parse_train(["--no_vgg_loss", *rest]))
-    traffic = distributed.traffic_per_step(trainer)
+    traffic = group.traffic_per_step(trainer)
     for kind, (size, messages) in traffic.items():
         print(f"{kind}: {size:,} bytes in {messages} messages")
     print(*table(traffic, args.compute, args.hop), sep="\n")

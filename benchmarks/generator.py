@@ -106,8 +106,8 @@ def build_engine(runtime: str, task: Task) -> Cycle:
     from pathlib import Path
 
     from model.generator import define_G
-    from model.inference import Painter
     from model.serving.export import export
+    from model.serving.painter import Painter
     from model.serving.runtime import Exported
 
     opt = task.options()

@@ -24,9 +24,9 @@ from PIL import Image
 
 import model
 from model import CORES
+from model.data.sample import ensure_sample
 from model.errors import UserError
 from model.files import replacing
-from model.sample_data import ensure_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 UNKNOWN = 255  # the unknown class in label files

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from model.errors import UserError, run_cli
-from model.instance_maps import index_annotations, instance_map, make_instance_maps
+from model.prepare.instance_maps import index_annotations, instance_map, make_instance_maps
 
 WIDTH, HEIGHT = 640, 480
 ANNOTATIONS = 7.27  # per picture of train2017

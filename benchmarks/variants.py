@@ -24,8 +24,8 @@ OURS = {
 FILE_CLASSES = 182  # ids in COCO-Stuff's files and in the built-in sample's
 FORMS = (*OURS, "torch")
 IMPORTS = {
-    "pattern": ("paddle", "model.trainer", "model.vgg", "model.weights"),
-    "dense": ("paddle", "model.trainer", "model.vgg", "model.weights"),
+    "pattern": ("paddle", "model.trainer", "model.vgg", "model.weights.files"),
+    "dense": ("paddle", "model.trainer", "model.vgg", "model.weights.files"),
     "torch": ("torch", "benchmarks.torch_spade"),
 }
 
@@ -139,7 +139,7 @@ def fill(net, prefix: str, seed: int):
         from benchmarks.torch_spade import load_arrays
 
         return load_arrays(net, made_up(prefix, {k: tuple(v.shape) for k, v in net.state_dict().items()}, seed))
-    from model.weights import export_official, load_official
+    from model.weights.files import export_official, load_official
 
     load_official(net, made_up(prefix, {k: v.shape for k, v in export_official(net).items()}, seed))
     return net

@@ -29,7 +29,7 @@ function labelMap(png) {
 }
 
 function style(seed) {
-  // Any standard normal numbers do; these are not the ones that spade_inputs.style_noise draws.
+  // Any standard normal numbers do; these are not the ones that neighbourhoods.style_noise draws.
   let state = seed >>> 0;
   const uniform = () => ((state = (Math.imul(state, 1664525) + 1013904223) >>> 0) + 0.5) / 4294967296;
   return Float32Array.from({ length: model.z_dim }, () =>

@@ -16,8 +16,8 @@ CORES = max(1, CORES // int(os.environ.get("PADDLE_LOCAL_SIZE", "1")))
 PADDLE_CAME_FIRST = "paddle" in sys.modules
 
 # Paddle sets OMP_NUM_THREADS to 1 when it is imported, half the speed on two cores, and complains of a larger number
-# that it finds. So nothing is set here, and `model.device` puts it right. A 1 that Paddle may have written, here or in
-# paddle.distributed.launch, which hands it on to the processes it starts, is taken for Paddle's.
+# that it finds. So nothing is set here, and `model.ops.device` puts it right. A 1 that Paddle may have written, here or
+# in paddle.distributed.launch, which hands it on to the processes it starts, is taken for Paddle's.
 if os.environ.get("OMP_NUM_THREADS") == "1" and (PADDLE_CAME_FIRST or "PADDLE_TRAINER_ID" in os.environ):
     del os.environ["OMP_NUM_THREADS"]
 OMP_NUM_THREADS = os.environ.get("OMP_NUM_THREADS")  # the user's
@@ -49,7 +49,7 @@ warnings.filterwarnings("ignore", "No ccache found")  # Paddle says so at every 
 _HOME = {
     "OPT": "options",
     "Semantics": "semantics",
-    "Synthesizer": "synthesizer",
+    "Synthesizer": "serving.synthesizer",
     "Trainer": "trainer",
     "define_D": "discriminator",
     "define_E": "encoder",

@@ -6,10 +6,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from model import blocked, exact
+from model import exact
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import SPADE, BatchNorm, InstanceNorm
+from model.ops import cpu
 from model.options import parse_norm, parse_norm_g
 
 SLOPE = 0.2  # of every leaky ReLU
@@ -53,10 +54,10 @@ def conv_norm_rows(x, modulation, slope, module):
         The convolution's result [N,h,w,K], and its norm as a modulation of it, applied where the map is read.
     """
     if isinstance(module, Conv2D):
-        x = blocked.conv(x, module, modulation, slope)
-        return x, blocked.identity(x)
+        x = cpu.conv(x, module, modulation, slope)
+        return x, cpu.identity(x)
     conv, norm = module
-    x = blocked.conv(x, conv, modulation, slope)
+    x = cpu.conv(x, conv, modulation, slope)
     return x, norm.row_modulation(x)
 
 
@@ -104,7 +105,7 @@ class SPADEResnetBlock(nn.Layer):
         copies = 4 if up else 1
 
         def layer(source, norm, statistics, conv, residual, up, slope):
-            return blocked.conv(source, conv, norm.tables(statistics, semantics, height, width), slope, up, residual)
+            return cpu.conv(source, conv, norm.tables(statistics, semantics, height, width), slope, up, residual)
 
         statistics = self.norm_0.param_free_norm.row_statistics(x, copies)
         if self.learned_shortcut:

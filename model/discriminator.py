@@ -3,11 +3,11 @@
 import paddle
 from paddle import nn
 
-from model import blocked
 from model.architecture import SLOPE, LeakyReLU, conv_norm, conv_norm_rows, initialize
-from model.blocked import use_blocked
 from model.convolution import Conv2D
 from model.exact import halved
+from model.ops import cpu
+from model.ops.cpu import use_blocked
 
 MAX_WIDTH = 512
 
@@ -55,17 +55,17 @@ class NLayerDiscriminator(nn.Layer):
         """
         first = self.model0[0]
         semantic_nc = first.weight.shape[1] - image.shape[3]
-        labels = blocked.conv(classes, first, weight=first.weight.index_select(channels, axis=1))
+        labels = cpu.conv(classes, first, weight=first.weight.index_select(channels, axis=1))
         copies = image.shape[0] // classes.shape[0]
         labels = paddle.concat([labels] * copies) if copies > 1 else labels
-        x = blocked.conv(image, first, weight=first.weight[:, semantic_nc:], residual=labels, with_bias=False)
-        modulation = blocked.identity(x)
-        features = [blocked.modulate(x, modulation, SLOPE)]
+        x = cpu.conv(image, first, weight=first.weight[:, semantic_nc:], residual=labels, with_bias=False)
+        modulation = cpu.identity(x)
+        features = [cpu.modulate(x, modulation, SLOPE)]
         for n in range(1, self.n_layers):
             x, modulation = conv_norm_rows(x, modulation, SLOPE, getattr(self, f"model{n}")[0])
-            features.append(blocked.modulate(x, modulation, SLOPE))
+            features.append(cpu.modulate(x, modulation, SLOPE))
         last = getattr(self, f"model{self.n_layers}")[0]
-        return [*features, blocked.conv(x, last, modulation, SLOPE)]
+        return [*features, cpu.conv(x, last, modulation, SLOPE)]
 
 
 class MultiscaleDiscriminator(nn.Layer):
@@ -74,7 +74,7 @@ class MultiscaleDiscriminator(nn.Layer):
     Args:
         semantic_nc, image_nc, ndf, n_layers, norm: as `NLayerDiscriminator`'s.
         num_D: number of scales.
-        kernels: auto, blocked or plain, see `model.blocked`.
+        kernels: auto, blocked or plain, see `model.ops.cpu`.
     """
 
     def __init__(self, semantic_nc, image_nc=3, ndf=64, num_D=2, n_layers=4, norm="spectralinstance", kernels="auto"):

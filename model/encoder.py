@@ -2,10 +2,10 @@
 
 from paddle import nn
 
-from model import blocked
 from model.architecture import SLOPE, conv_norm, conv_norm_rows, initialize, leaky_relu
-from model.blocked import use_blocked
 from model.exact import resized
+from model.ops import cpu
+from model.ops.cpu import use_blocked
 
 SIDE = 256  # photos are resized to this before the first convolution
 GRID = 4  # side of the last feature map: 256 / 2**6
@@ -21,7 +21,7 @@ class ConvEncoder(nn.Layer):
         ngf: channels of the first layer.
         z_dim: length of the style vector.
         norm: norm_E, such as spectralinstance.
-        kernels: auto, blocked or plain, see `model.blocked`.
+        kernels: auto, blocked or plain, see `model.ops.cpu`.
         input_nc: channels of the photos.
     """
 
@@ -50,7 +50,7 @@ class ConvEncoder(nn.Layer):
             for i in range(1, 7):
                 x, modulation = conv_norm_rows(x, modulation, slope, getattr(self, f"layer{i}"))
                 slope = SLOPE
-            x = blocked.modulate(x, modulation, SLOPE).transpose([0, 3, 1, 2]).flatten(1)
+            x = cpu.modulate(x, modulation, SLOPE).transpose([0, 3, 1, 2]).flatten(1)
             return self.fc_mu(x), self.fc_var(x)
         x = self.layer1(x)  # [N, ngf, 128, 128]
         for i in range(2, 7):

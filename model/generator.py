@@ -4,11 +4,11 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model import blocked
 from model.architecture import SLOPE, SPADEResnetBlock, initialize, leaky_relu
-from model.blocked import use_blocked
 from model.convolution import Conv2D
-from model.passes import recompute
+from model.ops import cpu
+from model.ops.cpu import use_blocked
+from model.training.recompute import recompute
 
 
 def upsample(x):
@@ -103,7 +103,7 @@ class SPADEGenerator(nn.Layer):
             x = x.transpose([0, 2, 3, 1])
             for block, enlarge in self.blocks():
                 x = self.run(block, lambda x, b=block, up=enlarge: b.forward_rows(x, semantics, up), x)
-            return paddle.tanh(blocked.conv(x, self.conv_img, slope=SLOPE).transpose([0, 3, 1, 2]))
+            return paddle.tanh(cpu.conv(x, self.conv_img, slope=SLOPE).transpose([0, 3, 1, 2]))
         for block, enlarge in self.blocks():
             x = self.run(block, lambda x, b=block, up=enlarge: b(upsample(x) if up else x, semantics), x)
         return paddle.tanh(self.conv_img(leaky_relu(x)))

@@ -5,8 +5,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model import distributed
 from model.convolution import Conv2D
+from model.ops import group
 
 EPSILON = 1e-5
 MOMENTUM = 0.1  # share of the new batch in the running statistics, torch's convention
@@ -23,13 +23,13 @@ class InstanceNorm(nn.Layer):
 
     def statistics(self, x):
         """x [N,C,H,W] -> mean and 1/deviation, each [N,C,1,1]."""
-        mean = distributed.spatial_mean(x)
-        var = distributed.spatial_mean((x - mean) ** 2)
+        mean = group.spatial_mean(x)
+        var = group.spatial_mean((x - mean) ** 2)
         return mean, inverse_deviation(var)
 
     def row_statistics(self, x, copies=1):
         """x [N,H,W,C] -> mean and 1/deviation, each [N,C]; for the blocked form."""
-        from model.blocked import Moments
+        from model.ops.cpu import Moments
 
         mean, var = Moments.apply(x.reshape([x.shape[0], -1, x.shape[3]]))
         return mean, inverse_deviation(var)
@@ -82,19 +82,19 @@ class BatchNorm(nn.Layer):
         if not self.training:
             mean, var = self.running_mean, self.running_var
         else:
-            mean, var, count = distributed.batch_moments(x, self.sync)
+            mean, var, count = group.batch_moments(x, self.sync)
             self.record(mean, var, count)
         shape = [1, -1, 1, 1]
         return mean.reshape(shape), inverse_deviation(var).reshape(shape)
 
     def row_statistics(self, x, copies=1):
         """x [N,H,W,C], to be repeated `copies` times -> mean and 1/deviation, each [1,C]; for the blocked form."""
-        from model.blocked import Moments
+        from model.ops.cpu import Moments
 
         if not self.training:
             mean, var = self.running_mean, self.running_var
         else:
-            counts = [] if self.sync and distributed.world() > 1 else None
+            counts = [] if self.sync and group.world() > 1 else None
             mean, var = (m[0] for m in Moments.apply(x.reshape([1, -1, x.shape[3]]), counts))
             self.record(mean, var, (counts[0] if counts else x.size // x.shape[3]) * copies)
         return mean.unsqueeze(0), inverse_deviation(var).unsqueeze(0)
@@ -208,7 +208,7 @@ class SPADE(nn.Layer):
         Returns:
             mean: [G,C]; a, b: [G * P, C]; index: int32 [N*height*width].
         """
-        from model.blocked import PatternTables
+        from model.ops.cpu import PatternTables
 
         patterns = semantics.patterns(height, width, self.kernel_size)
         shared = self.mlp_shared[0]

@@ -1142,7 +1142,7 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
     config = _read_yaml(OPT, flags.pop("config")) if "config" in flags else {}
     opt = _layered(flags, config)
     if opt.dataset_mode == "custom" and "contain_dontcare_label" not in {**config, **flags}:
-        from model.data import with_unknown_class  # which reads files, and only these options depend on them
+        from model.data.dataset import with_unknown_class  # which reads files, and only these options depend on them
 
         opt = with_unknown_class(opt)
     opt.check_training()

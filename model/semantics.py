@@ -1,6 +1,6 @@
 """Label and instance maps as networks read them: class codes, one-hot channels, numbered neighbourhoods.
 
-The numbering itself is `model.spade_inputs`, NumPy alone, and runs in the data loader's workers.
+The numbering itself is `model.neighbourhoods`, NumPy alone, and runs in the data loader's workers.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from model.device import as_tensor
-from model.spade_inputs import class_codes, numbered, resized
+from model.neighbourhoods import class_codes, numbered, resized
+from model.ops.device import as_tensor
 
 
 @dataclass(frozen=True)

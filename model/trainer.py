@@ -7,19 +7,20 @@ import random
 import numpy as np
 import paddle
 
-from model import checkpoint, distributed
-from model.adam import Adam, with_betas
-from model.blocked import release_memory, use_blocked
-from model.device import as_tensor
 from model.discriminator import define_D
-from model.ema import Average
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
-from model.logger import COLUMNS
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
-from model.passes import micro_batches, one_power_iteration
+from model.ops import group
+from model.ops.cpu import release_memory, use_blocked
+from model.ops.device import as_tensor
 from model.semantics import Semantics
+from model.training import checkpoint
+from model.training.adam import Adam, with_betas
+from model.training.ema import Average
+from model.training.logger import COLUMNS
+from model.training.recompute import micro_batches, one_power_iteration
 
 SUMMED = ("g_loss_vae",)  # over the pictures of a batch; the others are means
 
@@ -59,7 +60,7 @@ def halves(scales):
 class Trainer:
     """G, D and E with their optimisers; `step` is one iteration as the released code orders it.
 
-    In a process group (`model.distributed`) the processes share a batch: each is given its part of it, of the same size
+    In a process group (`model.ops.group`) the processes share a batch: each is given its part of it, of the same size
     as the others', and all do the step of the whole batch, as one process would.
 
     Args:
@@ -91,7 +92,7 @@ class Trainer:
         parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
         self.optimizer_G = Adam(lr_G, parameters=parameters, **adam)
         self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
-        self.sum_G, self.sum_D = (distributed.GradientSum(p) for p in (parameters, self.D.parameters()))
+        self.sum_G, self.sum_D = (group.GradientSum(p) for p in (parameters, self.D.parameters()))
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         if opt.ema:
             live = {name: net for name, net in self.networks().items() if name != "n_d"}
@@ -115,7 +116,7 @@ class Trainer:
     def copy_from_first(self):
         """Give all processes the networks that the first has, as the start of training; the average begins there."""
         for net in self.networks().values():
-            distributed.copy_from_first(net.state_dict().values())
+            group.copy_from_first(net.state_dict().values())
         if self.average:
             self.average.restart()
 
@@ -204,7 +205,7 @@ class Trainer:
         reproducible, needs no state but the count, and does not depend on how many processes share the batch.
         """
         n, z_dim = shape
-        first = distributed.rank() * n
+        first = group.rank() * n
         rows = [
             np.random.Generator(np.random.Philox(key=[self.opt.seed, 1], counter=[0, 0, self.draws, place]))
             for place in range(first, first + n)
@@ -273,7 +274,7 @@ class Trainer:
             totals.update(self.step_G(semantics, image))
         totals.update(self.step_D(semantics, image))
         self.steps += 1
-        sums = distributed.summed(np.array([float(value) for value in totals.values()]))
+        sums = group.summed(np.array([float(value) for value in totals.values()]))
         self.losses.update(zip(totals, sums.tolist(), strict=True))
         self.losses["d_loss"] = self.losses["d_loss_f"] + self.losses["d_loss_r"]
         return dict(self.losses)
@@ -352,7 +353,7 @@ class Trainer:
 
         Each is taken for its share of the whole batch, so that sums over parts and processes are the batch's own.
         """
-        share = part.share / distributed.world()
+        share = part.share / group.world()
         if share < 1:
             losses = {name: loss if name in SUMMED else share * loss for name, loss in losses.items()}
         if part.is_last:

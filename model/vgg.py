@@ -4,9 +4,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model import blocked
-from model.blocked import use_blocked
 from model.convolution import Conv2D
+from model.ops import cpu
+from model.ops.cpu import use_blocked
 
 # Output channels of each 3x3 convolution; "M" is a 2x2 max pooling. Cut behind conv5_1, the last one used.
 LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
@@ -16,7 +16,7 @@ class VGG19(nn.Layer):
     """Features relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 with torchvision's parameter names `features.N.*`.
 
     The weights are constants: no gradient reaches them, only the image. Fill them with
-    `model.weights.load_official`.
+    `model.weights.files.load_official`.
     """
 
     def __init__(self, kernels="auto"):
@@ -56,7 +56,7 @@ class VGG19(nn.Layer):
 
     def raw_rows(self, x):
         """The same in blocked form, [N,H,W,C] in and out."""
-        return self.walk(x, lambda x, conv, slope: blocked.conv(x, conv, slope=slope), pool_rows)
+        return self.walk(x, lambda x, conv, slope: cpu.conv(x, conv, slope=slope), pool_rows)
 
     def walk(self, x, convolve, pool):
         """Apply the layers; ReLUs are left to the next convolution (the maximum of ReLUs is the ReLU of the maximum).
@@ -81,9 +81,9 @@ class VGG19(nn.Layer):
         fake, real = (t.transpose([0, 2, 3, 1]) for t in (fake, real))
         with paddle.no_grad():
             targets = self.raw_rows(real)
-        return [blocked.ReluDistance.apply(f, t) for f, t in zip(self.raw_rows(fake), targets, strict=True)]
+        return [cpu.ReluDistance.apply(f, t) for f, t in zip(self.raw_rows(fake), targets, strict=True)]
 
 
 def pool_rows(x):
     """2x2 maxima of [N,H,W,C]."""
-    return blocked.MaxPool.apply(x)
+    return cpu.MaxPool.apply(x)

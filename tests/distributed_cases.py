@@ -14,7 +14,7 @@ import numpy as np  # isort: skip
 import paddle  # isort: skip
 from reference_cases import filled_vgg, training_batch  # isort: skip
 
-from model import distributed  # isort: skip
+from model.ops import group  # isort: skip
 from model.options import OPT  # isort: skip
 from model.trainer import Trainer  # isort: skip
 
@@ -83,7 +83,7 @@ def options(**changes):
 
 def own_part(batch):
     """This process's pictures of a whole batch."""
-    rank, world = distributed.rank(), distributed.world()
+    rank, world = group.rank(), group.world()
     size = len(batch["label"]) // world
     return {key: np.ascontiguousarray(value[rank * size : (rank + 1) * size]) for key, value in batch.items()}
 
@@ -134,14 +134,14 @@ def digest(arrays):
 
 def moments():
     """Moments over all processes and their gradients against the closed form, in float64, parts of unequal size."""
-    rank, world = distributed.rank(), distributed.world()
+    rank, world = group.rank(), group.world()
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2 * world + 1, 3, 4, 5)) * 3 + 50
     weights = rng.standard_normal((world, 2, 3))  # of mean and variance in each process's loss
     edges = [0, *(2 * i + 1 for i in range(1, world)), len(x)]
     own = slice(edges[rank], edges[rank + 1])
     part = paddle.to_tensor(x[own], stop_gradient=False)
-    mean, var, count = distributed.batch_moments(part, sync=True)
+    mean, var, count = group.batch_moments(part, sync=True)
     (mean * paddle.to_tensor(weights[rank, 0]) + var * paddle.to_tensor(weights[rank, 1])).sum().backward()
     n = x.size // 3
     total = weights.sum(0)[:, None, :, None, None]
@@ -154,26 +154,26 @@ def moments():
 
 def messages():
     """What processes tell each other."""
-    rank, world = distributed.rank(), distributed.world()
-    assert distributed.texts("") == [""] * world
-    assert distributed.texts("\u00e4" * rank) == ["\u00e4" * r for r in range(world)]
+    rank, world = group.rank(), group.world()
+    assert group.texts("") == [""] * world
+    assert group.texts("\u00e4" * rank) == ["\u00e4" * r for r in range(world)]
     value = {"a": [np.arange(6, dtype=np.int16).reshape(2, 3), np.float32(2)], 3: ("x", None, np.zeros((0, 2)))}
-    got = distributed.from_first(value if rank == 0 else "another")
+    got = group.from_first(value if rank == 0 else "another")
     assert got[3][:2] == ("x", None) and got[3][2].shape == (0, 2) and got["a"][1] == 2
     np.testing.assert_array_equal(got["a"][0], value["a"][0])
     assert got["a"][0].dtype == np.int16
     tensor = paddle.full([3], float(rank))
-    distributed.copy_from_first([tensor])
+    group.copy_from_first([tensor])
     assert tensor.tolist() == [0, 0, 0]
 
 
 def counted_train(opt, steps):
     """`train`, with the bytes and messages that it sent compared with those foretold."""
-    distributed.payload.clear()
-    distributed.calls.clear()
+    group.payload.clear()
+    group.calls.clear()
     found, trainer = train(opt, steps)
-    counted = {kind: (size, distributed.calls[kind]) for kind, size in distributed.payload.items()}
-    traffic = distributed.traffic_per_step(trainer)
+    counted = {kind: (size, group.calls[kind]) for kind, size in group.payload.items()}
+    traffic = group.traffic_per_step(trainer)
     expected = {kind: (steps * size, steps * count) for kind, (size, count) in traffic.items()}
     assert counted == expected, (counted, expected)
     return found
@@ -210,13 +210,13 @@ def equality(folder, *forms):
     for form in forms:
         found = train_form(form, counted_train)
         print("same", form, digest(found[key] for key in sorted(found)))
-        if distributed.rank() == 0:
+        if group.rank() == 0:
             np.savez(Path(folder) / f"{form}.npz", **found)
 
 
 CASES = {function.__name__: function for function in (equality, traffic)}
 
 if __name__ == "__main__":
-    distributed.join("cpu")
+    group.join("cpu")
     paddle.set_device("cpu")
     CASES[sys.argv[1]](*sys.argv[2:])

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import paddle
 
-from model.device import as_tensor
+from model.ops.device import as_tensor
 from model.options import OPT
 from model.semantics import Semantics
 from model.vgg import LAYERS, VGG19
-from model.weights import export_official, load_official
+from model.weights.files import export_official, load_official
 
 FOLDER = Path(__file__).parent / "data" / "reference"
 PREFIX = {"G": "netG.", "D": "netD.", "E": "netE."}

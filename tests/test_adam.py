@@ -4,8 +4,8 @@ import numpy as np
 import paddle
 import pytest
 
-from model.adam import Adam, with_betas
-from model.checkpoint import load_optimizer, optimizer_state
+from model.training.adam import Adam, with_betas
+from model.training.checkpoint import load_optimizer, optimizer_state
 
 
 def trained(kind, beta1, steps=4):

@@ -22,12 +22,12 @@ from reference_cases import (
 from model.discriminator import define_D
 from model.encoder import define_E
 from model.generator import define_G
-from model.logger import COLUMNS
 from model.options import OPT
 from model.semantics import Semantics
 from model.trainer import Trainer
+from model.training.logger import COLUMNS
 from model.vgg import VGG19
-from model.weights import export_official, load_official
+from model.weights.files import export_official, load_official
 
 torch = pytest.importorskip("torch")
 from benchmarks import torch_spade  # noqa: E402

@@ -19,12 +19,14 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
+from model.data.palettes import class_names
+from model.data.sample import make_scene
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
 from model.options import OPT
-from model.page import MAX_BODY, build_page, launch_page
-from model.painting import (
+from model.serving.page import MAX_BODY, build_page, launch_page
+from model.serving.painting import (
     MAX_UPLOAD,
     SAMPLE_CLASSES,
     SCENES,
@@ -33,10 +35,8 @@ from model.painting import (
     encode_drawing,
     read_upload,
 )
-from model.palettes import class_names
-from model.sample_data import make_scene
-from model.styles import on_arc
-from model.synthesizer import Synthesizer
+from model.serving.styles import on_arc
+from model.serving.synthesizer import Synthesizer
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, Z_DIM, CLASSES = 64, 8, 183

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 from test_app import write_model
 
-from model.page import build_page, launch_page
-from model.painting import Studio
-from model.palettes import class_names, palette
-from model.sample_data import make_scene
-from model.synthesizer import Synthesizer
+from model.data.palettes import class_names, palette
+from model.data.sample import make_scene
+from model.serving.page import build_page, launch_page
+from model.serving.painting import Studio
+from model.serving.synthesizer import Synthesizer
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -5,9 +5,9 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from model import blocked
-from model.blocked import ModulatedConv, Moments, column_sum
 from model.convolution import Conv2D
+from model.ops import cpu
+from model.ops.cpu import ModulatedConv, Moments, column_sum
 
 SIZES = {
     "direct": (1, 8, 8, 6, 5, False),
@@ -95,11 +95,11 @@ def test_moments_and_their_gradient():
 
 
 def test_views_share_memory_and_empty_parts_are_harmless():
-    tensor, array = blocked.zeros(3, 4)
+    tensor, array = cpu.zeros(3, 4)
     array[1, 2] = 5
     assert float(tensor.sum()) == 5
-    assert blocked.share(lambda part, b, e: (b, e), 1) == [(0, 1)]
-    assert sum(e - b for b, e in blocked.share(lambda part, b, e: (b, e), 7)) == 7
+    assert cpu.share(lambda part, b, e: (b, e), 1) == [(0, 1)]
+    assert sum(e - b for b, e in cpu.share(lambda part, b, e: (b, e), 7)) == 7
 
 
 def test_a_negative_sigma_divides_as_a_positive_one_does():
@@ -111,7 +111,7 @@ def test_a_negative_sigma_divides_as_a_positive_one_does():
         layer.weight_u.set_value(-layer.weight_u)
     x = paddle.to_tensor(rng.standard_normal((1, 6, 8, 8)).astype(np.float32))
     want = layer(F.leaky_relu(x, 0.2)).transpose([0, 2, 3, 1])
-    got = blocked.conv(x.transpose([0, 2, 3, 1]), layer, slope=0.2)
+    got = cpu.conv(x.transpose([0, 2, 3, 1]), layer, slope=0.2)
     np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-4, atol=1e-4)
 
 

@@ -13,8 +13,8 @@ import official_layouts as made
 import pytest
 from PIL import Image
 
-from model.dataset_check import FAULTS
 from model.errors import UserError
+from model.prepare.check import FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "check_dataset.py"

@@ -18,10 +18,10 @@ import numpy as np
 import paddle
 import pytest
 
-from model import checkpoint
-from model.checkpoint import DamagedError, load, prepare, read_pdparams, read_state, save, write_state
 from model.errors import UserError
 from model.options import OPT
+from model.training import checkpoint
+from model.training.checkpoint import DamagedError, load, prepare, read_pdparams, read_state, save, write_state
 
 ROOT = Path(__file__).parent.parent
 
@@ -256,7 +256,10 @@ def test_prepare_clears_leftovers_only(tmp_path, opt):
 
 
 def test_second_run_in_the_same_folder_is_refused(tmp_path):
-    code = f"from model.checkpoint import prepare; c = prepare({str(tmp_path)!r}); print('ready', flush=True); input()"
+    code = (
+        f"from model.training import checkpoint; c = checkpoint.prepare({str(tmp_path)!r}); print('ready', flush=True)"
+    )
+    code += "; input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -272,8 +275,8 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path):
 SAVER = """
 import sys
 import numpy as np
-from model.checkpoint import exists, load, prepare, save
-from model.logger import LossLog
+from model.training.checkpoint import exists, load, prepare, save
+from model.training.logger import LossLog
 from model.options import OPT
 root, opt = sys.argv[1] + "/model", OPT.from_preset("sample")
 claim = prepare(root)

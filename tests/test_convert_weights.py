@@ -13,11 +13,11 @@ from model import OPT, Semantics, define_D, define_E, define_G
 from model.errors import UserError, run_cli
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.inception import FIDInception
-from model.mindspore_format import read_mindspore, to_mindspore, write_mindspore
-from model.synthesizer import Synthesizer
+from model.serving.synthesizer import Synthesizer
 from model.vgg import VGG19
-from model.weight_kinds import Found
-from model.weights import export_official, find_deeplab, load_official, read_network, write_weights
+from model.weights.files import export_official, find_deeplab, load_official, read_network, write_weights
+from model.weights.kinds import Found
+from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
 from tools import convert_weights
 
 try:
@@ -414,7 +414,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("model.weights.np.savez", full)
+    monkeypatch.setattr("model.weights.files.np.savez", full)
     with pytest.raises(UserError, match="cannot write .*e.npz: No space"):
         convert(tmp_path / "e.pth", tmp_path / "e.npz", "--force")
     assert (tmp_path / "e.npz").read_bytes() == b"precious"

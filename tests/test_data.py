@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import (
+from model.data.dataset import (
     BatchSampler,
     CocoStuff,
     Loader,
@@ -25,9 +25,9 @@ from model.data import (
     suggested_options,
     transform,
 )
+from model.data.reading import read_ids
 from model.errors import UserError
 from model.options import OPT
-from model.reading import read_ids
 
 
 def make_opt(**changes):
@@ -674,7 +674,7 @@ def test_a_batch_of_different_sizes_is_told(tmp_path):
 
 SCRIPT = """
 import multiprocessing, os, signal, sys, time
-from model.data import make_loader
+from model.data.dataset import make_loader
 from model.options import OPT
 import paddle  # takes SIGTERM for itself, so the handlers come after it
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_the_slow_path_is_known_by_maker_and_instructions(cpuinfo, slow):
 
 
 REPORT = """
-import os, model, model.blocked, threadpoolctl
+import os, model, model.ops.cpu, threadpoolctl
 omp = [lib["num_threads"] for lib in threadpoolctl.threadpool_info() if "iomp" in lib["filepath"]]
 print(model.THREADS, omp[0] if omp else model.THREADS)
 print(os.environ.get("OMP_NUM_THREADS"), os.environ.get("MKL_DEBUG_CPU_TYPE"))

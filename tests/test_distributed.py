@@ -21,11 +21,12 @@ from test_train import TINY, command, losses, rows, session_options, wait_for, w
 import train as program
 from benchmarks.distributed import main as show_traffic
 from benchmarks.distributed import ring_seconds
-from model import checkpoint, distributed
 from model.errors import UserError
+from model.ops import group
 from model.options import OPT
-from model.session import Session, Stop
+from model.run import Session, Stop
 from model.trainer import Trainer
+from model.training import checkpoint
 
 TRAIN = str(cases.ROOT / "train.py")
 SMALL = [*TINY, *"--ngf 2 --crop_size 32 --load_size 36 --norm_E spectralsyncbatch --display_freq 0".split()]
@@ -118,7 +119,7 @@ def test_the_document_has_the_bytes_that_are_counted():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.strip()]
     words = {"gradients": "gradients", "statistics": "moments", "messages": "losses"}
     for kernels in ("blocked", "plain"):
-        traffic = distributed.traffic_per_step(Trainer(OPT(kernels=kernels), vgg=cases))
+        traffic = group.traffic_per_step(Trainer(OPT(kernels=kernels), vgg=cases))
         for kind, sent in traffic.items():
             own = [row for row in rows if row[0].startswith(words[kind])]
             (row,) = [row for row in own if kernels in row[0]] if len(own) > 1 else own
@@ -339,13 +340,13 @@ def test_a_damaged_picture_ends_every_process_with_one_message(tmp_path):
 
 
 def test_the_plain_launcher_on_a_cpu_is_told_what_to_type(monkeypatch):
-    assert distributed.launch_advice() == ""
+    assert group.launch_advice() == ""
     monkeypatch.setenv("PADDLE_TRAINER_ID", "0")
-    assert "--nproc_per_node" in distributed.launch_advice()
+    assert "--nproc_per_node" in group.launch_advice()
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
-    assert distributed.launch_advice() == ""
+    assert group.launch_advice() == ""
     with pytest.raises(UserError, match="one device for 2 processes.*--devices"):
-        distributed.join("gpu:1")
+        group.join("gpu:1")
 
 
 # The classes that Paddle gives its errors (paddle/fluid/pybind/exception.cc), and those of sockets.
@@ -368,7 +369,7 @@ class Store:
 def send_a_gradient():
     """A backward pass whose hook sends, then the wait for the sum."""
     layer = paddle.nn.Linear(2, 2)
-    total = distributed.GradientSum(layer.parameters())
+    total = group.GradientSum(layer.parameters())
     total.arm()
     layer(paddle.ones([1, 2])).sum().backward()
     total.finish()
@@ -379,20 +380,20 @@ def sum_moments():
     moments = [paddle.ones([3]), paddle.ones([3])]
     for tensor in moments:
         tensor.stop_gradient = False
-    return distributed.combine_moments(*moments, 4, sync=True)
+    return group.combine_moments(*moments, 4, sync=True)
 
 
 TALKS = {
-    "init_parallel_env": lambda: distributed.join("cpu"),
-    "create_or_get_global_tcp_store": distributed.wait,
-    "add": lambda: distributed.wait(everyone=True),
-    "all_reduce": lambda: distributed.summed(np.zeros(2)),
-    "all_reduce texts": lambda: distributed.texts("text"),
+    "init_parallel_env": lambda: group.join("cpu"),
+    "create_or_get_global_tcp_store": group.wait,
+    "add": lambda: group.wait(everyone=True),
+    "all_reduce": lambda: group.summed(np.zeros(2)),
+    "all_reduce texts": lambda: group.texts("text"),
     "all_reduce moments": sum_moments,
     "all_reduce gradients": send_a_gradient,
     "wait gradients": send_a_gradient,
-    "broadcast": lambda: distributed.from_first(np.zeros(2)),
-    "broadcast weights": lambda: distributed.copy_from_first([paddle.zeros([2])]),
+    "broadcast": lambda: group.from_first(np.zeros(2)),
+    "broadcast weights": lambda: group.copy_from_first([paddle.zeros([2])]),
 }
 
 
@@ -408,7 +409,7 @@ def broken(monkeypatch):
             monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
             monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")
         else:
-            monkeypatch.setattr(distributed, "world", lambda: 2)
+            monkeypatch.setattr(group, "world", lambda: 2)
         if call == "add":
             monkeypatch.setattr(paddle.base.core, "create_or_get_global_tcp_store", lambda: Store(error))
         elif call == "create_or_get_global_tcp_store":
@@ -419,7 +420,7 @@ def broken(monkeypatch):
         else:
             monkeypatch.setattr(paddle.distributed, call, fail)
 
-    monkeypatch.setattr(distributed, "_lost", [])
+    monkeypatch.setattr(group, "_lost", [])
     return breaking
 
 
@@ -427,7 +428,7 @@ def broken(monkeypatch):
 @pytest.mark.parametrize("talk", TALKS)
 def test_a_broken_connection_is_a_loss_whatever_its_class(talk, kind, broken, capfd):
     broken(talk.split()[0], kind(RESET))
-    with pytest.raises(distributed.LostError, match="TCP receive error. Connection reset by peer.*workerlog") as caught:
+    with pytest.raises(group.LostError, match="TCP receive error. Connection reset by peer.*workerlog") as caught:
         TALKS[talk]()
     assert caught.value.status == 75 and "\n" not in str(caught.value)
     assert "Traceback" not in "".join(capfd.readouterr())
@@ -439,21 +440,21 @@ def test_what_is_no_loss_is_left_alone(talk, kind, broken):
     broken(talk, kind("own"))
     with pytest.raises(kind) as caught:
         TALKS[talk]()
-    assert type(caught.value) is kind and distributed._lost == []
+    assert type(caught.value) is kind and group._lost == []
 
 
 @pytest.mark.parametrize("kind", RAISED)
 def test_a_loss_that_a_backward_pass_wraps_is_found_again(kind, broken, monkeypatch):
     """Moments' gradients are summed within the pass, whose errors Paddle raises as another class with other words."""
-    with pytest.raises(KeyError), distributed.unwrapped():
+    with pytest.raises(KeyError), group.unwrapped():
         raise KeyError("no process was lost")
-    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(group, "world", lambda: 2)
     monkeypatch.setattr(paddle.distributed, "all_reduce", lambda *args, **kwargs: None)
     mean, var, _ = sum_moments()
     broken("all_reduce", kind(RESET))
-    with pytest.raises(distributed.LostError, match="reset by peer"), distributed.unwrapped():
+    with pytest.raises(group.LostError, match="reset by peer"), group.unwrapped():
         (mean.sum() + var.sum()).backward()
-    with pytest.raises(distributed.LostError, match="reset by peer"), distributed.unwrapped():
+    with pytest.raises(group.LostError, match="reset by peer"), group.unwrapped():
         raise kind("in words of Paddle's")
 
 
@@ -506,11 +507,11 @@ def test_machines_that_differ_are_told(tmp_path):
 
 
 def test_without_a_group_nothing_is_sent():
-    distributed.payload.clear()
+    group.payload.clear()
     trainer = Trainer(cases.options(no_vgg_loss=True, use_vae=False))
-    assert distributed.world() == 1 and distributed.rank() == 0 and not distributed.payload
-    assert trainer.sum_G.buckets == [] and distributed.from_first(paddle) is paddle
-    assert distributed.texts("own") == ["own"]
+    assert group.world() == 1 and group.rank() == 0 and not group.payload
+    assert trainer.sum_G.buckets == [] and group.from_first(paddle) is paddle
+    assert group.texts("own") == ["own"]
 
 
 # ---- two machines on one ----

@@ -15,12 +15,12 @@ from PIL import Image
 from test_synthesizer import STYLED, write_model
 
 from model import Synthesizer
+from model.data.sample import ensure_sample
 from model.errors import UserError
-from model.inference import Painter
-from model.sample_data import ensure_sample
 from model.semantics import Semantics
 from model.serving import FORMS, graph
 from model.serving.export import export
+from model.serving.painter import Painter
 from tools import export as export_tool
 
 pytest.importorskip("onnx")
@@ -101,9 +101,9 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants(tmp_path, name):
     """Every branch of the graphs, run by Paddle's operators where they are and by onnxruntime."""
+    from model.neighbourhoods import graph_inputs
     from model.serving.onnx_ops import OnnxOps, WeightStore
     from model.serving.runtime import onnx_runner
-    from model.spade_inputs import graph_inputs
 
     opt = write_model(tmp_path, **{**STYLED, **VARIANTS[name]})
     painter = Painter.load(tmp_path)
@@ -227,7 +227,7 @@ def test_a_hostile_folder_runs_nothing(exported, tmp_path):
         return json.loads((folder / "model.json").read_text())
 
     fresh()
-    for name in ("spade_inputs.py", "predict.py", "numpy.py", "sitecustomize.py"):
+    for name in ("neighbourhoods.py", "predict.py", "numpy.py", "sitecustomize.py"):
         (folder / name).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n")
     Synthesizer.load(folder)(np.zeros((64, 64), int))
     assert not (tmp_path / "was_run").exists()

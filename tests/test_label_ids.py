@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import transform
-from model.errors import UserError
-from model.label_ids import (
+from model.data.dataset import transform
+from model.data.label_ids import (
     as_channels,
     check_ids,
     expected_ids,
@@ -18,6 +17,7 @@ from model.label_ids import (
     suggested_options,
     unknown_ids,
 )
+from model.errors import UserError
 from model.options import OPT, parse_train
 
 # Options, ids of a map, the network's classes of them, and those of the ids that are foreign.

@@ -17,7 +17,7 @@ from PIL import Image
 from visualdl import LogReader
 
 from model.errors import UserError
-from model.logger import COLUMNS, Logger, LossLog, VisualDLFile
+from model.training.logger import COLUMNS, Logger, LossLog, VisualDLFile
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,8 @@ def test_a_run_does_not_go_on_in_the_logs_of_another(tmp_path):
 
 
 def test_two_runs_do_not_write_the_same_logs(tmp_path):
-    code = f"from model.logger import Logger; kept = Logger({str(tmp_path)!r}); print('there', flush=True); input()"
+    code = f"from model.training import logger; kept = logger.Logger({str(tmp_path)!r}); print('there', flush=True)"
+    code += "; input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -178,7 +179,7 @@ def test_full_disk(tmp_path):
 
 def test_kill_at_any_moment(tmp_path):
     code = (
-        "import sys; from model.logger import LossLog\n"
+        "import sys; from model.training.logger import LossLog\n"
         f"log = LossLog({str(tmp_path / 'log.npy')!r}, step=int(sys.argv[1]))\n"
         "print('ready', flush=True)\n"
         "while True: log.append([log.rows] * 7)"

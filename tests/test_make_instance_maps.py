@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import instance_maps as benchmark
-from model import instance_maps
 from model.errors import UserError
-from model.instance_maps import fill_polygon, index_annotations, instance_map, make_instance_maps
+from model.prepare import instance_maps
+from model.prepare.instance_maps import fill_polygon, index_annotations, instance_map, make_instance_maps
 from tools import make_instance_maps as tool
 
 ROOT = Path(__file__).resolve().parent.parent

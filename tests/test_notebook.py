@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from model.data.sample import ensure_sample
 from model.options import parse_train, parse_val
-from model.sample_data import ensure_sample
 from tools.evaluate import parse as parse_evaluate
 
 nbformat = pytest.importorskip("nbformat")

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 import app
+from model.data.palettes import class_names
+from model.data.sample import make_scene
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
-from model.inference import Painter
 from model.options import OPT
-from model.packed import read_packed, write_packed
-from model.painting import SCENES
-from model.palettes import class_names
-from model.sample_data import make_scene
-from model.synthesizer import Synthesizer
+from model.serving.painter import Painter
+from model.serving.painting import SCENES
+from model.serving.synthesizer import Synthesizer
+from model.weights.packed import read_packed, write_packed
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("pack_model", ROOT / "tools" / "pack_model.py")

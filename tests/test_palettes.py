@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.data.palettes import Palette, class_names, colorize, names_and_colours, palette, read_palette
 from model.errors import UserError
 from model.options import OPT
-from model.palettes import Palette, class_names, colorize, names_and_colours, palette, read_palette
 
 
 @pytest.mark.parametrize("mode", ["coco_stuff", "sample"])

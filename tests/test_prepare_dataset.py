@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import OPT, archives
-from model.data import PhotoMaps
+from model import OPT
+from model.data.dataset import PhotoMaps
 from model.errors import UserError, run_cli
+from model.prepare import archives
 from tools import prepare_dataset as tool
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,12 +10,12 @@ import official_layouts as made
 import pytest
 from PIL import Image
 
-from model import checkpoint
 from model.metrics.layers import made_up_weights
 from model.options import OPT
-from model.synthesizer import Synthesizer
+from model.serving.synthesizer import Synthesizer
+from model.training import checkpoint
 from model.vgg import VGG19
-from model.weights import export_official
+from model.weights.files import export_official
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import PhotoMaps
+from model.data.dataset import PhotoMaps
+from model.data.palettes import palette, read_palette
+from model.data.reading import Agreement, PictureError, id_map, read_ids, read_photo, style_photo
 from model.errors import UserError
 from model.metrics.images import list_pictures, read_labels, read_rgb
 from model.options import OPT
-from model.palettes import palette, read_palette
-from model.reading import Agreement, PictureError, id_map, read_ids, read_photo, style_photo
-from model.synthesizer import Synthesizer
+from model.serving.synthesizer import Synthesizer
 
 H, W = 4, 8
 GREYS = [5, 90, 7, 3]  # a palette as optimisers leave it: the ids, in any order

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import sample_data
+from model.data import sample
+from model.data.palettes import class_names
+from model.data.sample import ensure_sample, make_scene
 from model.errors import UserError
-from model.palettes import class_names
-from model.sample_data import ensure_sample, make_scene
 
 THINGS = {"person": 0, "car": 2, "boat": 8, "sheep": 19}
 STUFF = {
@@ -80,7 +80,7 @@ def _files(root):
 @pytest.fixture
 def small(monkeypatch):
     """Smaller pictures, for speed: these tests are about files."""
-    monkeypatch.setattr(sample_data, "_SIZES", ((64, 80), (80, 64)))
+    monkeypatch.setattr(sample, "_SIZES", ((64, 80), (80, 64)))
 
 
 def test_files_pair_up_and_repeat(tmp_path, small):
@@ -103,8 +103,8 @@ def test_a_whole_set_is_not_written_again_and_a_damaged_or_other_one_is(tmp_path
     root = ensure_sample(tmp_path / "s", train=2, val=1)
     before = _files(root)
     made = []
-    real = sample_data.make_scene
-    monkeypatch.setattr(sample_data, "make_scene", lambda *args: made.append(1) or real(*args))
+    real = sample.make_scene
+    monkeypatch.setattr(sample, "make_scene", lambda *args: made.append(1) or real(*args))
     ensure_sample(root, train=2, val=1)
     assert not made
     (root / "val_inst" / "val_00000.png").unlink()
@@ -116,7 +116,7 @@ def test_a_whole_set_is_not_written_again_and_a_damaged_or_other_one_is(tmp_path
 
 
 def test_an_interrupted_write_leaves_no_half_set(tmp_path, small, monkeypatch):
-    real, calls = sample_data.make_scene, []
+    real, calls = sample.make_scene, []
 
     def interrupted(*args):
         calls.append(1)
@@ -124,7 +124,7 @@ def test_an_interrupted_write_leaves_no_half_set(tmp_path, small, monkeypatch):
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(sample_data, "make_scene", interrupted)
+    monkeypatch.setattr(sample, "make_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ensure_sample(tmp_path / "s", train=4, val=1)
     assert list(tmp_path.iterdir()) == []
@@ -133,14 +133,14 @@ def test_an_interrupted_write_leaves_no_half_set(tmp_path, small, monkeypatch):
 
 
 def test_two_processes_at_once_end_with_one_whole_set(tmp_path, small, monkeypatch):
-    real = sample_data._write_pictures
+    real = sample._write_pictures
 
     def overtaken(root, folder, wanted):
         real(root, folder, wanted)
-        monkeypatch.setattr(sample_data, "_write_pictures", real)
+        monkeypatch.setattr(sample, "_write_pictures", real)
         ensure_sample(root, train=2, val=1)
 
-    monkeypatch.setattr(sample_data, "_write_pictures", overtaken)
+    monkeypatch.setattr(sample, "_write_pictures", overtaken)
     root = ensure_sample(tmp_path / "s", train=2, val=1)
     assert len(_files(root)) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["s"]

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 import train as program
-from model import checkpoint
 from model.errors import UserError
 from model.options import OPT
+from model.training import checkpoint
 from tools import convert_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,7 +299,7 @@ def session_options(folder, **changes):
 
 
 def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(tmp_path, capsys):
-    from model.session import Session
+    from model.run import Session
 
     write_data(tmp_path / "data", train=4, val=1)
     with Session(session_options(tmp_path)) as run:
@@ -315,7 +315,7 @@ def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(tmp_path, capsy
 
 
 def test_learning_rate_falls_by_epochs(tmp_path):
-    from model.session import Session
+    from model.run import Session
 
     write_data(tmp_path / "data", train=1)
     with Session(session_options(tmp_path, niter=1, niter_decay=2, val_images=0)) as run:
@@ -330,7 +330,7 @@ def test_learning_rate_falls_by_epochs(tmp_path):
 
 def test_quick_fid_keeps_the_best(tmp_path, monkeypatch):
     from model.metrics.fid import FeatureExtractor
-    from model.session import Session
+    from model.run import Session
 
     class Thumbnail:
         def __call__(self, x):
@@ -350,7 +350,7 @@ def test_quick_fid_keeps_the_best(tmp_path, monkeypatch):
 
 
 def test_missing_fid_weights_are_told_and_training_goes_on(tmp_path, monkeypatch, capsys):
-    from model.session import Session
+    from model.run import Session
 
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
@@ -373,7 +373,7 @@ def test_missing_vgg_is_told(tmp_path, here):
 
 
 def test_unknown_device_is_one_line():
-    from model.device import set_device
+    from model.ops.device import set_device
 
     with pytest.raises(UserError, match="device gpu:7 cannot be used"):
         set_device("gpu:7")
@@ -524,7 +524,7 @@ def assert_same_networks(one, other):
 @pytest.fixture
 def first_networks(monkeypatch):
     """The networks with which sessions that are opened here begin, each {name: {key: array}}."""
-    from model.session import Session
+    from model.run import Session
 
     found, banner = [], Session._banner
 

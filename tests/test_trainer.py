@@ -8,16 +8,16 @@ import paddle
 import pytest
 from reference_cases import COLUMNS, fill, training_batch, vgg_shapes
 
-from model import checkpoint
 from model.discriminator import define_D
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
-from model.inference import Painter
 from model.semantics import Semantics
+from model.serving.painter import Painter
 from model.trainer import Trainer, halves
+from model.training import checkpoint
 from model.vgg import VGG19
-from model.weights import export_official, load_official, read_network
+from model.weights.files import export_official, load_official, read_network
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ import pytest
 from reference_cases import maps, training_batch
 
 import model.trainer
-from model import checkpoint
 from model.convolution import Conv2D
-from model.ema import Average
 from model.errors import UserError
 from model.normalization import BatchNorm
-from model.passes import Part, micro_batches, one_power_iteration
 from model.semantics import Semantics, pattern_arrays
 from model.trainer import Trainer
-from model.weights import export_official
+from model.training import checkpoint
+from model.training.ema import Average
+from model.training.recompute import Part, micro_batches, one_power_iteration
+from model.weights.files import export_official
 
 
 @pytest.fixture

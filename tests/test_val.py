@@ -77,7 +77,7 @@ def test_batch_size_changes_nothing(run, tmp_path):
 
 
 def test_seeds_and_steps(run, tmp_path, trained):
-    from model.synthesizer import Synthesizer
+    from model.serving.synthesizer import Synthesizer
 
     painter = Synthesizer.load(trained / "output")
     first, again, next_one, other = painter.noise(1), painter.noise(1), painter.noise(1, 1), painter.noise(2)
@@ -87,11 +87,11 @@ def test_seeds_and_steps(run, tmp_path, trained):
 
 
 def test_style_image_and_interpolation(run, tmp_path, monkeypatch):
-    from model import inference
+    from model.serving import painter
 
     seen = []
-    paint = inference.Painter.paint
-    monkeypatch.setattr(inference.Painter, "paint", lambda self, batch, z: seen.append(z) or paint(self, batch, z))
+    paint = painter.Painter.paint
+    monkeypatch.setattr(painter.Painter, "paint", lambda self, batch, z: seen.append(z) or paint(self, batch, z))
     run("--how_many", 1)
     run("--how_many", 1, "--style_image", "data/val_img/val0.jpg")
     run(
@@ -111,7 +111,7 @@ def test_style_image_and_interpolation(run, tmp_path, monkeypatch):
 
 
 def test_style_ends():
-    from model.styles import arc, line
+    from model.serving.styles import arc, line
 
     rng = np.random.default_rng(0)
     start, end = rng.standard_normal((2, 4, 64)).astype(np.float32)
@@ -166,7 +166,7 @@ def test_training_split_is_read_as_for_validation(run, tmp_path, trained):
     ],
 )
 def test_checkpoint_paths(trained, monkeypatch, path):
-    from model.inference import Painter
+    from model.serving.painter import Painter
 
     monkeypatch.chdir(trained)
     painter = Painter.load(path)
@@ -174,7 +174,7 @@ def test_checkpoint_paths(trained, monkeypatch, path):
 
 
 def test_epochs_and_best(trained, monkeypatch):
-    from model.inference import Painter
+    from model.serving.painter import Painter
 
     monkeypatch.chdir(trained)
     assert Painter.load("output", "1").step == 3
@@ -187,8 +187,8 @@ def test_epochs_and_best(trained, monkeypatch):
 @pytest.mark.parametrize("runtime", ["onnx", "paddle"])
 def test_exported_model(run, tmp_path, trained, runtime):
     """What tools/export.py wrote paints the same pictures as its checkpoint, each in its photo's style."""
-    from model.inference import Painter
     from model.serving.export import export
+    from model.serving.painter import Painter
 
     if runtime == "onnx":
         pytest.importorskip("onnxruntime")
@@ -445,7 +445,7 @@ def test_scores_with_files_as_published(run, trained, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from model.metrics.deeplab import DeepLabV2
     from model.metrics.inception import FIDInception
-    from model.weights import PUBLISHED, export_official
+    from model.weights.files import PUBLISHED, export_official
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / "data", "data")

@@ -9,10 +9,10 @@ import paddle
 import pytest
 from PIL import Image
 
+from model.data.palettes import palette
+from model.data.visual import grid, legend, preview_sheet, save_image, tensor_to_image
 from model.errors import UserError
 from model.options import OPT
-from model.palettes import palette
-from model.visual import grid, legend, preview_sheet, save_image, tensor_to_image
 
 NAMES = ["sky", "grass", "a name that is much too long for the legend"]
 COLOURS = np.array([[0, 0, 255], [0, 255, 0], [255, 0, 0]], np.uint8)

@@ -14,11 +14,9 @@ from model.discriminator import MultiscaleDiscriminator
 from model.encoder import ConvEncoder
 from model.errors import UserError
 from model.generator import SPADEGenerator, define_G
-from model.mindspore_format import from_mindspore, read_mindspore, write_mindspore
 from model.options import OPT
-from model.torch_format import read_torch, write_torch
 from model.vgg import VGG19
-from model.weights import (
+from model.weights.files import (
     build,
     export_official,
     find_deeplab,
@@ -31,6 +29,8 @@ from model.weights import (
     read_weights,
     recognise,
 )
+from model.weights.mindspore_file import from_mindspore, read_mindspore, write_mindspore
+from model.weights.torch_file import read_torch, write_torch
 
 
 def generator(z_dim=3):
@@ -211,7 +211,7 @@ def test_mindspore_bytes_are_the_published_format(tmp_path):
 
 
 def test_mindspore_scalars_slices_and_texts(tmp_path, monkeypatch):
-    monkeypatch.setattr("model.mindspore_format.SLICE", 16)
+    monkeypatch.setattr("model.weights.mindspore_file.SLICE", 16)
     arrays = {"big": np.float32(np.arange(50).reshape(5, 10)), "step": np.int32(3), "long": np.zeros(300, np.int64)}
     with open(tmp_path / "a.ckpt", "wb") as file:
         write_mindspore(file, arrays)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /
 POOL = """
 import os, pathlib, sys, time
 from concurrent.futures import ProcessPoolExecutor
-from model.workers import begin_worker
+from model.data.workers import begin_worker
 if __name__ == "__main__":
     last = pathlib.Path(sys.argv[1], "last").touch
     with ProcessPoolExecutor(1, initializer=begin_worker, initargs=(os.getpid(), last)) as pool:
@@ -23,8 +23,8 @@ if __name__ == "__main__":
 """
 CHECK = """
 import os, pathlib, sys, time
-from model import dataset_check
-from model.data import Item
+from model.prepare import check
+from model.data.dataset import Item
 from model.options import OPT
 
 def examine(item, opt, palette):
@@ -32,9 +32,9 @@ def examine(item, opt, palette):
     time.sleep(60)
 
 if __name__ == "__main__":
-    dataset_check.examine = examine
+    check.examine = examine
     items = [Item(name, name, None, None) for name in "ab"]
-    list(dataset_check._records(items, OPT(), None, 2))
+    list(check._records(items, OPT(), None, 2))
 """
 
 

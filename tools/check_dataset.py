@@ -49,8 +49,8 @@ def main(argv=None) -> int:
 
     from tqdm import tqdm
 
-    from model.dataset_check import check_dataset
-    from model.visual import save_image
+    from model.data.visual import save_image
+    from model.prepare.check import check_dataset
 
     def progress(records, total, phase):
         return tqdm(records, desc=phase, total=total, unit=" pictures", disable=args.quiet or not total)

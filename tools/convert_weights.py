@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402
 
 from model.errors import UserError, listed, run_cli  # noqa: E402
 from model.options import OPT, PRESETS  # noqa: E402
-from model.weight_kinds import Found  # noqa: E402
-from model.weights import PUBLISHED, build, export_official, read_network, write_weights  # noqa: E402
+from model.weights.files import PUBLISHED, build, export_official, read_network, write_weights  # noqa: E402
+from model.weights.kinds import Found  # noqa: E402
 
 NAMES = {
     "generator": "n_g.pdparams",

@@ -80,8 +80,8 @@ def main(argv=None) -> int:
             raise UserError(f"--{name} {getattr(args, name)} is too small: expected at least {int(name != 'sheets')}")
     label_nc = args.label_nc or _label_nc(args.dataset_mode)
 
-    from model.device import set_device
     from model.metrics import InputFormat, Settings, evaluate, load_predictor, text, write_results
+    from model.ops.device import set_device
 
     set_device(args.device)
     metrics = args.metrics or ("fid,seg" if args.labels else "fid")

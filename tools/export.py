@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         help="onnx,paddle (default) or one of them",
     )
     forms_help = (
-        "pattern (fast; takes tables that spade_inputs.py makes), dense (takes the label map itself; for other "
+        "pattern (fast; takes tables that neighbourhoods.py makes), dense (takes the label map itself; for other "
         "languages), or pattern,dense (default; they share their weights' file)"
     )
     add("--forms", type=_several(FORMS), default=FORMS, metavar="LIST", help=forms_help)
@@ -63,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.which_epoch not in ("latest", "best") and not args.which_epoch.isdecimal():
         raise UserError(f"--which_epoch {args.which_epoch} is unknown: expected latest, best or a number of epochs")
 
-    from model.device import set_device
-    from model.inference import Painter
+    from model.ops.device import set_device
     from model.serving.export import export
+    from model.serving.painter import Painter
 
     set_device("cpu")
     painter = Painter.load(args.checkpoint, args.which_epoch, not args.no_ema)

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model import CORES  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
-from model.instance_maps import Summary, make_instance_maps  # noqa: E402
+from model.prepare.instance_maps import Summary, make_instance_maps  # noqa: E402
 
 
 def describe(summary: Summary) -> str:

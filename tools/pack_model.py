@@ -1,10 +1,10 @@
 """Pack a trained generator and encoder into one small file with its options: half precision, compressed.
 
-It made model/assets/sample/, the model with which the painting page opens where nothing was trained yet. Of a model of
-the sample data it leaves out the classes that the data lacks; they never trained.
+It made model/serving/assets/sample/, the model with which the painting page opens where nothing was trained yet. Of a
+model of the sample data it leaves out the classes that the data lacks; they never trained.
 
 example:
-  python tools/pack_model.py output/model model/assets/sample
+  python tools/pack_model.py output/model model/serving/assets/sample
 """
 
 import argparse
@@ -16,13 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 
-from model.checkpoint import OPT_FILE  # noqa: E402
+from model.data.palettes import class_names  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
-from model.inference import Painter  # noqa: E402
 from model.options import OPT  # noqa: E402
-from model.packed import FILE, read_packed, write_packed  # noqa: E402
-from model.painting import SAMPLE_CLASSES  # noqa: E402
-from model.palettes import class_names  # noqa: E402
+from model.serving.painter import Painter  # noqa: E402
+from model.serving.painting import SAMPLE_CLASSES  # noqa: E402
+from model.training.checkpoint import OPT_FILE  # noqa: E402
+from model.weights.packed import FILE, read_packed, write_packed  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def _origin(painter: Painter, recipe: OPT, folder: Path, size: int) -> str:
         "Made, with the Paddle and the processor of that day, by\n\n"
         f"    python train.py {' '.join(flags)}\n"
         f"    python tools/pack_model.py output/model {folder.as_posix()}\n\n"
-        f"`{FILE}` ({size / 1e6:.2f} MB) holds the networks in half precision, see `model/packed.py`;\n"
+        f"`{FILE}` ({size / 1e6:.2f} MB) holds the networks in half precision, see `model/weights/packed.py`;\n"
         f"`{OPT_FILE}` their options. `python app.py --checkpoint {folder.as_posix()}` paints with it.\n"
     )
 

@@ -19,7 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm  # noqa: E402
 
 from model import CORES, OPT  # noqa: E402
-from model.archives import (  # noqa: E402
+from model.data.dataset import list_items  # noqa: E402
+from model.errors import UserError, run_cli  # noqa: E402
+from model.files import told_size  # noqa: E402
+from model.prepare.archives import (  # noqa: E402
     DATA_SETS,
     Archive,
     check_space,
@@ -30,9 +33,6 @@ from model.archives import (  # noqa: E402
     space,
     where,
 )
-from model.data import list_items  # noqa: E402
-from model.errors import UserError, run_cli  # noqa: E402
-from model.files import told_size  # noqa: E402
 from tools.make_instance_maps import describe, make_instance_maps  # noqa: E402
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from model.data.palettes import Palette
+from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
 from model.errors import UserError
 from model.files import replacing
-from model.palettes import Palette
-from model.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")

@@ -14,8 +14,11 @@ import numpy as np
 import paddle
 from PIL import Image, ImageDraw, ImageFont
 
+from model.data.label_ids import as_channels, unknown_class, unknown_ids
+from model.data.palettes import colorize, names_and_colours, read_palette
+from model.data.reading import IDS, Agreement
+from model.data.visual import enlarged, grid, legend, save_image
 from model.errors import UserError
-from model.label_ids import as_channels, unknown_class, unknown_ids
 from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
@@ -46,10 +49,7 @@ from model.metrics.segmentation import (
     scheme_of,
     segmentation_scores,
 )
-from model.palettes import colorize, names_and_colours, read_palette
-from model.reading import IDS, Agreement
-from model.visual import enlarged, grid, legend, save_image
-from model.weights import PUBLISHED, find_deeplab, find_inception, find_weights
+from model.weights.files import PUBLISHED, find_deeplab, find_inception, find_weights
 
 METRICS = ("fid", "seg")
 MADE_UP = "made-up"
@@ -67,7 +67,7 @@ _ROWS_PER_SHEET = 4
 
 
 def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False) -> FeatureExtractor:
-    """The FID network with the weights that `model.weights.find_inception` finds, or with made-up ones.
+    """The FID network with the weights that `model.weights.files.find_inception` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
@@ -80,7 +80,7 @@ def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False)
 
 
 def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
-    """DeepLabV2 with the weights that `model.weights.find_deeplab` finds, or with made-up ones.
+    """DeepLabV2 with the weights that `model.weights.files.find_deeplab` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
@@ -105,7 +105,7 @@ class Settings:
         metrics: of "fid" and "seg".
         dataset_mode, label_nc: the data set whose ids the label maps hold.
         unknown_ids: which ids mean unlabelled, as the option of training; their pixels are not scored.
-        palette: file of colours and ids, for label maps that hold colours; see `model.palettes.read_palette`.
+        palette: file of colours and ids, for label maps that hold colours; see `model.data.palettes.read_palette`.
         name, other_name: what the report calls the generated pictures and those beside them.
         photos: whether the photos' own segmentation scores, the ceiling, are computed too.
         size: (height, width) all pictures are brought to; None is the size of the first generated picture.

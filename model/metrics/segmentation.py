@@ -27,11 +27,11 @@ import paddle
 import paddle.nn.functional as F
 from PIL import Image
 
+from model.data.palettes import class_names
 from model.errors import UserError
 from model.metrics.deeplab import DeepLabV2, network_input
 from model.metrics.engine import compiled, load_program, program_file
 from model.metrics.images import file_digest
-from model.palettes import class_names
 
 # The 19 Cityscapes label ids that are evaluated, in the order of the trainIds that most networks put out.
 CITYSCAPES_TRAIN = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

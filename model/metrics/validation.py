@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.data import PhotoMaps
+from model.data.dataset import PhotoMaps
+from model.data.visual import save_image, tensor_to_image
 from model.errors import UserError
 from model.metrics.images import list_pictures, partners
 from model.metrics.report import Settings, evaluate, load_deeplab, load_extractor, text, write_results
 from model.metrics.segmentation import load_predictor, scheme_of
 from model.options import OPT, ValOPT
-from model.synthesizer import Synthesizer, is_model
-from model.visual import save_image, tensor_to_image
+from model.serving.synthesizer import Synthesizer, is_model
 
 
 class Scoring:

@@ -1,6 +1,7 @@
 """Exporting a trained model: graphs for inference engines, and beside them everything that a stranger needs."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -8,15 +9,15 @@ from pathlib import Path
 
 from model.convolution import Conv2D
 from model.errors import UserError
-from model.inference import Painter
 from model.normalization import InstanceNorm
 from model.serving import FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import FILE, OPT_FILE, Description
-from model.weights import parameter_count
+from model.serving.painter import Painter
+from model.weights.files import parameter_count
 
 _HERE = Path(__file__).parent
 SHIPPED = (
-    *(_HERE.parent / name for name in ("errors.py", "reading.py", "spade_inputs.py")),
+    *(_HERE.parent / name for name in ("errors.py", "neighbourhoods.py", "data/reading.py")),
     *(_HERE / name for name in ("predict.py", "README.md")),
 )
 
@@ -68,7 +69,8 @@ def export(
         painter.opt.save(work / OPT_FILE)
         for source in SHIPPED:
             text = source.read_text(encoding="utf-8")  # modules that lie side by side there
-            (work / source.name).write_text(text.replace("from model.", "from "), encoding="utf-8")
+            text = re.sub(r"from model\.(\w+\.)*", "from ", text)
+            (work / source.name).write_text(text, encoding="utf-8")
         (work / FILE).write_text(description.to_json(), encoding="utf-8")
         work.chmod(0o755)
         _put(work, folder)

@@ -118,7 +118,7 @@ FEW_PIXELS = 64 * 64  # below, nearly every pixel has an inner window of its own
 
 
 class _Patterns:
-    """a and b from numbered neighbourhoods: the integer tables that `spade_inputs.graph_inputs` makes are inputs."""
+    """a and b from numbered neighbourhoods: the integer tables that `neighbourhoods.graph_inputs` makes are inputs."""
 
     def __init__(self, ops, plan: Plan):
         self.ops, self.plan = ops, plan

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from errors import UserError, run_cli
-from spade_inputs import array_classes, array_ids, graph_inputs, style_noise
+from neighbourhoods import array_classes, array_ids, graph_inputs, style_noise
 
 HERE = Path(__file__).resolve().parent
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from model import THREADS
 from model.errors import UserError
+from model.neighbourhoods import graph_inputs, style_noise
 from model.options import OPT
 from model.serving.description import FILE, OPT_FILE, Description
-from model.spade_inputs import graph_inputs, style_noise
 
 Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 # What exported graphs consist of: operations on tensors. Programs could also hold some that write files.

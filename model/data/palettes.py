@@ -1,0 +1,385 @@
+"""Class names and label colours of the supported data sets, and palette files of others (NumPy and Pillow)."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.data.label_ids import unknown_class, unknown_ids
+from model.errors import UserError
+from model.neighbourhoods import colour_codes, places_of
+
+# COCO-Stuff 2017 (nightrome/cocostuff, labels.txt). The label PNGs hold the official id - 1, the position here: 91
+# things (11 of them, such as "street sign", occur in no image), then 91 stuff classes. 255 in a PNG is "unlabeled".
+_COCO_STUFF = """
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, street sign, stop
+sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, hat, backpack, umbrella,
+shoe, eye glasses, handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove,
+skateboard, surfboard, tennis racket, bottle, plate, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich,
+orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, mirror, dining table, window,
+desk, toilet, door, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator,
+blender, book, clock, vase, scissors, teddy bear, hair drier, toothbrush, hair brush,
+banner, blanket, branch, bridge, building-other, bush, cabinet, cage, cardboard, carpet, ceiling-other, ceiling-tile,
+cloth, clothes, clouds, counter, cupboard, curtain, desk-stuff, dirt, door-stuff, fence, floor-marble, floor-other,
+floor-stone, floor-tile, floor-wood, flower, fog, food-other, fruit, furniture-other, grass, gravel, ground-other, hill,
+house, leaves, light, mat, metal, mirror-stuff, moss, mountain, mud, napkin, net, paper, pavement, pillow, plant-other,
+plastic, platform, playingfield, railing, railroad, river, road, rock, roof, rug, salad, sand, sea, shelf, sky-other,
+skyscraper, snow, solid-other, stairs, stone, straw, structural-other, table, tent, textile-other, towel, tree,
+vegetable, wall-brick, wall-concrete, wall-other, wall-panel, wall-stone, wall-tile, wall-wood, water-other, waterdrops,
+window-blind, window-other, wood
+"""
+
+# ADE20K scene parsing challenge (CSAILVision/sceneparsing, objectInfo150.txt, the first synonym of each). 0 is "other".
+_ADE20K = """
+other, wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door,
+table, mountain, plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair,
+seat, fence, desk, rock, wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard, chest of drawers,
+counter, sand, sink, skyscraper, fireplace, refrigerator, grandstand, path, stairs, runway, case, pool table, pillow,
+screen door, stairway, river, bridge, bookcase, blind, coffee table, toilet, flower, book, hill, bench, countertop,
+stove, palm, kitchen island, computer, swivel chair, boat, bar, arcade machine, hovel, bus, towel, light, truck, tower,
+chandelier, awning, streetlight, booth, television, airplane, dirt track, apparel, pole, land, bannister, escalator,
+ottoman, bottle, buffet, poster, stage, van, ship, fountain, conveyer belt, canopy, washer, plaything, swimming pool,
+stool, barrel, basket, waterfall, tent, bag, minibike, cradle, oven, ball, food, step, tank, trade name, microwave, pot,
+animal, bicycle, lake, dishwasher, screen, blanket, sculpture, hood, sconce, vase, traffic light, tray, ashcan, fan,
+pier, crt screen, plate, monitor, bulletin board, shower, radiator, glass, clock, flag
+"""
+_ADE20K_RGB = """
+000000 787878 b47878 06e6e6 503232 04c803 787850 8c8c8c cc05ff e6e6e6 04fa07 e005ff ebff07 96053d 787846 08ff33 ff0652
+8fff8c ccff04 ff3307 cc4603 0066c8 3de6fa ff0633 0b66ff ff0747 ff09e0 0907e6 dcdcdc ff095c 7009ff 08ffd6 07ffe0
+ffb806 0aff47 ff290a 07ffff e0ff08 6608ff ff3d06 ffc207 ff7a08 00ff14 ff0829 ff0599 0633ff eb0cff a09614 00a3ff
+8c8c8c fa0a0f 14ff00 1fff00 ff1f00 ffe000 99ff00 0000ff ff4700 00ebff 00adff 1f00ff 0bc8c8 ff5200 00fff5 003dff
+00ff70 00ff85 ff0000 ffa300 ff6600 c2ff00 008fff 33ff00 0052ff 00ff29 00ffad 0a00ff adff00 00ff99 ff5c00 ff00ff
+ff00f5 ff0066 ffad00 ff0014 ffb8b8 001fff 00ff3d 0047ff ff00cc 00ffc2 00ff52 000aff 0070ff 3300ff 00c2ff 007aff
+00ffa3 ff9900 00ff0a ff7000 8fff00 5200ff a3ff00 ffeb00 08b8aa 8500ff 00ff5c b800ff ff001f 00b8ff 00d6ff ff0070
+5cff00 00e0ff 70e0ff 46b8a0 a300ff 9900ff 47ff00 ff00a3 ffcc00 ff008f 00ffeb 85ff00 ff00eb f500ff ff007a fff500
+0abed4 d6ff00 00ccff 1400ff ffff00 0099ff 0029ff 00ffcc 2900ff 29ff00 ad00ff 00f5ff 4700ff 7a00ff 00ffb8 005cff
+b8ff00 0085ff ffd600 19c2c2 66ff00 5c00ff
+"""
+
+# Cityscapes labelIds (cityscapesScripts, labels.py). The license plate is -1 there; SPADE counts it as the 35th label.
+_CITYSCAPES = """
+unlabeled, ego vehicle, rectification border, out of roi, static, dynamic, ground, road, sidewalk, parking, rail track,
+building, wall, fence, guard rail, bridge, tunnel, pole, polegroup, traffic light, traffic sign, vegetation, terrain,
+sky, person, rider, car, truck, bus, caravan, trailer, train, motorcycle, bicycle, license plate
+"""
+_CITYSCAPES_RGB = """
+000000 000000 000000 000000 000000 6f4a00 510051 804080 f423e8 faaaa0 e6968c 464646 66669c be9999 b4a5b4 966464 96785a
+999999 999999 faaa1e dcdc00 6b8e23 98fb98 4682b4 dc143c ff0000 00008e 000046 003c64 00005a 00006e 005064 0000e6 770b20
+00008e
+"""
+
+# CMP facades, label order and the colours in which the data set's own label pictures are drawn. 0 does not occur.
+_FACADES = """
+unknown, background, facade, window, door, cornice, sill, balcony, blind, deco, molding, pillar, shop
+"""
+_FACADES_RGB = "000000 0000aa 0000ff 0055ff 00aaff 00ffff 55ffaa aaff55 ffff00 ffaa00 ff5500 ff0000 aa0000"
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+_NAMES = {
+    "coco_stuff": _names(_COCO_STUFF) + ["unlabeled"],
+    "ade20k": _names(_ADE20K),
+    "cityscapes": _names(_CITYSCAPES),
+    "facades": _names(_FACADES),
+    "custom": [],
+}
+_NAMES["sample"] = _NAMES["coco_stuff"]
+_RGB = {"ade20k": _ADE20K_RGB, "cityscapes": _CITYSCAPES_RGB, "facades": _FACADES_RGB}
+# COCO-Stuff classes that fill much of many pictures have colours of their own, as in the released code.
+_COCO_RGB = {
+    "sea": (54, 62, 167), "sky-other": (95, 219, 255), "tree": (140, 104, 47), "clouds": (170, 170, 170),
+    "grass": (29, 195, 49), "unlabeled": (0, 0, 0),
+}  # fmt: skip
+
+
+def _check_mode(dataset_mode: str) -> None:
+    if dataset_mode not in _NAMES:
+        raise UserError(f"dataset_mode {dataset_mode!r} has no class names; expected one of {', '.join(_NAMES)}")
+
+
+def class_names(dataset_mode: str, label_nc: int) -> list[str]:
+    """Names of all ids that a label map of this data set can hold, in the order of the ids.
+
+    Args:
+        dataset_mode: coco_stuff, ade20k, cityscapes, facades, custom or sample (which has COCO-Stuff's classes).
+        label_nc: number of classes, without 'unknown'.
+
+    Returns:
+        For cityscapes and facades, which have no unknown id, `label_nc` names; for the others `label_nc` + 1, where
+        the last is "unlabeled" (for ade20k, whose ids are 0..150 with 0 = other, it is the class of id 150).
+        Ids beyond the data set's own are called "class 7".
+
+    Raises:
+        UserError: for a data set that is not in the list.
+    """
+    _check_mode(dataset_mode)
+    known = [name for name in _NAMES[dataset_mode] if dataset_mode == "cityscapes" or name != "unlabeled"]
+    names = known[:label_nc] + [f"class {i}" for i in range(len(known), label_nc)]
+    if dataset_mode in ("cityscapes", "facades"):
+        return names
+    if dataset_mode == "ade20k" and label_nc < len(known):
+        return names + [known[label_nc]]
+    return names + ["unlabeled"]
+
+
+def _spread_bits(ids: np.ndarray) -> np.ndarray:
+    """Colours in which the bits of an id go in turn to red, green and blue, the lowest to the highest."""
+    rgb = np.zeros((len(ids), 3), np.int64)
+    for bit in range(7):
+        for channel in range(3):
+            rgb[:, channel] |= (ids >> (3 * bit + channel) & 1) << (7 - bit)
+    return rgb.astype(np.uint8)
+
+
+def palette(dataset_mode: str, n: int) -> np.ndarray:
+    """Colours of the ids 0..n-1: the data set's official ones, or the released SPADE code's where it has none.
+
+    Args:
+        dataset_mode: as in `class_names`.
+        n: number of colours, at least 1.
+
+    Returns:
+        uint8 [n, 3] RGB. Unlabelled ids of the known data sets are black.
+
+    Raises:
+        UserError: for a data set that is not in the list or n below 1.
+    """
+    _check_mode(dataset_mode)
+    if n < 1:
+        raise UserError(f"a palette of {n} colours was asked for; expected at least 1")
+    colours = _spread_bits(np.arange(1, n + 1))  # from 1, so that id 0 is not black
+    if dataset_mode in _RGB:
+        own = np.array([list(bytes.fromhex(rgb)) for rgb in _RGB[dataset_mode].split()], np.uint8)[:n]
+        colours[: len(own)] = own
+    elif dataset_mode != "custom":
+        for name, rgb in _COCO_RGB.items():
+            if (i := _NAMES["coco_stuff"].index(name)) < n:
+                colours[i] = rgb
+    return colours
+
+
+def colorize(label: np.ndarray, colours: str | np.ndarray) -> np.ndarray:
+    """A label map as a colour picture.
+
+    Args:
+        label: integer [..., H, W].
+        colours: a dataset_mode, or a palette, uint8 [n, 3].
+
+    Returns:
+        uint8 [..., H, W, 3] RGB. Ids outside the palette are black.
+    """
+    label = np.asarray(label)
+    table = palette(colours, 256) if isinstance(colours, str) else np.asarray(colours, np.uint8)
+    if isinstance(colours, str) and colours in ("coco_stuff", "sample"):
+        table = table[: len(_NAMES[colours])]  # 255 in the files is unlabelled too
+    inside = (label >= 0) & (label < len(table))
+    table = np.concatenate([table, np.zeros((1, 3), np.uint8)])
+    return table[np.where(inside, label, len(table) - 1)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Palette files
+
+
+class Palette:
+    """Which colour means which id, for label maps that hold colours, as `read_palette` reads it from a file.
+
+    Several colours may mean one id; the first of them is the one that the id is shown in.
+
+    Args:
+        entries: (id 0..65535, (red, green, blue), name or "") of each colour.
+        source: what messages call it.
+
+    Raises:
+        UserError: no colours, a value out of its range, one colour for two ids.
+    """
+
+    def __init__(self, entries: list[tuple[int, tuple[int, int, int], str]], source: str = "palette"):
+        if not entries:
+            raise UserError(f"{source}: no colours in it: expected lines ID RED GREEN BLUE NAME, JSON or a palette PNG")
+        self.source = source
+        self.names: dict[int, str] = {}
+        self._shown: dict[int, tuple[int, int, int]] = {}
+        known: dict[int, int] = {}
+        for number, rgb, name in entries:
+            if not 0 <= number <= 65535:
+                raise UserError(f"{source}: id {number} is out of range: expected 0..65535")
+            if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb):
+                raise UserError(f"{source}: colour {list(rgb)} of id {number}: expected red, green, blue of 0..255")
+            code = colour_codes(np.array(rgb))[()]
+            if known.setdefault(int(code), number) != number:
+                raise UserError(
+                    f"{source}: colour {tuple(rgb)} stands for id {known[int(code)]} and id {number}: keep one of them"
+                )
+            self._shown.setdefault(number, rgb)
+            if name:
+                self.names.setdefault(number, name)
+        self._codes = np.array(sorted(known), np.int32)
+        self._ids = np.array([known[code] for code in sorted(known)], np.int32)
+
+    def __len__(self) -> int:
+        """The number of colours."""
+        return len(self._codes)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids that it knows, rising."""
+        return sorted(self._shown)
+
+    def to_ids(self, rgb: np.ndarray) -> np.ndarray:
+        """Colours to ids.
+
+        Args:
+            rgb: uint8 [H, W, 3].
+
+        Returns:
+            [H, W], uint8 if all ids of the palette fit, else int32.
+
+        Raises:
+            UserError: colours that the palette does not have, with the first of them, its place and their share.
+        """
+        place = places_of(rgb, self._codes)
+        if (foreign := place < 0).any():
+            y, x = np.argwhere(foreign)[0]
+            share = 100 * foreign.mean()
+            raise UserError(
+                f"colour {tuple(int(c) for c in rgb[y, x])} at x {x}, y {y} is not in {self.source}, nor are "
+                f"{share:.2g} % of the pixels: add it there, or, if edges were smoothed, save the map without smoothing"
+            )
+        return self._ids[place].astype(np.uint8 if self._ids.max() <= 255 else np.int32)
+
+    def colours(self, n: int) -> np.ndarray:
+        """Colours of the ids 0..n-1, uint8 [n, 3]; ids that it does not know are black."""
+        table = np.zeros((n, 3), np.uint8)
+        for number, rgb in self._shown.items():
+            if number < n:
+                table[number] = rgb
+        return table
+
+
+def read_palette(path: str | os.PathLike) -> Palette:
+    """Read which colour means which class from a text, JSON or PNG file.
+
+    * Text: one class a line, `ID RED GREEN BLUE NAME`, separated by blanks, commas or semicolons. The colour may be
+      written #RRGGBB; the name may be left out, and the id in all lines: then the lines are counted from 0. An id may
+      come again with another colour. Other lines, such as remarks and a table's head, are passed over.
+    * JSON: a list of `[red, green, blue]` whose places are the ids, or of objects with `color` (or `rgb`), `name` and
+      `id` (default: the place); the list may be the value of `labels`, `categories` or `classes`.
+    * PNG (or GIF) with a palette: its indices are the ids.
+
+    Raises:
+        UserError: no such file, another form, a colour that stands for two ids.
+    """
+    path = Path(path)
+    try:
+        if path.suffix.lower() in (".png", ".gif"):
+            with Image.open(path) as picture:
+                entries = _from_picture(picture, path)
+        else:
+            text = path.read_text(encoding="utf-8-sig")
+            entries = _from_json(text, path) if text.lstrip()[:1] in ("[", "{") else _from_text(text, path)
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        reason = getattr(error, "strerror", None) or "neither text nor a picture"
+        raise UserError(f"{path}: not a palette file ({reason}): expected text, JSON or a palette PNG") from None
+    return Palette(entries, str(path))
+
+
+def _from_picture(picture: Image.Image, path: Path) -> list:
+    if picture.mode != "P":
+        raise UserError(
+            f"{path}: a picture of mode {picture.mode} without a palette: save it as a palette PNG (mode P)"
+        )
+    flat = picture.getpalette()
+    colours = [tuple(flat[i : i + 3]) for i in range(0, len(flat), 3)]
+    # Programs fill unused places with a colour that is there already, mostly black: its first place counts.
+    return [(i, rgb, "") for i, rgb in enumerate(colours) if colours.index(rgb) == i]
+
+
+def _from_json(text: str, path: Path) -> list:
+    try:
+        data: Any = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+    if isinstance(data, dict):
+        data = next((data[key] for key in ("labels", "categories", "classes") if key in data), None)
+    if not isinstance(data, list):
+        raise UserError(f"{path}: expected a list of colours, or an object with one as labels, categories or classes")
+    entries = []
+    for place, entry in enumerate(data):
+        known = entry if isinstance(entry, dict) else {"color": entry}
+        rgb, number = known.get("color", known.get("rgb")), known.get("id", place)
+        whole = isinstance(rgb, list) and all(isinstance(v, int) for v in rgb) and isinstance(number, int)
+        if not whole:
+            raise UserError(
+                f"{path}: entry {place} is {json.dumps(entry)[:60]}: expected [red, green, blue] or an object"
+            )
+        entries.append((number, tuple(rgb), str(known.get("name", ""))))
+    return entries
+
+
+_GAP = r"[\s,;]+"
+_RGB_TEXT = rf"(?:#([0-9a-fA-F]{{6}})|(\d+){_GAP}(\d+){_GAP}(\d+))(?:{_GAP}(\D.*))?"
+_FORMS = re.compile(rf"(-?\d+){_GAP}{_RGB_TEXT}"), re.compile(rf"(){_RGB_TEXT}")
+
+
+def _from_text(text: str, path: Path) -> list:
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if re.match(r"-?\d|#[0-9a-fA-F]{6}\b", line)]
+    form = next((form for form in _FORMS if lines and form.fullmatch(lines[0][1])), _FORMS[0])
+    entries = []
+    for place, (number, line) in enumerate(lines):
+        match = form.fullmatch(line)
+        if match is None:
+            wanted = "ID RED GREEN BLUE NAME" if form is _FORMS[0] else "RED GREEN BLUE NAME, as before"
+            raise UserError(f"{path}, line {number}: {line[:60]!r}: expected {wanted}, or #RRGGBB for the colour")
+        rgb = tuple(bytes.fromhex(match[2])) if match[2] else tuple(int(match[i]) for i in (3, 4, 5))
+        entries.append((int(match[1]) if match[1] else place, rgb, (match[6] or "").strip()))
+    return entries
+
+
+def channel_names(opt) -> list[str]:
+    """Names of all channels: `class_names`, but those of ids that mean unlabelled are called so."""
+    names = class_names(opt.dataset_mode, opt.label_nc)
+    if unknown_class(opt) == len(names):
+        names.append("unlabeled")
+    for i in unknown_ids(opt)[1:]:
+        if i < len(names):
+            names[i] = "unlabeled"
+    return names
+
+
+def names_and_colours(opt, own: Palette | None = None) -> tuple[list[str], np.ndarray]:
+    """Class names and colours for showing label maps of a run: its palette file's, or else its data set's.
+
+    Where the palette file has nothing of the unknown class's id, it has the name and colour of another that means it.
+
+    Args:
+        opt: `palette` and what `unknown_ids` reads are read.
+        own: `opt.palette` if it was read already.
+
+    Returns:
+        (names by id, uint8 [n, 3] RGB by id), n as in `channel_names`.
+
+    Raises:
+        UserError: the palette file cannot be used.
+    """
+    names = channel_names(opt)
+    colours = palette(opt.dataset_mode, len(names))
+    if own is None and opt.palette:
+        own = read_palette(opt.palette)
+    if own is not None:
+        names = [own.names.get(i, name) for i, name in enumerate(names)]
+        table = own.colours(max(len(names), *own.ids) + 1)
+        known = [i for i in own.ids if i < len(names)]
+        colours[known] = table[known]
+        unknown, shown = unknown_class(opt), next((i for i in unknown_ids(opt) if i in own.ids), None)
+        if shown is not None:
+            names[unknown], colours[unknown] = own.names.get(shown, names[unknown]), table[shown]
+    return names, colours

@@ -1,0 +1,450 @@
+"""The process group: starting it, sums over all processes, the exchange of gradients and of batch norms' moments.
+
+`paddle.distributed.launch` starts the processes and `join` makes them a group, over NCCL on GPUs and gloo on CPUs.
+Without a group there is one process, of rank 0, and nothing is sent.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+import pickle
+import signal
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle.autograd import PyLayer
+
+from model.errors import UserError
+
+ALONE = 1 << 20  # bytes from which a gradient is sent where it lies; smaller ones are gathered,
+BUCKET = 4 << 20  # to so many bytes
+
+PATIENCE = 900  # seconds that processes wait for each other where each has work of its own
+_meetings = itertools.count()
+
+_lost = []  # LostErrors that were raised
+
+payload, calls = Counter(), Counter()  # bytes that this process has handed to all-reduces, and these, by what they were
+
+
+class LostError(UserError):
+    """The connection to another process broke."""
+
+    status = 75  # a failure that may not occur again (EX_TEMPFAIL of sysexits.h)
+
+
+def world():
+    """Number of processes of the group; 1 without one."""
+    return paddle.distributed.get_world_size() if paddle.distributed.is_initialized() else 1
+
+
+def rank():
+    """This process's place in the group, from 0."""
+    return paddle.distributed.get_rank() if paddle.distributed.is_initialized() else 0
+
+
+def join(device="auto"):
+    """Make a group of the processes that `paddle.distributed.launch` started; nothing where it started one alone.
+
+    Args:
+        device: the option of that name; `cpu` makes a group over gloo on a machine with GPUs, too.
+
+    Raises:
+        UserError: The device is one for all processes, or the others cannot be reached.
+    """
+    count = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    if count < 2 or paddle.distributed.is_initialized():
+        return
+    if ":" in device:
+        raise UserError(
+            f"device {device} is one device for {count} processes: choose them with the launcher's --devices, "
+            "and give --device gpu or auto"
+        )
+    if device == "cpu":
+        os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
+    with _reporting_loss():
+        paddle.distributed.init_parallel_env()
+
+
+def launch_advice():
+    """What to type, if the launcher was called in a form that starts a single process on a CPU; else ''."""
+    launched = "PADDLE_TRAINER_ID" in os.environ and os.environ.get("PADDLE_TRAINERS_NUM", "1") == "1"
+    if not launched or paddle.get_device() != "cpu":
+        return ""
+    return (
+        "paddle.distributed.launch started a single process, as it does on CPUs unless it is told their number: "
+        "python -m paddle.distributed.launch --nproc_per_node 2 train.py ..."
+    )
+
+
+@contextlib.contextmanager
+def _reporting_loss():
+    """Makes a `LostError` of what Paddle raises in a call that talks to another process.
+
+    Its class tells nothing: a connection that breaks is a RuntimeError, an OSError, a ValueError and others, by the
+    backend and Paddle's version.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next(
+            (line.strip() for line in reversed(lines) if "onnection" in line or "imed out" in line), lines[-1]
+        )
+        lost = LostError(
+            f"process {rank()} lost the connection to another of the {world()} processes ({reason}); that one's log, "
+            "workerlog.N in the launcher's --log_dir, says why it ended"
+        )
+        _lost.append(lost)
+        raise lost from None
+
+
+@contextlib.contextmanager
+def unwrapped():
+    """Raises a `LostError` as such, where Paddle's backward pass has wrapped it in an error and words of its own."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception:
+        if _lost:
+            raise _lost[-1] from None
+        raise
+
+
+@contextlib.contextmanager
+def _undisturbed():
+    """Hold signals to stop back: one that interrupts Paddle 2.6.2's store while it reads breaks the connection."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def wait(everyone=False):
+    """Let the others wait for process 0, however long it works alone; with `everyone`, all for all, up to `PATIENCE`.
+
+    gloo's own operations give up after 30 seconds.
+
+    Raises:
+        LostError: Process 0 is gone, or not all came.
+    """
+    if world() == 1:
+        return
+    name, end = f"meeting {next(_meetings)}", time.monotonic() + PATIENCE
+    with _reporting_loss():
+        store = paddle.base.core.create_or_get_global_tcp_store()
+
+        def add(count):
+            with _undisturbed():
+                return store.add(name, count)
+
+        if everyone or rank() == 0:
+            add(1)
+        while add(0) < (world() if everyone else 1):
+            if everyone and time.monotonic() > end:
+                raise RuntimeError(f"not all processes came within {PATIENCE} s")
+            time.sleep(0.05)
+
+
+def all_reduce(tensor, kind, wait=True):
+    """Sum a contiguous tensor over all processes, in place.
+
+    Args:
+        kind: what `payload` and `calls` count it as.
+        wait: whether the sum is complete at return; else the returned task's `wait` completes it.
+
+    Raises:
+        LostError: Another process is gone.
+    """
+    payload[kind] += tensor.size * tensor.element_size()
+    calls[kind] += 1
+    with _reporting_loss():
+        return paddle.distributed.all_reduce(tensor, sync_op=wait)
+
+
+def _received(array):
+    """The NumPy array that process 0 gives, of the same shape and type everywhere."""
+    tensor = paddle.to_tensor(array)
+    with _reporting_loss():
+        paddle.distributed.broadcast(tensor, src=0)
+        return tensor.numpy()
+
+
+@paddle.no_grad()
+def copy_from_first(tensors):
+    """Give tensors the values that they have on process 0, in place; the same shapes in the same order everywhere."""
+    if world() > 1:
+        with _reporting_loss():
+            for tensor in tensors:
+                paddle.distributed.broadcast(tensor, src=0)
+
+
+class _Hole(NamedTuple):
+    """Where an array was, in a value that travels without its arrays."""
+
+    kind: str
+    shape: tuple
+
+
+def _changed(value, kind, change):
+    """The value with change(part) in place of each part of a kind."""
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _changed(item, kind, change) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_changed(item, kind, change) for item in value)
+    return value
+
+
+def _first_bytes(data, size):
+    """The bytes of process 0, of which all know the number."""
+    if size == 0:
+        return b""
+    own = np.frombuffer(data, np.uint8) if rank() == 0 else np.zeros(size, np.uint8)
+    return _received(own).tobytes()
+
+
+def from_first(value):
+    """The value that process 0 gives, on every process; what the others give is ignored.
+
+    Args:
+        value: numbers, text and NumPy arrays in dictionaries, lists and tuples. Arrays travel one by one.
+    """
+    if world() == 1:
+        return value
+    arrays, skeleton = [], b""
+
+    def leave(array):
+        arrays.append(array)
+        return _Hole(array.dtype.str, array.shape)
+
+    if rank() == 0:
+        skeleton = pickle.dumps(_changed(value, np.ndarray, leave))
+    size = int(_received(np.array([len(skeleton)], np.int64))[0])
+    skeleton = pickle.loads(_first_bytes(skeleton, size))  # from the job's own first process
+    mine = iter(arrays)
+
+    def take(hole):
+        kind = np.dtype(hole.kind)
+        data = np.ascontiguousarray(next(mine)).tobytes() if rank() == 0 else b""
+        data = _first_bytes(data, int(np.prod(hole.shape, dtype=np.int64)) * kind.itemsize)
+        return np.frombuffer(data, kind).reshape(hole.shape)
+
+    return _changed(skeleton, _Hole, take)
+
+
+def texts(text):
+    """The text of every process, in the order of ranks; one short message when all are empty."""
+    if world() == 1:
+        return [text]
+    data = np.frombuffer(text.encode(errors="backslashreplace"), np.uint8)
+    sizes = np.zeros(world(), np.int64)
+    sizes[rank()] = len(data)
+    sizes = summed(sizes)
+    if not sizes.any():
+        return [""] * world()
+    table = np.zeros((world(), sizes.max()), np.int32)
+    table[rank(), : len(data)] = data
+    return [bytes(row[:n].tolist()).decode() for row, n in zip(summed(table), sizes, strict=True)]
+
+
+def summed(array, kind="messages"):
+    """A NumPy array (int32, int64, float32, float64) summed over all processes; `payload` counts it as `kind`."""
+    if world() == 1:
+        return array
+    tensor = paddle.to_tensor(array)
+    all_reduce(tensor, kind)
+    with _reporting_loss():  # NCCL tells of a loss only where the sum is read
+        return tensor.numpy()
+
+
+def byte_count(tensor):
+    """Bytes of a tensor's numbers."""
+    return tensor.size * tensor.element_size()
+
+
+def buckets(parameters):
+    """Lists of the parameters whose gradients are sent together, in the order in which they are sent."""
+    found, small, size = [], [], 0
+    for p in reversed(parameters):
+        if byte_count(p) >= ALONE:
+            found.append([p])
+            continue
+        small.append(p)
+        size += byte_count(p)
+        if size >= BUCKET:
+            found.append(small)
+            small, size = [], 0
+    return [*found, small] if small else found
+
+
+class GradientSum:
+    """Sums parameters' gradients over all processes, while the backward pass still runs where the backend can.
+
+    Gradients of `ALONE` bytes and more are sent where they lie, smaller ones are gathered to buckets. These are sent in
+    one order on every process, the reverse of the parameters', each as soon as it and those before it are complete. On
+    GPUs NCCL sends beside the computation; gloo returns when the sum is there. A parameter without a gradient gets the
+    others' sum.
+
+    Args:
+        parameters: all that the step trains; they must be the same on every process.
+    """
+
+    def __init__(self, parameters):
+        self.buckets = buckets(parameters) if world() > 1 else []
+        self.sent, self.missing, self.next, self.is_armed, self.lost = [], [], 0, False, None
+        for number, bucket in enumerate(self.buckets):
+            for p in bucket:
+                p._register_backward_hook(functools.partial(self._arrived, number))
+
+    def arm(self):
+        """Send what the next backward pass completes."""
+        self.missing = [len(bucket) for bucket in self.buckets]
+        self.next, self.is_armed = 0, True
+
+    def _arrived(self, number, *_):
+        if self.is_armed:
+            self.missing[number] -= 1
+            try:
+                self._send_complete()
+            except LostError as error:  # Paddle would print a traceback of what a hook raises
+                self.lost, self.is_armed = error, False
+
+    @paddle.no_grad()
+    def _send_complete(self):
+        while self.next < len(self.buckets) and self.missing[self.next] == 0:
+            bucket = self.buckets[self.next]
+            self.next += 1
+            grads = [p.grad for p in bucket]
+            if len(grads) == 1 and grads[0] is not None and grads[0].is_contiguous():
+                (tensor,) = grads
+            else:
+                pairs = zip(bucket, grads, strict=True)
+                tensor = paddle.concat(
+                    [paddle.zeros([p.size], p.dtype) if g is None else g.flatten() for p, g in pairs]
+                )
+            self.sent.append((all_reduce(tensor, "gradients", wait=False), tensor, bucket, tensor is grads[0]))
+
+    @paddle.no_grad()
+    def finish(self):
+        """Wait until every gradient is the sum.
+
+        Raises:
+            LostError: Another process is gone.
+        """
+        if self.lost:
+            raise self.lost
+        self.missing = [0] * len(self.buckets)
+        self._send_complete()
+        for task, tensor, bucket, is_in_place in self.sent:
+            with _reporting_loss():
+                task.wait()
+            if is_in_place:
+                continue
+            for p, part in zip(bucket, paddle.split(tensor, [p.size for p in bucket]), strict=True):
+                if p.grad is None:
+                    p.grad = part.reshape(p.shape)
+                else:
+                    paddle.assign(part.reshape(p.shape), output=p.grad)
+        self.sent, self.is_armed = [], False
+
+
+def batch_moments(x, sync=False):
+    """Mean and biased variance of each channel over batch and space.
+
+    Args:
+        x: [N,C,H,W].
+        sync: over all processes' batches instead of this one's.
+
+    Returns:
+        mean [C], var [C] (both carry gradients), and the number of values a channel had.
+    """
+    mean = spatial_mean(x).mean(0, keepdim=True)
+    var = spatial_mean((x - mean) ** 2).mean(0)
+    return combine_moments(mean.flatten(), var.flatten(), x.shape[0] * x.shape[2] * x.shape[3], sync)
+
+
+def spatial_mean(x):
+    """The mean [N,C,1,1] of x [N,C,H,W], a row's mean first.
+
+    Paddle's CPU kernel adds one value after the other in float32: over rows first, gradients of a training step come
+    out ten times more exact than over all pixels at once.
+    """
+    return x.mean(3, keepdim=True).mean(2, keepdim=True)
+
+
+def combine_moments(mean, var, count, sync=False):
+    """Mean and biased variance [C] of `count` values of this process -> those over all processes, and their count.
+
+    The count of several processes is a 0-d tensor, lest a GPU be waited for.
+    """
+    if not sync or world() == 1:
+        return mean, var, count
+    total = []
+    mean, var = _AllMoments.apply(mean, var, count, total)
+    return mean, var, total[0]
+
+
+class _AllMoments(PyLayer):
+    """The moments of all processes' values from each one's: sums of counts, values and squares, in float64."""
+
+    @staticmethod
+    def forward(ctx, mean, var, count, total):
+        channels = mean.shape[0]
+        own_mean = mean.astype("float64")
+        square = var.astype("float64") + own_mean * own_mean
+        sums = paddle.concat([count * own_mean, count * square, paddle.full([1], count, "float64")])
+        all_reduce(sums, "statistics")
+        total.append(sums[-1])
+        all_mean = sums[:channels] / sums[-1]
+        all_var = (sums[channels:-1] / sums[-1] - all_mean * all_mean).clip(min=0)
+        ctx.share = count / sums[-1]
+        ctx.offset = (own_mean - all_mean).astype(mean.dtype)
+        return all_mean.astype(mean.dtype), all_var.astype(mean.dtype)
+
+    @staticmethod
+    def backward(ctx, grad_mean, grad_var):
+        sums = paddle.concat([grad_mean, grad_var]).astype("float64")  # every process's losses depend on these moments
+        all_reduce(sums, "statistics")
+        grad_mean, grad_var = paddle.split((ctx.share * sums).astype(grad_mean.dtype), 2)
+        return grad_mean + 2 * ctx.offset * grad_var, grad_var
+
+
+def traffic_per_step(trainer):
+    """What each process hands to all-reduces in one `Trainer.step` that moves G: {kind: (bytes, messages)}.
+
+    A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward pass, for C channels;
+    G and E pass forward once more for D's step. Over a ring of P processes each then sends and receives 2 (P - 1) / P
+    of the bytes.
+    """
+    from model.ops.cpu import use_blocked
+
+    opt, nets = trainer.opt, trainer.networks()
+    trained = [trainer.G.parameters() + (trainer.E.parameters() if trainer.E else []), trainer.D.parameters()]
+    gradients = sum(byte_count(p) for parameters in trained for p in parameters)
+    fresh = not opt.reuse_fake
+    passes = {"n_g": (1 + fresh + opt.recompute, 1), "n_e": (1 + fresh, 1), "n_d": (2, 2)}
+    statistics, norms = 0, 0
+    for name, net in nets.items():
+        forward, backward = passes[name]
+        for path, layer in net.named_sublayers():
+            if not getattr(layer, "sync", False) or (use_blocked(opt.kernels) and "norm_s." in path):
+                continue  # in blocked form norm_s has norm_0's moments
+            channels = layer.running_mean.shape[0]
+            statistics += 8 * (forward * (2 * channels + 1) + backward * 2 * channels)
+            norms += forward + backward
+    losses = 3 + opt.use_vae + (not opt.no_ganFeat_loss) + (not opt.no_vgg_loss)
+    return {
+        "gradients": (gradients, sum(len(buckets(parameters)) for parameters in trained)),
+        "statistics": (opt.accumulate * statistics, opt.accumulate * norms),
+        "messages": (8 * losses, 1),
+    }

@@ -1,0 +1,171 @@
+"""A trained generator by itself: finding its weights and options, and making pictures."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from model.encoder import define_E
+from model.errors import UserError
+from model.generator import define_G
+from model.neighbourhoods import style_noise
+from model.ops.device import as_tensor
+from model.options import OPT
+from model.semantics import Semantics
+from model.serving.description import Description
+from model.training import checkpoint
+from model.weights import packed
+from model.weights.files import parameter_count
+
+
+@dataclass(frozen=True)
+class Painter:
+    """A generator in evaluation mode with the project's own networks: the engine of a `Synthesizer`.
+
+    Attributes:
+        opt: The options that it was trained with.
+        G: The generator.
+        E: The encoder; None without VAE, and when its file is not beside the generator's.
+        file: The generator's weights.
+        step: Steps that it was trained; None for a weights file without its checkpoint.
+    """
+
+    opt: OPT
+    G: paddle.nn.Layer
+    E: paddle.nn.Layer | None
+    file: Path
+    step: int | None
+
+    @classmethod
+    def load(cls, path: str | Path, which: str = "latest", use_ema: bool = True) -> "Painter":
+        """Load a generator, and the encoder if there is one, from a checkpoint.
+
+        Args:
+            path: A folder of checkpoints, one checkpoint, or a generator's .pdparams file (or a model.npz of
+                tools/pack_model.py) with opt.yaml beside it or one folder above.
+            which: Of a folder of checkpoints: latest, best, or the number of epochs done.
+            use_ema: Take the averaged weights where there are any.
+
+        Raises:
+            UserError: Nothing there, files that are damaged or do not fit each other, a file that is no parameter file.
+        """
+        path = Path(path)
+        root = path / "model" if (path / "model").is_dir() else path
+        if which == "best":
+            path = _one_of(root, root / checkpoint.BEST, "best")
+        elif which != "latest":
+            path = _one_of(root, _epoch_folder(root, int(which)), f"epoch {which}")
+        if checkpoint.exists(path):
+            found = checkpoint.load(path, with_state=False, nets=lambda there: _shown(there, use_ema).values())
+            opt, arrays, step, folder = OPT.load(found.opt_file), found.nets, found.step, found.path
+        else:
+            opt, arrays, folder = _lone_files(path)  # of a packed model its file
+            step = None
+        names = _shown(arrays, use_ema)
+        files = {name: folder if folder.is_file() else folder / f"{n}.pdparams" for name, n in names.items()}
+        G, E = define_G(opt), None
+        checkpoint.load_net(G, arrays[names["n_g"]], files["n_g"])
+        G.eval()
+        if opt.use_vae and "n_e" in names:
+            E = define_E(opt)
+            checkpoint.load_net(E, arrays[names["n_e"]], files["n_e"])
+            E.eval()
+        return cls(opt, G, E, files["n_g"], step)
+
+    @property
+    def description(self) -> Description:
+        """What the model expects and knows: sizes, classes, colours."""
+        return Description.of(self.opt)
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether there is an encoder, so that photos can give the style."""
+        return self.E is not None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What a page or a log tells of the model: file, step, parameters, device."""
+        nets = [net for net in (self.G, self.E) if net is not None]
+        return {
+            "file": str(self.file), "step": self.step, "device": paddle.get_device(),
+            "parameters": sum(parameter_count(net) for net in nets),
+        }  # fmt: skip
+
+    @paddle.no_grad()
+    def encode(self, image: Any) -> np.ndarray:
+        """The style [N, z_dim] of photos, float [N,3,H,W] in [-1,1]: the mean of the encoder's distribution.
+
+        A deviation from the released code, which draws from the distribution: the same photo gives the same picture.
+        """
+        return self.E(as_tensor(image))[0].numpy()
+
+    def noise(self, seed: int, number: int = 0) -> np.ndarray:
+        """The style [z_dim] that a seed draws for a picture's number: standard normal."""
+        return style_noise(seed, number, self.opt.z_dim)
+
+    @paddle.no_grad()
+    def paint(self, batch: Mapping[str, Any], z: np.ndarray | None = None) -> np.ndarray:
+        """Pictures [N,3,H,W] in [-1,1] of a batch's maps in styles z [N, z_dim] (None without VAE)."""
+        semantics = Semantics.from_batch(batch, self.opt)
+        return self.G(semantics, None if z is None else as_tensor(z)).numpy()
+
+
+def _one_of(root: Path, folder: Path | None, what: str) -> Path:
+    if folder is not None and (folder.exists() or folder.is_symlink()):
+        return folder
+    epochs = ", ".join(str(n) for n in sorted(_epochs(root))) or "none"
+    best = "best, " if (root / checkpoint.BEST).exists() else ""
+    raise UserError(f"{root} holds no checkpoint of {what}: there are {best}latest, and of epochs: {epochs}")
+
+
+def _epochs(root: Path) -> dict[int, Path]:
+    """{epochs done: folder} of the checkpoints written at an epoch's end, the newest of each."""
+    found = {}
+    for meta in root.glob(f"step_*/{checkpoint.META_FILE}"):
+        try:
+            values = json.loads(meta.read_text(encoding="utf-8"))
+            if values["epoch_end"]:
+                found[int(values["epoch"])] = max(found.get(int(values["epoch"]), (0, meta)), (values["serial"], meta))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: loading another one must not fail for it
+    return {epoch: meta.parent for epoch, (_, meta) in found.items()}
+
+
+def _shown(there: Collection[str], use_ema: bool) -> dict[str, str]:
+    """{n_g, n_e: the network to read for it}, of those that are there: the averaged one where it is wanted."""
+    wanted = {name: f"{name}_ema" if use_ema and f"{name}_ema" in there else name for name in ("n_g", "n_e")}
+    return {name: read for name, read in wanted.items() if read in there}
+
+
+def _epoch_folder(root: Path, epoch: int) -> Path | None:
+    return _epochs(root).get(epoch)
+
+
+def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path]:
+    """Options and arrays of weight files without the rest of their checkpoint."""
+    file = path / "n_g.pdparams" if path.is_dir() else path
+    if not file.exists() and (path / packed.FILE).is_file():
+        file = path / packed.FILE
+    if not file.is_file():
+        raise UserError(
+            f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
+            "checkpoints or a generator's .pdparams file"
+        )
+    places = [file.parent / checkpoint.OPT_FILE, file.parent.parent / checkpoint.OPT_FILE]
+    options = next((place for place in places if place.is_file()), None)
+    if options is None:
+        raise UserError(
+            f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it there from "
+            "the run's output folder; for released weights, tools/convert_weights.py --preset writes it"
+        )
+    if file.suffix == ".npz":
+        return OPT.load(options), packed.read_packed(file), file
+    arrays = {"n_g": checkpoint.read_pdparams(file)}
+    encoder = file.with_name("n_e.pdparams")
+    if encoder.is_file():
+        arrays["n_e"] = checkpoint.read_pdparams(encoder)
+    return OPT.load(options), arrays, file.parent

@@ -1,0 +1,565 @@
+// The painting page in the browser. Gradio runs this with `element`, the component that holds painting.html.
+// The drawing is two planes of numbers, class ids and objects, and the canvas only shows them: nothing is read back from
+// pixels, so no smoothing and no privacy filter of a browser can change an id. See model/serving/painting.py for the formats.
+
+const root = element.querySelector(".studio");
+const $ = (selector) => root.querySelector(selector);
+const $$ = (selector) => [...root.querySelectorAll(selector)];
+const canvas = $("canvas"), context = canvas.getContext("2d"), picture = $(".result img");
+const UNDO_STEPS = 50, LONGEST_LINK = 16000;
+
+let model; // what the server's `describe` says
+let width, height, ids, objects, base; // Uint16Array each; `base`: ids and objects that the drawing started from
+let colours; // [red, green, blue] by id
+let undone = [], done = [];
+let tool = "brush", chosen = 0, brush = 1;
+let styles = [null, null], slot = 0;
+
+// ---------------------------------------------------------------------------------------------------------- the server
+
+async function call(name, ...data) {
+  const url = new URL("gradio_api/call/" + name, location.href.split(/[?#]/)[0]);
+  for (let attempt = 0; ; attempt++) {
+    const asked = await reach(url, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ data }),
+    });
+    if (asked.status === 503 && attempt < 20) { // the queue is full
+      await new Promise((wake) => setTimeout(wake, 1000 + 2000 * Math.random()));
+      continue;
+    }
+    if (asked.status === 413) throw new Error("The file is too large for the server: scale it down.");
+    if (!asked.ok) throw new Error(`The server refused (${asked.status}): try again in a moment.`);
+    const { event_id } = await asked.json();
+    const text = await (await reach(`${url}/${event_id}`)).text();
+    const events = [...text.matchAll(/^event: (\w+)\r?\ndata: (.*)$/gm)].filter((event) => event[1] !== "heartbeat");
+    const [, kind, answer] = events.at(-1) ?? [, "error", "null"];
+    if (kind === "complete") return JSON.parse(answer)[0];
+    const problem = JSON.parse(answer);
+    throw new Error(problem?.error ?? "The server had a problem with this: see its terminal.");
+  }
+}
+
+async function reach(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch {
+    throw new Error("The server does not answer: is it still running?");
+  }
+}
+
+let hiding;
+function say(text, kind = "error") {
+  const box = $(".message");
+  box.querySelector("span").textContent = text;
+  box.classList.toggle("note", kind === "note");
+  box.hidden = false;
+  clearTimeout(hiding);
+  hiding = setTimeout(() => (box.hidden = true), kind === "note" ? 4000 : 12000);
+}
+
+// Runs a function and shows what it throws.
+const guarded = (action) => async (...given) => {
+  try {
+    await action(...given);
+  } catch (error) {
+    say(error.message);
+  }
+};
+
+// -------------------------------------------------------------------------------------------------- drawings as text
+
+async function through(stream, bytes) {
+  return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
+}
+
+const toText = (bytes) => {
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
+  return btoa(text);
+};
+const toBytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const forLink = (text) => text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+const fromLink = (text) => text.replaceAll("-", "+").replaceAll("_", "/");
+
+async function packed() {
+  const planes = new Uint16Array(2 * ids.length);
+  planes.set(ids);
+  planes.set(objects, ids.length);
+  return toText(await through(new CompressionStream("deflate"), planes));
+}
+
+async function unpacked(text) {
+  const bytes = await through(new DecompressionStream("deflate"), toBytes(text));
+  const planes = new Uint16Array(bytes.buffer);
+  const count = width * height;
+  if (planes.length !== 2 * count || planes.subarray(0, count).some((id) => id >= model.names.length)) {
+    throw new Error("This drawing was made for another model.");
+  }
+  return { ids: planes.slice(0, count), objects: planes.slice(count) };
+}
+
+// --------------------------------------------------------------------------------------------------------- the canvas
+
+function paintPixels(target, source) {
+  const shown = target.createImageData(width, height), pixels = shown.data;
+  for (let i = 0, p = 0; i < source.ids.length; i++, p += 4) {
+    const rgb = colours[source.ids[i]];
+    const right = i + 1, below = i + width;
+    const edge = // between two objects of one class, which have the same colour
+      ((right % width && source.objects[i] !== source.objects[right] && source.ids[i] === source.ids[right]) ||
+        (below < source.ids.length && source.objects[i] !== source.objects[below] && source.ids[i] === source.ids[below]));
+    for (let c = 0; c < 3; c++) pixels[p + c] = edge ? rgb[c] * 0.55 : rgb[c];
+    pixels[p + 3] = 255;
+  }
+  target.putImageData(shown, 0, 0);
+}
+
+const show = () => paintPixels(context, { ids, objects });
+
+function remember() {
+  done.push({ ids: ids.slice(), objects: objects.slice(), base });
+  if (done.length > UNDO_STEPS) done.shift();
+  undone = [];
+  arrows();
+}
+
+function arrows() {
+  $("[data-do=undo]").disabled = !done.length;
+  $("[data-do=redo]").disabled = !undone.length;
+}
+
+function travel(from, to) {
+  if (!from.length) return;
+  to.push({ ids: ids.slice(), objects: objects.slice(), base });
+  ({ ids, objects, base } = from.pop());
+  arrows();
+  show();
+  follow();
+}
+
+function begin(drawing) {
+  remember();
+  base = drawing;
+  ids = drawing.ids.slice();
+  objects = drawing.objects.slice();
+  show();
+  follow();
+}
+
+const separate = () => model.instances && $(".separate input").checked;
+const newObject = () => (separate() ? objects.reduce((most, number) => Math.max(most, number), 0) % 65535 + 1 : 0);
+
+function setPixel(i, object) {
+  ids[i] = tool === "erase" ? base.ids[i] : chosen;
+  objects[i] = tool === "erase" ? base.objects[i] : object;
+}
+
+// A disk of `brush` pixels across, moved along a line.
+function stroke(x0, y0, x1, y1, object) {
+  const steps = Math.max(Math.abs(x1 - x0), Math.abs(y1 - y0), 1), middle = (brush - 1) / 2;
+  for (let step = 0; step <= steps; step++) {
+    const left = Math.round(x0 + ((x1 - x0) * step) / steps - middle);
+    const top = Math.round(y0 + ((y1 - y0) * step) / steps - middle);
+    for (let j = Math.max(0, -top); j < brush && top + j < height; j++) {
+      for (let i = Math.max(0, -left); i < brush && left + i < width; i++) {
+        if ((i - middle) ** 2 + (j - middle) ** 2 <= (brush / 2) ** 2) setPixel((top + j) * width + left + i, object);
+      }
+    }
+  }
+}
+
+function fill(x, y) {
+  const start = y * width + x, id = ids[start], old = objects[start], object = newObject();
+  const seen = new Uint8Array(ids.length), waiting = [start];
+  seen[start] = 1;
+  while (waiting.length) {
+    const i = waiting.pop(), column = i % width;
+    for (const next of [column ? i - 1 : -1, column + 1 < width ? i + 1 : -1, i - width, i + width]) {
+      if (next >= 0 && next < ids.length && !seen[next] && ids[next] === id && objects[next] === old) {
+        seen[next] = 1;
+        waiting.push(next);
+      }
+    }
+  }
+  for (let i = 0; i < seen.length; i++) if (seen[i]) setPixel(i, object);
+}
+
+let last = null; // place of the pointer while a stroke goes on
+let object = 0;
+
+function place(event) {
+  const box = canvas.getBoundingClientRect();
+  return [
+    Math.floor(((event.clientX - box.left) / box.width) * width),
+    Math.floor(((event.clientY - box.top) / box.height) * height),
+  ];
+}
+
+function press(event) {
+  if (event.button || !event.isPrimary) return;
+  event.preventDefault();
+  canvas.focus({ preventScroll: true });
+  const [x, y] = place(event);
+  if (x < 0 || y < 0 || x >= width || y >= height) return;
+  if (tool === "pick") {
+    choose(ids[y * width + x]);
+    use("brush");
+    return;
+  }
+  remember();
+  if (tool === "fill") {
+    fill(x, y);
+    show();
+    follow();
+    return;
+  }
+  canvas.setPointerCapture(event.pointerId);
+  last = [x, y];
+  object = newObject();
+  stroke(x, y, x, y, object);
+  show();
+}
+
+function move(event) {
+  const cursor = $(".cursor"), box = canvas.getBoundingClientRect();
+  const size = Math.max((brush * box.width) / width, 4);
+  cursor.style.display = tool === "brush" || tool === "erase" ? "block" : "none";
+  Object.assign(cursor.style, {
+    width: size + "px", height: size + "px", left: event.clientX - box.left + "px", top: event.clientY - box.top + "px",
+  });
+  if (!last) return;
+  const parts = event.getCoalescedEvents?.() ?? [];
+  for (const part of parts.length ? parts : [event]) {
+    const now = place(part);
+    stroke(...last, ...now, object);
+    last = now;
+  }
+  show();
+  if (seconds < 0.5) follow();
+}
+
+function release() {
+  if (!last) return;
+  last = null;
+  follow();
+}
+
+// -------------------------------------------------------------------------------------------------------- the picture
+
+let wanted = false, running = false, seconds = 1;
+
+// Ask for the picture of the drawing as it is now: one request at a time, and the newest drawing wins.
+async function follow() {
+  wanted = true;
+  if (running) return;
+  running = true;
+  root.dataset.following = "true";
+  const sign = setTimeout(() => $(".result").setAttribute("aria-busy", "true"), 500);
+  while (wanted) {
+    wanted = false;
+    const begun = performance.now();
+    try {
+      const answer = await call("paint", await packed(), style());
+      seconds = (performance.now() - begun) / 1000;
+      picture.src = answer.picture;
+      $("[data-do=picture]").disabled = false;
+      $(".time").textContent = `${seconds.toFixed(2)} s`;
+      root.dataset.pictures = Number(root.dataset.pictures ?? 0) + 1;
+    } catch (error) {
+      say(error.message);
+    }
+  }
+  clearTimeout(sign);
+  $(".result").setAttribute("aria-busy", "false");
+  running = false;
+  root.dataset.following = "false";
+}
+
+// ---------------------------------------------------------------------------------------------------- classes, tools
+
+function choose(id) {
+  chosen = id;
+  $(".chosen i").style.background = model.colours[id];
+  $(".chosen b").textContent = model.names[id];
+  for (const button of $$(".list button")) button.setAttribute("aria-pressed", Number(button.dataset.id) === id);
+}
+
+function list() {
+  const words = $(".search").value.trim().toLowerCase();
+  const fits = (id) => model.names[id].toLowerCase().includes(words) || String(id) === words;
+  const rest = model.names.map((_, id) => id).filter((id) => !model.first.includes(id));
+  const parts = model.first.length && rest.length ? [["Landscapes", model.first], ["All others", rest]] : [["", [...model.first, ...rest]]];
+  const box = $(".list");
+  box.replaceChildren();
+  for (const [title, members] of parts) {
+    const found = members.filter(fits);
+    if (title && found.length) box.append(Object.assign(document.createElement("h3"), { textContent: title }));
+    for (const id of found) {
+      const button = document.createElement("button"), swatch = document.createElement("i");
+      button.type = "button";
+      button.dataset.id = id;
+      swatch.style.background = model.colours[id];
+      button.append(swatch, model.names[id]);
+      button.onclick = () => {
+        choose(id);
+        if (tool === "erase" || tool === "pick") use("brush");
+      };
+      box.append(button);
+    }
+  }
+  if (!box.children.length) box.append(Object.assign(document.createElement("p"), { className: "none", textContent: "No class of that name." }));
+  choose(chosen);
+}
+
+function use(name) {
+  tool = name;
+  for (const button of $$("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === name);
+}
+
+function resize(size) {
+  brush = Math.min(Math.max(Math.round(size), 1), Number($(".brush").max));
+  $(".brush").value = brush;
+  $(".size output").textContent = brush;
+}
+
+// -------------------------------------------------------------------------------------------------------------- styles
+
+// A style is {seed}, {gallery: index} or {vector, photo}; the server knows seeds and vectors.
+function forServer(given) {
+  if (!given) return null;
+  return "seed" in given ? { seed: given.seed } : { vector: given.vector ?? model.gallery[given.gallery]?.vector };
+}
+
+function style() {
+  if (!model.serving.styles) return {};
+  return { first: forServer(styles[0]), second: forServer(styles[1]), mix: Number($(".mix").value) };
+}
+
+function setStyle(given) {
+  styles[slot] = given;
+  if (slot === 1 && $(".mix").value === "0") $(".mix").value = 50;
+  showStyles();
+  follow();
+}
+
+function showStyles() {
+  $(".mix").disabled = !styles[1];
+  for (const button of $$(".slot")) {
+    const number = Number(button.dataset.slot), given = styles[number], sign = button.querySelector("span");
+    const photo = given?.photo ?? model.gallery[given?.gallery]?.photo;
+    button.setAttribute("aria-pressed", number === slot);
+    sign.style.backgroundImage = photo ? `url("${photo}")` : "";
+    sign.textContent = photo ? "" : given ? ("seed" in given ? given.seed : "photo") : "none";
+  }
+  const active = styles[slot];
+  for (const tile of $$(".style .tiles [data-gallery]")) {
+    tile.setAttribute("aria-pressed", active?.gallery === Number(tile.dataset.gallery));
+  }
+  if (active && "seed" in active) $(".seed input").value = active.seed;
+}
+
+// ------------------------------------------------------------------------------------------------------ start, uploads
+
+function tile(label, content, action, title) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.title = title;
+  button.setAttribute("aria-label", title);
+  if (content) button.append(content);
+  else button.innerHTML = label; // ours, without anything from outside
+  button.onclick = guarded(action);
+  return button;
+}
+
+async function upload(input, name) {
+  const file = input.files[0];
+  input.value = "";
+  if (!file) return null;
+  if (file.size > model.max_upload) {
+    throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MB: at most ${model.max_upload / 2 ** 20} MB are read, scale it down.`);
+  }
+  const text = await new Promise((good, bad) => {
+    const reader = new FileReader();
+    reader.onload = () => good(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => bad(new Error(`${file.name} cannot be read.`));
+    reader.readAsDataURL(file);
+  });
+  try {
+    return await call(name, text);
+  } catch (error) {
+    throw new Error(`${file.name}: ${error.message}`);
+  }
+}
+
+async function fillStart() {
+  const box = $(".start .tiles"), input = $(".start input[type=file]");
+  box.append(tile("Blank<br><i lang='zh'>空白</i>", null, () => begin(blank(chosen)), "Fill everything with the chosen class"));
+  box.append(tile("Upload<br><i lang='zh'>上传</i>", null, () => input.click(), "Upload a label map"));
+  input.onchange = guarded(async () => {
+    const answer = await upload(input, "read_map");
+    if (answer) begin(await unpacked(answer.drawing));
+  });
+  for (const [index, text] of model.scenes.entries()) {
+    const scene = await unpacked(text), small = document.createElement("canvas");
+    Object.assign(small, { width, height });
+    paintPixels(small.getContext("2d"), scene);
+    box.append(tile("", small, () => begin(scene), `Sample scene ${index + 1}`));
+  }
+}
+
+const blank = (id) => ({ ids: new Uint16Array(width * height).fill(id), objects: new Uint16Array(width * height) });
+
+function fillStyles() {
+  $(".style").hidden = !model.serving.styles;
+  const box = $(".style .tiles"), input = $(".style input[type=file]");
+  const seed = Object.assign(document.createElement("div"), { className: "seed" });
+  seed.innerHTML = '<input type="number" min="0" max="4294967295" step="1" value="0" aria-label="Seed">';
+  const field = seed.firstChild;
+  field.onchange = () => setStyle({ seed: Math.min(Math.max(Math.floor(Number(field.value)) || 0, 0), 4294967295) });
+  seed.append(tile("Random <i lang='zh'>随机</i>", null, () => setStyle({ seed: Math.floor(Math.random() * 10000) }), "Another seed"));
+  box.append(seed);
+  if (model.photos) {
+    box.append(tile("Photo<br><i lang='zh'>上传</i>", null, () => input.click(), "Take the style of a photo of yours"));
+    input.onchange = guarded(async () => {
+      const answer = await upload(input, "read_photo");
+      if (answer) setStyle(answer);
+    });
+  }
+  for (const [index, entry] of model.gallery.entries()) {
+    const image = Object.assign(document.createElement("img"), { src: entry.photo, alt: "" });
+    const button = tile("", image, () => setStyle({ gallery: index }), `Style ${index + 1}`);
+    button.dataset.gallery = index;
+    box.append(button);
+  }
+  for (const button of $$(".slot")) {
+    button.onclick = () => {
+      slot = Number(button.dataset.slot);
+      showStyles();
+    };
+  }
+  $(".mix").oninput = follow;
+}
+
+// --------------------------------------------------------------------------------------------------- saving and links
+
+function save(url, name) {
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+}
+
+async function copyLink() {
+  const settings = { styles: styles.map(known), mix: Number($(".mix").value), chosen, brush, separate: $(".separate input").checked };
+  const words = new TextEncoder().encode(JSON.stringify(settings));
+  const parts = new URLSearchParams({ s: forLink(toText(await through(new CompressionStream("deflate"), words))) });
+  const drawing = forLink(await packed());
+  const fits = drawing.length <= LONGEST_LINK;
+  if (fits) parts.set("d", drawing);
+  history.replaceState(null, "", "#" + parts);
+  try {
+    await navigator.clipboard.writeText(location.href);
+    say(fits ? "The link is copied: it holds the drawing and its style." : "The link holds the style only: this drawing is too detailed for one, save its label map.", "note");
+  } catch {
+    say("The link is in the address bar.", "note");
+  }
+}
+
+// A link may come from anyone: only what a style consists of is taken from it.
+function known(given) {
+  if (Number.isInteger(given?.seed)) return { seed: given.seed };
+  if (Number.isInteger(given?.gallery) && given.gallery in model.gallery) return { gallery: given.gallery };
+  return Array.isArray(given?.vector) ? { vector: given.vector.map(Number) } : null;
+}
+
+async function openLink() {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  if (!parts.has("s")) return false;
+  try {
+    const bytes = await through(new DecompressionStream("deflate"), toBytes(fromLink(parts.get("s"))));
+    const settings = JSON.parse(new TextDecoder().decode(bytes));
+    const drawing = parts.has("d") ? await unpacked(fromLink(parts.get("d"))) : null;
+    styles = [0, 1].map((number) => known(settings.styles[number]));
+    $(".mix").value = Number(settings.mix) || 0;
+    $(".separate input").checked = Boolean(settings.separate);
+    choose(Number(settings.chosen) in model.names ? Number(settings.chosen) : 0);
+    resize(Number(settings.brush) || 1);
+    showStyles();
+    if (drawing) begin(drawing);
+    else follow();
+    return true;
+  } catch {
+    say("This link was made for another model, or a part of it is missing.");
+    return false;
+  }
+}
+
+// --------------------------------------------------------------------------------------------------------------- start
+
+const shortcuts = { b: "brush", f: "fill", e: "erase", i: "pick" };
+
+function key(event) {
+  if (!root.isConnected || event.target.closest?.("input, textarea")) return;
+  const letter = event.key.toLowerCase();
+  if (event.ctrlKey || event.metaKey) {
+    if (letter === "z" && !event.shiftKey) travel(done, undone);
+    else if (letter === "y" || letter === "z") travel(undone, done);
+    else return;
+  } else if (shortcuts[letter]) use(shortcuts[letter]);
+  else if (letter === "[") resize(brush / 1.25 - 0.5);
+  else if (letter === "]") resize(brush * 1.25 + 0.5);
+  else return;
+  event.preventDefault();
+}
+
+async function start() {
+  if (!window.CompressionStream) throw new Error("This browser is too old for the page: it needs one of 2023 or newer.");
+  model = await call("describe");
+  ({ width, height } = model);
+  colours = model.colours.map((code) => [1, 3, 5].map((at) => parseInt(code.slice(at, at + 2), 16)));
+  $(".model").textContent = `Model: ${model.model}.`;
+  Object.assign(canvas, { width, height });
+  for (const stage of $$(".stage")) stage.style.setProperty("--ratio", width / height);
+  $(".separate").hidden = !model.instances;
+  $(".brush").max = Math.max(Math.round(Math.min(width, height) / 3), 8);
+  resize(Math.min(width, height) / 12);
+  use("brush");
+  chosen = model.first[0] ?? 0;
+  list();
+  fillStyles();
+  styles[0] = model.gallery.length ? { gallery: 0 } : { seed: 0 };
+  showStyles();
+  base = model.scenes.length ? await unpacked(model.scenes[0]) : blank(chosen);
+  ids = base.ids.slice();
+  objects = base.objects.slice();
+  show();
+  arrows();
+  await fillStart();
+  if (!(await openLink())) follow();
+
+  canvas.onpointerdown = press;
+  canvas.onpointermove = move;
+  canvas.onpointerup = canvas.onpointercancel = release;
+  canvas.onpointerleave = () => ($(".cursor").style.display = "none");
+  picture.onclick = () => picture.parentElement.classList.toggle("large");
+  for (const button of $$("[data-tool]")) button.onclick = () => use(button.dataset.tool);
+  $(".brush").oninput = (event) => resize(Number(event.target.value));
+  $(".search").oninput = list;
+  $(".search").onkeydown = (event) => {
+    if (event.key === "Enter") $(".list button")?.click();
+  };
+  const actions = {
+    undo: () => travel(done, undone),
+    redo: () => travel(undone, done),
+    link: copyLink,
+    picture: () => save(picture.src, "picture.png"),
+    map: async () => save((await call("write_map", await packed())).map, "label_map.png"),
+  };
+  for (const button of $$("[data-do]")) button.onclick = guarded(actions[button.dataset.do]);
+  window.addEventListener("keydown", key);
+  window.addEventListener("hashchange", openLink);
+  root.dataset.state = "ready";
+}
+
+$(".message button").onclick = () => ($(".message").hidden = true);
+guarded(start)();

@@ -1,0 +1,1 @@
+"""What a training keeps and writes: checkpoints, logs, averages, optimiser state."""
