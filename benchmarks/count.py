@@ -60,9 +60,9 @@ def residual(net) -> tuple[int, int]:
         net: `SPADEGenerator`, of which weights, blocks and start_size are read.
 
     Returns:
-        As convolutions are written, and with Winograd's form where `model.ops.cpu` uses it.
+        As convolutions are written, and with Winograd's form where `model.ops.cpu_convolution` uses it.
     """
-    from model.ops import cpu
+    from model.ops.cpu_convolution import WINOGRAD_CHANNELS, WINOGRAD_PIXELS
 
     direct = done = 0
     height, width = net.start_size
@@ -74,7 +74,7 @@ def residual(net) -> tuple[int, int]:
     convolutions.append((net.conv_img.raw_weight, height, width))
     for weight, rows, columns in convolutions:
         products = int(np.prod(weight.shape)) * rows * columns
-        fits = rows * columns >= cpu.WINOGRAD_PIXELS and weight.shape[1] >= cpu.WINOGRAD_CHANNELS
+        fits = rows * columns >= WINOGRAD_PIXELS and weight.shape[1] >= WINOGRAD_CHANNELS
         direct += products
         done += products * 4 // 9 if fits and weight.shape[2] == 3 else products
     return direct, done

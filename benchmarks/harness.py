@@ -66,6 +66,8 @@ def set_threads(threads: int) -> None:
     loaded = [name for name in ("paddle", "torch") if name in sys.modules]
     if loaded:
         raise RuntimeError(f"set_threads must come before the import of {' and '.join(loaded)}")
+    if threads == model.THREADS:  # as it is without a word; Paddle complains where the variable says more than 1
+        return
     model.THREADS = threads
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)

@@ -6,27 +6,20 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from model import exact
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import SPADE, BatchNorm, InstanceNorm
-from model.ops import cpu
 from model.options import parse_norm, parse_norm_g
 
 SLOPE = 0.2  # of every leaky ReLU
 
 
-def leaky_relu(x):
-    """The activation of every block, slope 0.2."""
-    return exact.leaky_relu(x, SLOPE)
-
-
 class LeakyReLU(nn.Layer):
-    """`leaky_relu` as a layer."""
+    """The activation of every block, as a layer."""
 
     def forward(self, x):
-        """A tensor of any shape -> one of the same."""
-        return leaky_relu(x)
+        """A `FeatureMap`, activated."""
+        return x.activated(SLOPE)
 
 
 def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):
@@ -42,29 +35,6 @@ def conv_norm(in_channels, out_channels, kernel_size, stride, padding, norm):
     if kind == "instance":
         return nn.Sequential(conv, InstanceNorm())
     return nn.Sequential(conv, BatchNorm(out_channels, sync=kind == "syncbatch", affine=True))
-
-
-def conv_norm_rows(x, modulation, slope, module):
-    """`conv_norm`'s module on act(x * a + b) in blocked form.
-
-    Args:
-        x: [N,H,W,C]; modulation: a, b and index, or None.
-
-    Returns:
-        The convolution's result [N,h,w,K], and its norm as a modulation of it, applied where the map is read.
-    """
-    if isinstance(module, Conv2D):
-        x = cpu.conv(x, module, modulation, slope)
-        return x, cpu.identity(x)
-    conv, norm = module
-    x = cpu.conv(x, conv, modulation, slope)
-    return x, norm.row_modulation(x)
-
-
-def upsample_rows(x):
-    """Nearest-neighbour upsampling by 2 of [N,H,W,C]."""
-    n, h, w, c = x.shape
-    return x.reshape([n, h, 1, w, 1, c]).expand([n, h, 2, w, 2, c]).reshape([n, 2 * h, 2 * w, c])
 
 
 class SPADEResnetBlock(nn.Layer):
@@ -93,29 +63,10 @@ class SPADEResnetBlock(nn.Layer):
             self.norm_s = SPADE(fin, semantic_nc, kernel_size, norm)
 
     def forward(self, x, semantics):
-        """x [N,fin,H,W], semantics of N maps -> [N,fout,H,W]."""
+        """A `FeatureMap` of fin channels, `Semantics` of its N maps -> one of fout channels."""
         shortcut = self.conv_s(self.norm_s(x, semantics)) if self.learned_shortcut else x
-        dx = self.conv_0(leaky_relu(self.norm_0(x, semantics)))
-        dx = self.conv_1(leaky_relu(self.norm_1(dx, semantics)))
-        return shortcut + dx
-
-    def forward_rows(self, x, semantics, up):
-        """The same in blocked form: x [N,h,w,fin] -> [N,H,W,fout], H, W twice h, w if x is upsampled first."""
-        height, width = (2 * x.shape[1], 2 * x.shape[2]) if up else x.shape[1:3]
-        copies = 4 if up else 1
-
-        def layer(source, norm, statistics, conv, residual, up, slope):
-            return cpu.conv(source, conv, norm.tables(statistics, semantics, height, width), slope, up, residual)
-
-        statistics = self.norm_0.param_free_norm.row_statistics(x, copies)
-        if self.learned_shortcut:
-            shared = self.norm_s.param_free_norm.shared_statistics(self.norm_0.param_free_norm, statistics)
-            shortcut = layer(x, self.norm_s, shared, self.conv_s, None, up, 1.0)
-        else:
-            shortcut = upsample_rows(x) if up else x
-        dx = layer(x, self.norm_0, statistics, self.conv_0, None, up, SLOPE)
-        statistics = self.norm_1.param_free_norm.row_statistics(dx)
-        return layer(dx, self.norm_1, statistics, self.conv_1, shortcut, False, SLOPE)
+        dx = self.conv_0(self.norm_0(x, semantics).activated(SLOPE))
+        return self.conv_1(self.norm_1(dx, semantics).activated(SLOPE), residual=shortcut)
 
 
 def _orthogonal(rng, shape):

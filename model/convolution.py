@@ -1,7 +1,8 @@
 """The convolution layer of every network, with or without spectral normalisation."""
 
+import contextlib
+
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 from paddle.autograd import PyLayer
 
@@ -77,8 +78,26 @@ class Conv2D(nn.Layer):
         weight, sigma = _Spectral.apply(self.weight_orig, u, v, (u * product).sum())
         return weight.reshape(self.weight_orig.shape), sigma
 
-    def forward(self, x):
-        """x [N,in,H,W] -> [N,out,h,w]."""
-        weight, sigma = self.weight_and_sigma()
-        weight = weight if sigma is None else weight / sigma
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+    def forward(self, x, residual=None):
+        """A `FeatureMap` of `in_channels` -> one of `out_channels`, to which `residual`, if there is one, is added."""
+        return x.conv2d(self, residual)
+
+
+@contextlib.contextmanager
+def one_power_iteration(nets):
+    """Run the power iteration of every spectral norm here and now, and none in the passes inside the context.
+
+    Several passes then divide by one norm, as the pass of a whole batch does, and it is found in float32 whatever
+    precision the passes have.
+    """
+    convs = [c for net in nets for c in net.sublayers() if isinstance(c, Conv2D) and c.spectral and c.training]
+    with paddle.no_grad():
+        for conv in convs:
+            conv.weight_and_sigma()
+    for conv in convs:
+        conv.training = False
+    try:
+        yield
+    finally:
+        for conv in convs:
+            conv.training = True

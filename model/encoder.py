@@ -2,10 +2,9 @@
 
 from paddle import nn
 
-from model.architecture import SLOPE, conv_norm, conv_norm_rows, initialize, leaky_relu
-from model.exact import resized
-from model.ops import cpu
-from model.ops.cpu import use_blocked
+from model.architecture import SLOPE, conv_norm, initialize
+from model.ops import backend
+from model.ops.exact import resized
 
 SIDE = 256  # photos are resized to this before the first convolution
 GRID = 4  # side of the last feature map: 256 / 2**6
@@ -21,13 +20,13 @@ class ConvEncoder(nn.Layer):
         ngf: channels of the first layer.
         z_dim: length of the style vector.
         norm: norm_E, such as spectralinstance.
-        kernels: auto, blocked or plain, see `model.ops.cpu`.
+        kernels: auto, blocked or plain, see `model.ops.backend`.
         input_nc: channels of the photos.
     """
 
     def __init__(self, ngf=64, z_dim=256, norm="spectralinstance", kernels="auto", input_nc=3):
         super().__init__()
-        self.blocked = use_blocked(kernels)
+        self.Map, self.input_nc = backend(kernels), input_nc
         widths = [input_nc, ngf, ngf * 2, ngf * 4, ngf * 8, ngf * 8, ngf * 8]
         for i in range(1, 7):
             self.add_sublayer(f"layer{i}", conv_norm(widths[i - 1], widths[i], 3, stride=2, padding=1, norm=norm))
@@ -45,18 +44,14 @@ class ConvEncoder(nn.Layer):
         x = image
         if tuple(x.shape[2:]) != (SIDE, SIDE):
             x = resized(x, (SIDE, SIDE))
-        if self.blocked:
-            x, modulation, slope = x.transpose([0, 2, 3, 1]), None, 1.0
-            for i in range(1, 7):
-                x, modulation = conv_norm_rows(x, modulation, slope, getattr(self, f"layer{i}"))
-                slope = SLOPE
-            x = cpu.modulate(x, modulation, SLOPE).transpose([0, 3, 1, 2]).flatten(1)
-            return self.fc_mu(x), self.fc_var(x)
-        x = self.layer1(x)  # [N, ngf, 128, 128]
-        for i in range(2, 7):
-            x = getattr(self, f"layer{i}")(leaky_relu(x))
-        x = leaky_relu(x).flatten(1)  # [N, 8*ngf*4*4]
+        x = self.body(self.Map.enter(x)).leave().flatten(1)  # [N, 8*ngf*4*4]
         return self.fc_mu(x), self.fc_var(x)
+
+    def body(self, x):
+        """The photo's `FeatureMap` -> the last one."""
+        for i in range(1, 7):  # 128, 64, 32, 16, 8, 4 pixels wide
+            x = getattr(self, f"layer{i}")(x).activated(SLOPE)
+        return x
 
 
 def define_E(opt):

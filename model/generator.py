@@ -1,19 +1,12 @@
 """The SPADE generator: semantics (and a style vector) -> photo (SPADE, appendix A, fig. 11)."""
 
 import paddle
-import paddle.nn.functional as F
 from paddle import nn
 
-from model.architecture import SLOPE, SPADEResnetBlock, initialize, leaky_relu
+from model.architecture import SLOPE, SPADEResnetBlock, initialize
 from model.convolution import Conv2D
-from model.ops import cpu
-from model.ops.cpu import use_blocked
-from model.training.recompute import recompute
-
-
-def upsample(x):
-    """Nearest-neighbour upsampling by 2."""
-    return F.interpolate(x, scale_factor=2, mode="nearest")
+from model.ops import backend, plain
+from model.ops.recompute import recompute
 
 
 class SPADEGenerator(nn.Layer):
@@ -43,7 +36,7 @@ class SPADEGenerator(nn.Layer):
         recompute=False,
     ):
         super().__init__()
-        self.blocked, self.recompute = use_blocked(kernels), recompute
+        self.Map, self.recompute = backend(kernels), recompute
         self.start_size, self.z_dim, self.depth = start_size, z_dim, num_upsampling_layers
         wide = 16 * ngf
         if z_dim is None:
@@ -78,16 +71,10 @@ class SPADEGenerator(nn.Layer):
         """The first feature map [N, 16*ngf, *start_size]."""
         height, width = self.start_size
         if self.z_dim is None:
-            return self.fc(semantics.one_hot(height, width))
+            return self.fc(plain.Map(semantics.one_hot(height, width))).data
         if z is None:
             z = paddle.randn([len(semantics), self.z_dim])
         return self.fc(z).reshape([z.shape[0], -1, height, width])
-
-    def run(self, block, function, x):
-        """function(x), a pass of a block."""
-        if self.recompute and paddle.is_grad_enabled():
-            return recompute(block, function, x)
-        return function(x)
 
     def forward(self, semantics, z=None):
         """
@@ -98,15 +85,24 @@ class SPADEGenerator(nn.Layer):
         Returns:
             [N, output_nc, H, W] in [-1,1].
         """
-        x = self.start(semantics, z)
-        if self.blocked and not semantics.dense:
-            x = x.transpose([0, 2, 3, 1])
-            for block, enlarge in self.blocks():
-                x = self.run(block, lambda x, b=block, up=enlarge: b.forward_rows(x, semantics, up), x)
-            return paddle.tanh(cpu.conv(x, self.conv_img, slope=SLOPE).transpose([0, 3, 1, 2]))
-        for block, enlarge in self.blocks():
-            x = self.run(block, lambda x, b=block, up=enlarge: b(upsample(x) if up else x, semantics), x)
-        return paddle.tanh(self.conv_img(leaky_relu(x)))
+        x = self.Map.enter(self.start(semantics, z))
+        return paddle.tanh(self.body(x, semantics).leave())
+
+    def body(self, x, semantics):
+        """The first `FeatureMap` -> the picture before tanh."""
+        for block, up in self.blocks():
+            x = self.run(block, x, semantics, up)
+        return self.conv_img(x.activated(SLOPE))
+
+    def run(self, block, x, semantics, up):
+        """A pass of a block, on x upsampled first if `up`; with `recompute` it is made again for the backward pass."""
+
+        def forward(x):
+            return block(x.upsampled() if up else x, semantics)
+
+        if not (self.recompute and paddle.is_grad_enabled()):
+            return forward(x)
+        return self.Map(recompute(block, lambda data: forward(self.Map(data)).data, x.data))
 
 
 def define_G(opt):

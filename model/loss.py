@@ -4,6 +4,8 @@ import paddle
 import paddle.nn.functional as F
 
 from model.errors import UserError
+from model.ops.feature_map import FeatureMap
+from model.vgg import VGG19
 
 # Weights of relu1_1 .. relu5_1 in the perceptual loss (released code; SPADE, appendix A, takes pix2pixHD's).
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
@@ -73,18 +75,20 @@ def perceptual_loss(vgg, fake, real):
     """Weighted L1 distance of VGG19 features (Johnson et al. 2016; weights of the released code).
 
     Args:
-        vgg: callable image -> five features; its own `distances(fake, real)`, if it has one, is cheaper and is used.
+        vgg: a `VGG19`, or another callable image -> five features.
         fake, real: images [N,3,H,W], or grey [N,1,H,W], in [-1,1]; `real` gets no gradient.
     """
     if fake.shape[1] == 1:  # VGG sees grey as a colour picture whose channels are equal
         fake, real = (image.expand([-1, 3, -1, -1]) for image in (fake, real))
-    if hasattr(vgg, "distances"):
-        distances = vgg.distances(fake, real)
-    else:
-        with paddle.no_grad():
-            targets = vgg(real)
-        distances = [F.l1_loss(f, t) for f, t in zip(vgg(fake), targets, strict=True)]
+    features = vgg.maps if isinstance(vgg, VGG19) else vgg
+    with paddle.no_grad():
+        targets = features(real)
+    distances = [_distance(f, t) for f, t in zip(features(fake), targets, strict=True)]
     return sum(w * d for w, d in zip(VGG_WEIGHTS, distances, strict=True))
+
+
+def _distance(x, target):
+    return x.distance(target) if isinstance(x, FeatureMap) else F.l1_loss(x, target)
 
 
 def kld_loss(mu, logvar):

@@ -155,3 +155,33 @@ class Semantics:
             dense = np.concatenate([dense, (self.codes % 2)[:, None] == 1], axis=1)
             labels = np.append(labels, self.classes)
         return paddle.to_tensor(dense.astype(np.float32)), paddle.to_tensor(labels.astype(np.int64))
+
+
+def _keep(numbers, rows):
+    """Number anew the rows that occur in `numbers`: the numbers, and the rows of them alone; the last id stays last."""
+    used = np.zeros(len(rows) + 1, bool)  # one more id, for outside
+    used[numbers] = True
+    kept = used[:-1]
+    place = np.cumsum(used, dtype=np.int32) - np.int32(1)
+    place[-1] = kept.sum()
+    return place[numbers], rows[kept]
+
+
+class Part(Semantics):
+    """The maps [begin, end) of a `Semantics`, with the neighbourhoods that occur in them."""
+
+    def __init__(self, whole, begin, end):
+        self.classes, self.with_edges, self.dense = whole.classes, whole.with_edges, whole.dense
+        self.codes = whole.codes[begin:end]
+        self._one_hot, self._patterns = {}, {}
+        self._whole, self._range = whole, slice(begin, end)
+
+    def patterns(self, height, width, kernel_size):
+        """The `Patterns` at a size."""
+        key = height, width, kernel_size
+        if key not in self._patterns:
+            whole = self._whole.patterns(*key)
+            index, outer = _keep(whole.index[self._range], whole.outer)
+            outer, inner = _keep(outer, whole.inner)
+            self._patterns[key] = Patterns(whole.labels, whole.edges, inner, outer, index)
+        return self._patterns[key]

@@ -3,24 +3,24 @@
 import contextlib
 import functools
 import random
+from typing import NamedTuple
 
 import numpy as np
 import paddle
 
+from model.convolution import one_power_iteration
 from model.discriminator import define_D
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
-from model.ops import group
-from model.ops.cpu import release_memory, use_blocked
+from model.ops import backend, group, plain
 from model.ops.device import as_tensor
-from model.semantics import Semantics
+from model.semantics import Part, Semantics
 from model.training import checkpoint
 from model.training.adam import Adam, with_betas
 from model.training.ema import Average
 from model.training.logger import COLUMNS
-from model.training.recompute import micro_batches, one_power_iteration
 
 SUMMED = ("g_loss_vae",)  # over the pictures of a batch; the others are means
 
@@ -35,7 +35,7 @@ def check_precision(opt):
         raise UserError(
             f"amp needs a GPU, and the device is {paddle.get_device()}: give --device gpu, or leave out --amp"
         )
-    if opt.amp and use_blocked(opt.kernels):
+    if opt.amp and backend(opt.kernels) is not plain.Map:
         raise UserError(f"amp and kernels {opt.kernels} exclude each other: give --kernels plain, or leave out --amp")
 
 
@@ -55,6 +55,32 @@ def halves(scales):
     """Split the discriminator's output on [fake; real] into the two, along the batch axis."""
     n = scales[0][0].shape[0] // 2
     return [[t[:n] for t in scale] for scale in scales], [[t[n:] for t in scale] for scale in scales]
+
+
+class MicroBatch(NamedTuple):
+    """A part of a batch that is computed at once."""
+
+    semantics: Semantics
+    image: paddle.Tensor
+    noise: paddle.Tensor | None  # of the styles
+    share: float  # of the batch's pictures
+    is_last: bool
+
+
+def micro_batches(count, semantics, image, noise=None):
+    """Yield a batch in `count` parts of (nearly) equal size, at most one for each picture.
+
+    A part's one-hot maps are released with it.
+    """
+    n = len(semantics)
+    count = min(count, n)
+    if count == 1:
+        yield MicroBatch(semantics, image, noise, 1.0, True)
+        return
+    edges = [n * i // count for i in range(count + 1)]
+    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        styles = None if noise is None else noise[begin:end]
+        yield MicroBatch(Part(semantics, begin, end), image[begin:end], styles, (end - begin) / n, end == n)
 
 
 class Trainer:
@@ -78,8 +104,7 @@ class Trainer:
             raise UserError("the perceptual loss needs VGG19's weights: pass vgg, or set no_vgg_loss")
         opt.check_geometry()
         check_precision(opt)
-        if use_blocked(opt.kernels):
-            release_memory()  # from the start, before threads have arenas of their own
+        backend(opt.kernels).release_memory()  # from the start, before threads have arenas of their own
         seed_everything(opt.seed)
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
@@ -245,8 +270,7 @@ class Trainer:
         scaler.step(optimizer)
         scaler.update()
         optimizer.clear_grad(set_to_zero=False)
-        if use_blocked(self.opt.kernels):
-            release_memory()
+        backend(self.opt.kernels).release_memory()
 
     def step(self, batch, index=None):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.

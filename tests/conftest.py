@@ -1,5 +1,6 @@
 """What tests share: threads and import order as the program has them, and a tiny configuration."""
 
+import importlib
 import os
 import time
 
@@ -18,6 +19,17 @@ LAST_START = float(os.environ.get("TESTS_LAST_START", "inf"))  # seconds since 1
 def pytest_runtest_setup(item):
     if time.time() > LAST_START:
         pytest.skip("no time left")
+
+
+@pytest.fixture(params=["plain", "cpu"])
+def through(request):
+    """through(layer, x, ...): a layer's result on an array or tensor [N,C,H,W], on each backend; a tensor [N,C,H,W]."""
+    Map = importlib.import_module(f"model.ops.{request.param}").Map
+
+    def call(layer, x, *more):
+        return layer(Map.enter(x if isinstance(x, paddle.Tensor) else paddle.to_tensor(x)), *more).leave()
+
+    return call
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ import numpy as np  # isort: skip
 import paddle  # isort: skip
 from reference_cases import filled_vgg, training_batch  # isort: skip
 
+from benchmarks.distributed import traffic_per_step  # isort: skip
 from model.ops import group  # isort: skip
+from model.ops.moments import batch_moments  # isort: skip
 from model.options import OPT  # isort: skip
 from model.trainer import Trainer  # isort: skip
 
@@ -141,7 +143,7 @@ def moments():
     edges = [0, *(2 * i + 1 for i in range(1, world)), len(x)]
     own = slice(edges[rank], edges[rank + 1])
     part = paddle.to_tensor(x[own], stop_gradient=False)
-    mean, var, count = group.batch_moments(part, sync=True)
+    mean, var, count = batch_moments(part, sync=True)
     (mean * paddle.to_tensor(weights[rank, 0]) + var * paddle.to_tensor(weights[rank, 1])).sum().backward()
     n = x.size // 3
     total = weights.sum(0)[:, None, :, None, None]
@@ -173,7 +175,7 @@ def counted_train(opt, steps):
     group.calls.clear()
     found, trainer = train(opt, steps)
     counted = {kind: (size, group.calls[kind]) for kind, size in group.payload.items()}
-    traffic = group.traffic_per_step(trainer)
+    traffic = traffic_per_step(trainer)
     expected = {kind: (steps * size, steps * count) for kind, (size, count) in traffic.items()}
     assert counted == expected, (counted, expected)
     return found

@@ -34,21 +34,21 @@ def drawn(*shape):
 # ---- the block ----
 
 
-def test_block_keeps_its_input_when_its_last_convolution_is_zero():
+def test_block_keeps_its_input_when_its_last_convolution_is_zero(through):
     block = evaluating(filled(SPADEResnetBlock(4, 4, "spadebatch3x3", 5)))
     block.conv_1.weight.set_value(paddle.zeros_like(block.conv_1.weight))
     block.conv_1.bias.set_value(paddle.full([4], 0.5))
     x = drawn(1, 4, 8, 8)
-    np.testing.assert_allclose(block(x, semantics()).numpy(), x.numpy() + 0.5, atol=1e-6)
+    np.testing.assert_allclose(through(block, x, semantics()).numpy(), x.numpy() + 0.5, atol=1e-6)
 
 
-def test_shortcut_is_learned_when_the_width_changes_and_has_no_activation():
+def test_shortcut_is_learned_when_the_width_changes_and_has_no_activation(through):
     block = evaluating(filled(SPADEResnetBlock(4, 2, "spadeinstance3x3", 5)))
     block.conv_1.weight.set_value(paddle.zeros_like(block.conv_1.weight))
     block.conv_1.bias.set_value(paddle.zeros_like(block.conv_1.bias))
     x, sem = drawn(1, 4, 8, 8), semantics()
-    want = np.einsum("oc,nchw->nohw", block.conv_s.weight.numpy()[:, :, 0, 0], block.norm_s(x, sem).numpy())
-    np.testing.assert_allclose(block(x, sem).numpy(), want, atol=1e-5)
+    want = np.einsum("oc,nchw->nohw", block.conv_s.weight.numpy()[:, :, 0, 0], through(block.norm_s, x, sem).numpy())
+    np.testing.assert_allclose(through(block, x, sem).numpy(), want, atol=1e-5)
 
 
 @pytest.mark.parametrize("fin, fout, middle", [(6, 6, 6), (6, 3, 3), (3, 6, 3)])
@@ -87,9 +87,9 @@ def test_unknown_conv_norm_is_refused():
         conv_norm(2, 3, 3, 1, 1, "layer")
 
 
-def test_conv_norm_normalises():
+def test_conv_norm_normalises(through):
     x = drawn(2, 2, 6, 6)
-    out = training(conv_norm(2, 3, 3, 1, 1, "spectralinstance"))(x).numpy()
+    out = through(training(conv_norm(2, 3, 3, 1, 1, "spectralinstance")), x).numpy()
     np.testing.assert_allclose(out.mean((2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(out.var((2, 3)), 1, atol=1e-2)
 

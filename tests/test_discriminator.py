@@ -8,6 +8,7 @@ import pytest
 from reference_cases import PREFIX, evaluating, fill, maps, training
 
 from model.discriminator import define_D
+from model.ops import plain
 from model.options import OPT
 from model.semantics import Semantics
 
@@ -62,7 +63,7 @@ def test_second_scale_sees_the_averaged_input(tiny_opt):
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2, ::2]
     half = np.nanmean(windows, (4, 5)).astype("float32")  # the padding does not count
-    want = net.discriminator_1(paddle.to_tensor(half))
+    want = net.discriminator_1(plain.Map(paddle.to_tensor(half)))
     for a, b in zip(net(semantics, image)[1], want, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-4)
 

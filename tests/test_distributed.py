@@ -20,9 +20,10 @@ from test_train import TINY, command, losses, rows, session_options, wait_for, w
 
 import train as program
 from benchmarks.distributed import main as show_traffic
-from benchmarks.distributed import ring_seconds
+from benchmarks.distributed import ring_seconds, traffic_per_step
 from model.errors import UserError
 from model.ops import group
+from model.ops.moments import combine_moments
 from model.options import OPT
 from model.run import Session, Stop
 from model.trainer import Trainer
@@ -119,7 +120,7 @@ def test_the_document_has_the_bytes_that_are_counted():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.strip()]
     words = {"gradients": "gradients", "statistics": "moments", "messages": "losses"}
     for kernels in ("blocked", "plain"):
-        traffic = group.traffic_per_step(Trainer(OPT(kernels=kernels), vgg=cases))
+        traffic = traffic_per_step(Trainer(OPT(kernels=kernels), vgg=cases))
         for kind, sent in traffic.items():
             own = [row for row in rows if row[0].startswith(words[kind])]
             (row,) = [row for row in own if kernels in row[0]] if len(own) > 1 else own
@@ -380,7 +381,7 @@ def sum_moments():
     moments = [paddle.ones([3]), paddle.ones([3])]
     for tensor in moments:
         tensor.stop_gradient = False
-    return group.combine_moments(*moments, 4, sync=True)
+    return combine_moments(*moments, 4, sync=True)
 
 
 TALKS = {

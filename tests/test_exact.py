@@ -5,7 +5,7 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
-from model import exact
+from model.ops import exact
 
 SIZES = [(8, 8), (7, 9), (1, 6), (2, 1), (43, 64)]
 

@@ -21,49 +21,49 @@ def normalised(x, axes):
     return (x - mean) / np.sqrt(var + EPSILON)
 
 
-def test_instance_norm_by_hand():
+def test_instance_norm_by_hand(through):
     x = drawn(2, 3, 4, 5)
     norm = InstanceNorm()
     for mode in ("train", "eval"):
         getattr(norm, mode)()
-        np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), normalised(x, (2, 3)), atol=1e-5)
+        np.testing.assert_allclose(through(norm, x).numpy(), normalised(x, (2, 3)), atol=1e-5)
     assert not norm.state_dict()
 
 
-def test_batch_norm_by_hand():
+def test_batch_norm_by_hand(through):
     x = drawn(2, 3, 4, 5)
     norm = training(BatchNorm(3))
-    np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), normalised(x, (0, 2, 3)), atol=1e-5)
+    np.testing.assert_allclose(through(norm, x).numpy(), normalised(x, (0, 2, 3)), atol=1e-5)
 
 
-def test_running_variance_is_unbiased():
+def test_running_variance_is_unbiased(through):
     x = drawn(1, 3, 2, 2)
     norm = training(BatchNorm(3))
-    norm(paddle.to_tensor(x))
+    through(norm, x)
     np.testing.assert_allclose(norm.running_mean.numpy(), 0.1 * x.mean((0, 2, 3)), rtol=1e-5)
     np.testing.assert_allclose(norm.running_var.numpy(), 0.9 + 0.1 * x.var((0, 2, 3), ddof=1), rtol=1e-5)
-    norm(paddle.to_tensor(x))
+    through(norm, x)
     np.testing.assert_allclose(norm.running_var.numpy(), 0.81 + 0.19 * x.var((0, 2, 3), ddof=1), rtol=1e-5)
     assert int(norm.num_batches_tracked) == 2
 
 
-def test_evaluation_uses_and_keeps_the_running_statistics():
+def test_evaluation_uses_and_keeps_the_running_statistics(through):
     norm = evaluating(BatchNorm(2))
     norm.running_mean.set_value(np.array([1.0, -2.0], "float32"))
     norm.running_var.set_value(np.array([4.0, 0.25], "float32"))
     x = drawn(2, 2, 3, 3)
     want = (x - np.array([1, -2]).reshape(1, 2, 1, 1)) / np.sqrt(np.array([4, 0.25]) + EPSILON).reshape(1, 2, 1, 1)
-    np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(through(norm, x).numpy(), want, rtol=1e-4, atol=1e-5)
     assert norm.running_mean.numpy().tolist() == [1, -2] and int(norm.num_batches_tracked) == 0
 
 
-def test_affine_batch_norm():
+def test_affine_batch_norm(through):
     norm = training(BatchNorm(2, affine=True))
     norm.weight.set_value(np.array([2.0, -1.0], "float32"))
     norm.bias.set_value(np.array([0.5, 3.0], "float32"))
     x = drawn(2, 2, 3, 3)
     want = normalised(x, (0, 2, 3)) * np.array([2, -1]).reshape(1, 2, 1, 1) + np.array([0.5, 3]).reshape(1, 2, 1, 1)
-    np.testing.assert_allclose(norm(paddle.to_tensor(x)).numpy(), want, atol=1e-4)
+    np.testing.assert_allclose(through(norm, x).numpy(), want, atol=1e-4)
 
 
 def test_keys_do_not_depend_on_sync():
@@ -72,11 +72,11 @@ def test_keys_do_not_depend_on_sync():
     assert set(BatchNorm(2, affine=True).state_dict()) > {"weight", "bias", "running_mean"}
 
 
-def test_gradients_pass_through_the_batch_statistics():
+def test_gradients_pass_through_the_batch_statistics(through):
     # A normalised batch does not change when its channel is shifted: the gradient of any loss sums to nothing.
     x = paddle.to_tensor(drawn(2, 3, 4, 4))
     x.stop_gradient = False
-    out = training(BatchNorm(3))(x)
+    out = through(training(BatchNorm(3)), x)
     (out * paddle.to_tensor(drawn(2, 3, 4, 4, seed=1))).sum().backward()
     assert float(x.grad.abs().max()) > 0.1
     np.testing.assert_allclose(x.grad.sum([0, 2, 3]).numpy(), 0, atol=1e-3)
@@ -105,24 +105,24 @@ FORMS = pytest.mark.parametrize("form", ["pattern", "dense"])
 
 @FORMS
 @pytest.mark.parametrize("norm", ["batch", "syncbatch", "instance"])
-def test_zero_gamma_and_beta_give_the_normalised_input(form, norm):
+def test_zero_gamma_and_beta_give_the_normalised_input(through, form, norm):
     spade = training(layer(norm))
     for conv in (spade.mlp_gamma, spade.mlp_beta):
         conv.weight.set_value(paddle.zeros_like(conv.weight))
         conv.bias.set_value(paddle.zeros_like(conv.bias))
     x = drawn(2, 3, 8, 8)
-    out = spade(paddle.to_tensor(x), semantics(form)[0]).numpy()
+    out = through(spade, x, semantics(form)[0]).numpy()
     np.testing.assert_allclose(out, normalised(x, (2, 3) if norm == "instance" else (0, 2, 3)), atol=1e-5)
 
 
 @FORMS
-def test_constant_gamma_and_beta_scale_and_shift(form):
+def test_constant_gamma_and_beta_scale_and_shift(through, form):
     spade = training(layer())
     for conv, bias in ((spade.mlp_gamma, [0.5, -1.0, 0.0]), (spade.mlp_beta, [2.0, 7.0, -1.0])):
         conv.weight.set_value(paddle.zeros_like(conv.weight))
         conv.bias.set_value(np.array(bias, "float32"))
     x = drawn(2, 3, 8, 8)
-    out = spade(paddle.to_tensor(x), semantics(form)[0]).numpy()
+    out = through(spade, x, semantics(form)[0]).numpy()
     gamma, beta = (np.array(v).reshape(1, 3, 1, 1) for v in ([0.5, -1, 0], [2, 7, -1]))
     np.testing.assert_allclose(out, normalised(x, (0, 2, 3)) * (1 + gamma) + beta, atol=1e-5)
 
@@ -138,12 +138,12 @@ def convolve(x, weight, bias):
 @FORMS
 @pytest.mark.parametrize("kernel_size", [3, 5])
 @pytest.mark.parametrize("size, instances", [((8, 8), True), ((4, 12), True), ((16, 8), False), ((2, 1), True)])
-def test_spade_from_its_definition(form, kernel_size, size, instances):
+def test_spade_from_its_definition(through, form, kernel_size, size, instances):
     spade = evaluating(layer("instance", kernel_size, semantic_nc=5 + instances))
     sem, opt = semantics(form, 16, 24, instances=instances)
     assert opt.semantic_nc == 5 + instances
     x = drawn(2, 3, *size)
-    out = spade(paddle.to_tensor(x), sem).numpy()
+    out = through(spade, x, sem).numpy()
     maps = semantics("dense", 16, 24, instances=instances)[0].one_hot(*size).numpy()
     base = normalised(x, (2, 3))
     for n in range(2):
@@ -155,12 +155,12 @@ def test_spade_from_its_definition(form, kernel_size, size, instances):
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5])
-def test_both_forms_have_the_same_gradients(kernel_size):
+def test_both_forms_have_the_same_gradients(through, kernel_size):
     results = []
     for form in ("pattern", "dense"):
         spade, x = training(layer("batch", kernel_size)), paddle.to_tensor(drawn(2, 3, 8, 8))
         x.stop_gradient = False
-        (spade(x, semantics(form)[0]) * paddle.to_tensor(drawn(2, 3, 8, 8, seed=1))).sum().backward()
+        (through(spade, x, semantics(form)[0]) * paddle.to_tensor(drawn(2, 3, 8, 8, seed=1))).sum().backward()
         results.append([x.grad.numpy()] + [p.grad.numpy() for p in spade.parameters()])
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import paddle
-from paddle.autograd import PyLayer
 
 from model.errors import UserError
 
@@ -356,95 +355,3 @@ class GradientSum:
                 else:
                     paddle.assign(part.reshape(p.shape), output=p.grad)
         self.sent, self.is_armed = [], False
-
-
-def batch_moments(x, sync=False):
-    """Mean and biased variance of each channel over batch and space.
-
-    Args:
-        x: [N,C,H,W].
-        sync: over all processes' batches instead of this one's.
-
-    Returns:
-        mean [C], var [C] (both carry gradients), and the number of values a channel had.
-    """
-    mean = spatial_mean(x).mean(0, keepdim=True)
-    var = spatial_mean((x - mean) ** 2).mean(0)
-    return combine_moments(mean.flatten(), var.flatten(), x.shape[0] * x.shape[2] * x.shape[3], sync)
-
-
-def spatial_mean(x):
-    """The mean [N,C,1,1] of x [N,C,H,W], a row's mean first.
-
-    Paddle's CPU kernel adds one value after the other in float32: over rows first, gradients of a training step come
-    out ten times more exact than over all pixels at once.
-    """
-    return x.mean(3, keepdim=True).mean(2, keepdim=True)
-
-
-def combine_moments(mean, var, count, sync=False):
-    """Mean and biased variance [C] of `count` values of this process -> those over all processes, and their count.
-
-    The count of several processes is a 0-d tensor, lest a GPU be waited for.
-    """
-    if not sync or world() == 1:
-        return mean, var, count
-    total = []
-    mean, var = _AllMoments.apply(mean, var, count, total)
-    return mean, var, total[0]
-
-
-class _AllMoments(PyLayer):
-    """The moments of all processes' values from each one's: sums of counts, values and squares, in float64."""
-
-    @staticmethod
-    def forward(ctx, mean, var, count, total):
-        channels = mean.shape[0]
-        own_mean = mean.astype("float64")
-        square = var.astype("float64") + own_mean * own_mean
-        sums = paddle.concat([count * own_mean, count * square, paddle.full([1], count, "float64")])
-        all_reduce(sums, "statistics")
-        total.append(sums[-1])
-        all_mean = sums[:channels] / sums[-1]
-        all_var = (sums[channels:-1] / sums[-1] - all_mean * all_mean).clip(min=0)
-        ctx.share = count / sums[-1]
-        ctx.offset = (own_mean - all_mean).astype(mean.dtype)
-        return all_mean.astype(mean.dtype), all_var.astype(mean.dtype)
-
-    @staticmethod
-    def backward(ctx, grad_mean, grad_var):
-        sums = paddle.concat([grad_mean, grad_var]).astype("float64")  # every process's losses depend on these moments
-        all_reduce(sums, "statistics")
-        grad_mean, grad_var = paddle.split((ctx.share * sums).astype(grad_mean.dtype), 2)
-        return grad_mean + 2 * ctx.offset * grad_var, grad_var
-
-
-def traffic_per_step(trainer):
-    """What each process hands to all-reduces in one `Trainer.step` that moves G: {kind: (bytes, messages)}.
-
-    A batch norm over all processes sends 2 C + 1 float64 in a forward pass and 2 C in a backward pass, for C channels;
-    G and E pass forward once more for D's step. Over a ring of P processes each then sends and receives 2 (P - 1) / P
-    of the bytes.
-    """
-    from model.ops.cpu import use_blocked
-
-    opt, nets = trainer.opt, trainer.networks()
-    trained = [trainer.G.parameters() + (trainer.E.parameters() if trainer.E else []), trainer.D.parameters()]
-    gradients = sum(byte_count(p) for parameters in trained for p in parameters)
-    fresh = not opt.reuse_fake
-    passes = {"n_g": (1 + fresh + opt.recompute, 1), "n_e": (1 + fresh, 1), "n_d": (2, 2)}
-    statistics, norms = 0, 0
-    for name, net in nets.items():
-        forward, backward = passes[name]
-        for path, layer in net.named_sublayers():
-            if not getattr(layer, "sync", False) or (use_blocked(opt.kernels) and "norm_s." in path):
-                continue  # in blocked form norm_s has norm_0's moments
-            channels = layer.running_mean.shape[0]
-            statistics += 8 * (forward * (2 * channels + 1) + backward * 2 * channels)
-            norms += forward + backward
-    losses = 3 + opt.use_vae + (not opt.no_ganFeat_loss) + (not opt.no_vgg_loss)
-    return {
-        "gradients": (gradients, sum(len(buckets(parameters)) for parameters in trained)),
-        "statistics": (opt.accumulate * statistics, opt.accumulate * norms),
-        "messages": (8 * losses, 1),
-    }

@@ -1,4 +1,4 @@
-"""Compiled loops over NumPy arrays for CPUs: what lies between the matrix products of `model.ops.cpu`.
+"""Compiled loops over NumPy arrays for CPUs: what lies between matrix products.
 
 Paddle's CPU operators outside of matrix products run on one thread, one pass over memory each; these fuse the passes,
 release the interpreter lock and are called from a small pool of threads. Every array is float32 and C-contiguous unless
@@ -10,15 +10,50 @@ Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016, section 4) computes
     Y = A^T [ (G w G^T) * (B^T d B) ] A,   d a 4x4 window, w the kernel, Y 2x2, * summed over input channels.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+
+
+class Source(NamedTuple):
+    """A map y = act((x - mean) * a[index] + b[index]) as the loops read it.
+
+    Attributes:
+        x: [N*h*w, C]. means: [1, C] or [N, C]. table_a, table_b: [P, C].
+        index: int32 [N*height*width], the table row of each pixel.
+        height, width: of the map; with `up`, x is half the size and is upsampled by nearest neighbour.
+        slope: of the activation below 0.
+    """
+
+    x: np.ndarray
+    means: np.ndarray
+    table_a: np.ndarray
+    table_b: np.ndarray
+    index: np.ndarray
+    height: int
+    width: int
+    up: bool
+    slope: np.float32
+
+
+class Window(NamedTuple):
+    """A convolution's size x size windows over a map, and the pixels of its result."""
+
+    size: int
+    stride: int
+    pad: int
+    out_height: int
+    out_width: int
+
 
 _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 
 
 @_jit
-def _modulated_line(x, means, table_a, table_b, index, image, y, height, width, up, slope, line):
+def _modulated_line(source, image, y, line):
     """One image row of act((x - mean) * a + b) into line[1 : width + 1], zeros around it and for rows outside."""
+    x, means, table_a, table_b, index, height, width, up, slope = source
     channels = x.shape[1]
     mean = means[min(image, means.shape[0] - 1)]
     if y < 0 or y >= height:
@@ -28,11 +63,11 @@ def _modulated_line(x, means, table_a, table_b, index, image, y, height, width, 
     line[width + 1, :] = 0
     first = (image * height + y) * width
     if up:
-        source = (image * (height // 2) + y // 2) * (width // 2)
+        start = (image * (height // 2) + y // 2) * (width // 2)
     else:
-        source = first
+        start = first
     for i in range(width):
-        row = x[source + (i // 2 if up else i)]
+        row = x[start + (i // 2 if up else i)]
         p = index[first + i]
         a = table_a[p]
         b = table_b[p]
@@ -43,17 +78,15 @@ def _modulated_line(x, means, table_a, table_b, index, image, y, height, width, 
 
 
 @_jit
-def winograd_input(x, means, table_a, table_b, index, height, width, up, slope, first, count, lines, half, out):
+def winograd_input(source, first, count, lines, half, out):
     """B^T d B of the modulated map for `count` rows of 2x2 tiles from tile row `first` on.
 
     Args:
-        x: [pixels, C]; means: [1, C] or [N, C], subtracted first; table_a, table_b: [P, C].
-        index: int32 [N*height*width], the table row of each pixel.
-        up: x is half the size and is upsampled by nearest neighbour.
+        source: the map, a `Source`.
         lines: scratch [4, width + 2, C]; half: scratch [4, (width + 2) * C].
         out: [16, count * width / 2, C].
     """
-    channels = x.shape[1]
+    height, width, channels = source.height, source.width, source.x.shape[1]
     tiles = width // 2
     previous = -1
     span = (width + 2) * channels
@@ -64,7 +97,7 @@ def winograd_input(x, means, table_a, table_b, index, height, width, up, slope, 
         previous = image
         for r in range(fresh, 4):
             y = top + r
-            _modulated_line(x, means, table_a, table_b, index, image, y, height, width, up, slope, lines[(y + 1) % 4])
+            _modulated_line(source, image, y, lines[(y + 1) % 4])
         l0 = lines[(top + 1) % 4].reshape(span)
         l1 = lines[(top + 2) % 4].reshape(span)
         l2 = lines[(top + 3) % 4].reshape(span)
@@ -346,15 +379,16 @@ def filters_by_window(weight, out):
 
 
 @_jit
-def columns(x, means, table_a, table_b, index, height, width, up, slope, size, stride, pad, out_height, out_width,
-            begin, by_window, out):  # fmt: skip
+def columns(source, window, begin, by_window, out):
     """The modulated map's size x size windows as rows, zero outside the map.
 
     Args:
-        x .. slope: as for `winograd_input`; begin: the first output pixel.
+        source: the map, a `Source`. window: a `Window`. begin: the first output pixel.
         by_window: whether out's columns have the window position outer and the channel inner, or the other way round.
         out: [pixels, size * size * C].
     """
+    x, means, table_a, table_b, index, height, width, up, slope = source
+    size, stride, pad, out_height, out_width = window
     channels = x.shape[1]
     area = size * size
     values = np.empty(channels, np.float32)
@@ -388,13 +422,14 @@ def columns(x, means, table_a, table_b, index, height, width, up, slope, size, s
 
 
 @_jit
-def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, begin, by_window, low, high, out):
+def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
     """The adjoint of `columns` behind the modulation.
 
     Args:
         grad: [pixels, size * size * C]; low, high: the map's rows to add to, others are left alone.
         out: [N*H*W, C], added to.
     """
+    size, stride, pad, out_height, out_width = window
     channels = out.shape[1]
     area = size * size
     for r in range(grad.shape[0]):
@@ -419,9 +454,7 @@ def columns_grad(grad, height, width, size, stride, pad, out_height, out_width, 
 
 
 @_jit
-def modulation_grad(
-    grad, x, means, table_a, table_b, index, height, width, up, slope, begin, end, scratch, grad_x, grad_a, grad_b
-):
+def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
     """The adjoint of act((x - mean) * a + b): gradients of x and, summed over a table row's pixels, of the tables.
 
     Args:
@@ -429,24 +462,25 @@ def modulation_grad(
         begin, end: a range of x's pixels.
         scratch: [C]; grad_x: like x, written; grad_a, grad_b: [P, C], added to (no tables' gradient if P is 0).
     """
+    x, means, table_a, table_b, index, height, width, up, slope = source
     channels = x.shape[1]
     low_width = width // 2 if up else width
     low_height = height // 2 if up else height
     copies = 4 if up else 1
     tables = grad_a.shape[0] > 0
-    for source in range(begin, end):
-        row = x[source]
-        dx = grad_x[source]
+    for place in range(begin, end):
+        row = x[place]
+        dx = grad_x[place]
         dx[:] = 0
-        image = source // (low_height * low_width)
+        image = place // (low_height * low_width)
         mean = means[min(image, means.shape[0] - 1)]
-        y = source // low_width % low_height
-        i = source % low_width
+        y = place // low_width % low_height
+        i = place % low_width
         for k in range(copies):
             if up:
                 pixel = (image * height + 2 * y + k // 2) * width + 2 * i + k % 2
             else:
-                pixel = source
+                pixel = place
             g = grad[pixel]
             p = index[pixel]
             a = table_a[p]
@@ -650,9 +684,11 @@ def pool_max_grad(grad, x, pooled, out):
 
 
 @_jit
-def modulated(x, means, table_a, table_b, index, slope, area, begin, end, out):
-    """act((x - mean) * a + b) for pixels [begin, end) of x [N*area, C]."""
+def modulated(source, begin, end, out):
+    """act((x - mean) * a + b) for pixels [begin, end) of a map that is not upsampled."""
+    x, means, table_a, table_b, index, height, width, _, slope = source
     channels = x.shape[1]
+    area = height * width
     for r in range(begin, end):
         row = x[r]
         mean = means[min(r // area, means.shape[0] - 1)]

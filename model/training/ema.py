@@ -1,14 +1,15 @@
 """The running average of a generator's weights, and the statistics that its norms need."""
 
+import functools
+
 import numpy as np
 import paddle
 
-from model.convolution import Conv2D
+from model.convolution import Conv2D, one_power_iteration
 from model.errors import UserError
 from model.normalization import BatchNorm
 from model.ops.device import as_tensor
 from model.semantics import Semantics
-from model.training.recompute import one_power_iteration
 
 POWER_ITERATIONS = 10  # from the trained network's vectors to the averaged weights' own
 
@@ -110,14 +111,15 @@ class Average:
             raise UserError(
                 "ema: the averaged networks have batch norms; give Trainer the batches to estimate their statistics on"
             )
-        sums = [[0.0, 0.0] for _ in norms]
-        count = 0
-        for count, batch in enumerate(self.batches(), 1):
-            self._forward(batch, count)
-            for norm, total in zip(norms, sums, strict=True):
-                mean, var, values = norm.seen
-                total[0] += mean.numpy().astype(np.float64)
-                total[1] += var.numpy().astype(np.float64) * (values / max(values - 1, 1))
+        sums, count = [[0.0, 0.0] for _ in norms], 0
+        for norm, total in zip(norms, sums, strict=True):
+            norm.record = functools.partial(_add, total)  # in place of the running statistics
+        try:
+            for count, batch in enumerate(self.batches(), 1):
+                self._forward(batch, count)
+        finally:
+            for norm in norms:
+                del norm.record
         if not count:
             raise UserError("ema: there is no training batch to estimate batch norms' statistics on")
         for norm, (mean, var) in zip(norms, sums, strict=True):
@@ -133,3 +135,10 @@ class Average:
             draw = noise.standard_normal(tuple(mu.shape), dtype=np.float32)
             z = as_tensor(draw) * (0.5 * logvar).exp() + mu
         self.nets["n_g"](Semantics.from_batch(batch, self.opt), z)
+
+
+def _add(total, moments):
+    """Add a batch's mean and unbiased variance [C] to `total`, in float64."""
+    mean, var = (tensor[0].numpy().astype(np.float64) for tensor in (moments.mean, moments.var))
+    total[0] += mean
+    total[1] += var * (moments.count / max(moments.count - 1, 1))

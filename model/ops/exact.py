@@ -12,6 +12,11 @@ def leaky_relu(x, slope):
     return F.leaky_relu(x, slope)
 
 
+def inverse_deviation(var, epsilon):
+    """1 / sqrt(var + epsilon), with epsilon in var's own precision: as a plain number Paddle 2.6 makes it float32."""
+    return (var + paddle.full([], epsilon, var.dtype)).rsqrt()
+
+
 def halved(x):
     """3x3 averages at stride 2 of the pixels inside the picture: [N,C,H,W] -> [N,C,ceil(H/2),ceil(W/2)]."""
     if x.dtype == paddle.float64:

@@ -1,0 +1,342 @@
+"""Modulated convolutions on CPUs, exact, forward and backward.
+
+Feature maps are [N,H,W,C] here. A layer is processed in pieces that stay in the cache, on one thread a core: compiled
+loops (`model.ops.loops`) fuse normalisation, modulation, activation and the window transform, and the products are
+Paddle's. Nothing between two convolutions is kept for the backward pass but the convolutions' own inputs and the small
+tables; the rest is computed again, which is cheaper than its memory traffic.
+"""
+
+import numpy as np
+import paddle
+from paddle.autograd import PyLayer
+
+from model import THREADS
+from model.ops import loops
+from model.ops.cpu_reductions import column_sum, dot, group_sum
+from model.ops.memory import buffer, contiguous, view, zeros
+from model.ops.threads import parallel_for
+
+PIECE = 6 << 20  # bytes of a piece's transformed input and output together
+FEWEST_TILES = 128  # of a piece: with fewer, reading the weights outweighs the products
+WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms,
+WINOGRAD_CHANNELS = 32  # and input channels
+
+
+class _Modulated:
+    """A modulated map as kernels read it: x, its tables, each pixel's table row, and the geometry."""
+
+    def __init__(self, x, mean, table_a, table_b, size, index, up=False, slope=1.0, stride=1, pad=None):
+        self.shape = n, h, w, c = tuple(x.shape)
+        self.height, self.width = (2 * h, 2 * w) if up else (h, w)
+        self.pixels, self.channels = n * self.height * self.width, c
+        self.tile_rows = n * self.height // 2
+        self.size, self.stride, self.pad = size, stride, size // 2 if pad is None else pad
+        self.out_height = (self.height + 2 * self.pad - size) // stride + 1
+        self.out_width = (self.width + 2 * self.pad - size) // stride + 1
+        self.images, self.out_area = n, self.out_height * self.out_width
+        tables = view(mean), view(table_a), view(table_b)
+        self.source = loops.Source(
+            view(x).reshape(-1, c), *tables, index, self.height, self.width, up, np.float32(slope)
+        )
+        self.window = loops.Window(size, stride, self.pad, self.out_height, self.out_width)
+        if index.shape != (self.pixels,) or index.dtype != np.int32:
+            raise ValueError(f"index is {index.dtype}{index.shape}, expected int32 ({self.pixels},)")
+
+    def gradients(self, grad_map, need_x, need_mean, need_a, need_b):
+        """Gradients of x, mean and the tables from the modulated map's [pixels, C]; None for those not needed."""
+        means, table_a = self.source.means, self.source.table_a
+        tensor, gx = buffer(*self.shape)
+        rows = gx.reshape(-1, self.channels)
+        count = len(table_a) if need_a or need_b else 0
+
+        def work(part, begin, end):
+            tables = np.zeros((2, count, self.channels), np.float32)
+            scratch = np.empty(self.channels, np.float32)
+            loops.modulation_grad(grad_map, self.source, begin, end, scratch, rows, tables[0], tables[1])
+            return tables
+
+        tables = np.zeros((2, count, self.channels), np.float32)
+        if need_x or need_mean or count:
+            parts = parallel_for(work, len(rows))
+            tables = sum(parts[1:], parts[0])
+        return [
+            tensor if need_x else None,
+            -group_sum(tensor.reshape([len(means), -1, self.channels])) if need_mean else None,
+            paddle.to_tensor(tables[0]) if need_a else None,
+            paddle.to_tensor(tables[1]) if need_b else None,
+        ]
+
+    @property
+    def takes_winograd(self):
+        even = self.height % 2 == 0 and self.width % 2 == 0
+        large = self.pixels >= WINOGRAD_PIXELS and self.channels >= WINOGRAD_CHANNELS
+        return (self.size, self.stride, self.pad) == (3, 1, 1) and even and large
+
+    def piece(self, out_channels):
+        """Tile rows of a piece."""
+        tiles = max(FEWEST_TILES, PIECE // (64 * (self.channels + out_channels)))
+        return max(1, 2 * tiles // self.width)
+
+    def scratch(self):
+        span = self.width + 2
+        lines = np.empty((4, span, self.channels), np.float32)
+        return lines, np.empty((4, span * self.channels), np.float32)
+
+
+def _winograd_weight(weight, factor):
+    """factor * G w G^T as a tensor [16,K,C]."""
+    k, channels = weight.shape[:2]
+    tensor, out = buffer(16, k, channels)
+    w = view(weight).reshape(k, channels, 9)
+    parallel_for(lambda part, b, e: loops.winograd_weight(w[b:e], factor, out[:, b:e]), k)
+    return tensor
+
+
+def _winograd_forward(m, weight, factor, bias, residual, out):
+    k = weight.shape[0]
+    transformed = _winograd_weight(weight, factor)
+    tiles, step = m.width // 2, m.piece(k)
+
+    def work(part, begin, end):
+        lines, half = m.scratch()
+        out_half = np.empty((8, k), np.float32)
+        for first in range(begin, end, step):
+            count = min(step, end - first)
+            v_tensor, v = buffer(16, count * tiles, m.channels)
+            loops.winograd_input(m.source, first, count, lines, half, v)
+            products = paddle.matmul(v_tensor, transformed, transpose_y=True)
+            loops.winograd_output(
+                view(products), bias, residual if residual is not None else out, residual is not None,
+                m.height, m.width, first, count, out_half, out,
+            )  # fmt: skip
+
+    parallel_for(work, m.tile_rows)
+
+
+def _winograd_backward(m, weight, factor, grad, need_weight, grad_map):
+    """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
+    k = weight.shape[0]
+    rows = view(grad).reshape(-1, k)
+    transformed = _winograd_weight(weight, np.float32(1))
+    tiles, step = m.width // 2, m.piece(k)
+
+    def work(part, begin, end):
+        lines, half = m.scratch()
+        out_half = np.empty((8, k), np.float32)
+        total = None
+        edges = np.zeros((2, m.width, m.channels), np.float32)
+        for first in range(begin, end, step):
+            count = min(step, end - first)
+            g_tensor, g = buffer(16, count * tiles, k)
+            loops.winograd_output_grad(rows, factor, m.height, m.width, first, count, out_half, g)
+            v_tensor, v = buffer(16, count * tiles, m.channels)
+            if need_weight:
+                loops.winograd_input(m.source, first, count, lines, half, v)
+                product = paddle.matmul(g_tensor, v_tensor, transpose_x=True)
+                total = product if total is None else total.add_(product)
+            if grad_map is None:
+                continue
+            v_tensor = paddle.matmul(g_tensor, transformed)
+            loops.winograd_input_grad(
+                view(v_tensor), m.height, m.width, first, count, lines, grad_map,
+                first > begin or begin == 0, first + count < end or end == m.tile_rows, edges[0], edges[1],
+            )  # fmt: skip
+        return begin, end, edges, total
+
+    results = parallel_for(work, m.tile_rows)
+    for begin, end, edges, _ in results if grad_map is not None else ():
+        lines = grad_map.reshape(-1, m.width, m.channels)
+        if begin > 0 and 2 * begin % m.height:
+            lines[2 * begin - 1] += edges[0]
+        if end < m.tile_rows and 2 * end % m.height:
+            lines[2 * end] += edges[1]
+    if not need_weight:
+        return None
+    total = results[0][3]
+    for result in results[1:]:
+        total = total.add_(result[3])
+    out_tensor, out = buffer(*weight.shape)
+    flat, source = out.reshape(k, m.channels, 9), view(total)
+    parallel_for(lambda part, b, e: loops.winograd_weight_grad(source[:, b:e], flat[b:e]), k)
+    return out_tensor
+
+
+def _by_window(m, k):
+    """Whether permuting the weight, so that windows are copied as vectors, costs less than it gains."""
+    return m.size > 1 and m.images * m.out_area > 2 * k
+
+
+def _flat_weight(weight, by_window):
+    """The weight as a matrix [K, columns]."""
+    k, channels, size = weight.shape[:3]
+    if not by_window:
+        return weight.reshape([k, -1])
+    tensor, out = buffer(k, size * size * channels)
+    loops.filters_by_window(view(weight).reshape(k, channels, -1), out.reshape(k, -1, channels))
+    return tensor
+
+
+def _direct_forward(m, weight, factor, bias, residual, out):
+    k = weight.shape[0]
+    by_window = _by_window(m, k)
+    flat = _flat_weight(weight, by_window)
+    pixels = m.images * m.out_area
+
+    def work(part, begin, end, rows):
+        for first in range(begin, end, rows):
+            last = min(end, first + rows)
+            col_tensor, col = buffer(last - first, flat.shape[1])
+            loops.columns(m.source, m.window, first, by_window, col)
+            product = view(paddle.matmul(col_tensor, flat, transpose_y=True))
+            np.multiply(product, factor, out=out[first:last])
+            out[first:last] += bias
+            if residual is not None:
+                out[first:last] += residual[first:last]
+
+    if pixels < WINOGRAD_PIXELS:  # a few rows against large weights: the product's own threads share it better
+        work(0, 0, pixels, pixels)
+        return
+    rows = max(FEWEST_TILES, PIECE // (4 * (flat.shape[1] + k)))
+    parallel_for(lambda part, b, e: work(part, b, e, rows), pixels)
+
+
+def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
+    """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
+    k = weight.shape[0]
+    by_window = _by_window(m, k)
+    flat = _flat_weight(weight, by_window)
+    tensor = grad.reshape([-1, k])
+    if factor != 1:
+        tensor = tensor * float(factor)
+    values = view(grad).reshape(m.images, -1)
+    # the photos' half of a batch has no gradient when D serves G's step
+    images = [i for i in range(m.images) if values[i].any()]
+    reach = -(-(m.size - 1) // m.stride)  # output rows above that touch the map's rows below a cut
+
+    def work(image, begin, end, rows):
+        """Output rows [begin, end) of an image, and the map's rows from the first one's window to the next part's."""
+        low = 0 if begin == 0 else begin * m.stride - m.pad
+        high = m.height if end == m.out_height else end * m.stride - m.pad
+        total = None
+        offset, stop = image * m.out_area, end * m.out_width
+        start = begin * m.out_width
+        if grad_map is not None:
+            start = max(0, begin - reach) * m.out_width
+        for first in [*range(start, begin * m.out_width, rows), *range(begin * m.out_width, stop, rows)]:
+            own = first >= begin * m.out_width
+            last = min(stop if own else begin * m.out_width, first + rows)
+            g = tensor[offset + first : offset + last]
+            if need_weight and own:
+                col_tensor, col = buffer(last - first, flat.shape[1])
+                loops.columns(m.source, m.window, offset + first, by_window, col)
+                product = paddle.matmul(g, col_tensor, transpose_x=True)
+                total = product if total is None else total.add_(product)
+            if grad_map is not None:
+                back = view(paddle.matmul(g, flat))
+                place = (offset + first, by_window, low, high)
+                loops.columns_grad(back, m.height, m.width, m.window, *place, grad_map)
+        return total
+
+    rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
+    if m.images * m.out_area < WINOGRAD_PIXELS:
+        results = [work(image, 0, m.out_height, m.out_area) for image in images]
+    elif len(images) >= THREADS:
+        parts = parallel_for(lambda _, b, e: [work(image, 0, m.out_height, rows) for image in images[b:e]], len(images))
+        results = [total for part in parts for total in part]
+    else:
+        results = []
+        for image in images:
+            results += parallel_for(lambda _, b, e, image=image: work(image, b, e, rows), m.out_height)
+    if not need_weight:
+        return None
+    if not results:
+        return paddle.zeros(weight.shape)
+    total = results[0]
+    for more in results[1:]:
+        total = total.add_(more)
+    if not by_window:
+        return total.reshape(weight.shape)
+    out_tensor, out = buffer(*weight.shape)
+    area = m.size**2
+    loops.filters_by_window(view(total).reshape(k, area, -1), out.reshape(k, -1, area))
+    return out_tensor
+
+
+class ModulatedConv(PyLayer):
+    """scale * convolution(act((x - mean) * a[index] + b[index])) + bias + residual, the activations padded with 0."""
+
+    @staticmethod
+    def forward(ctx, x, mean, table_a, table_b, weight, bias, residual, scale, spec):
+        """
+        Args:
+            x: [N,h,w,C]. mean: [1,C] or [N,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
+            residual: like the result, or None.
+            scale: a number, [], that multiplies the convolution, or None for 1.
+            spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
+                the activation below 0), stride and pad (default: 1 and "same").
+
+        Returns:
+            [N,H',W',K].
+        """
+        x, mean, table_a, table_b, weight = (contiguous(t) for t in (x, mean, table_a, table_b, weight))
+        m = _Modulated(x, mean, table_a, table_b, weight.shape[2], **spec)
+        k = weight.shape[0]
+        out_tensor, out = buffer(m.images, m.out_height, m.out_width, k)
+        offset = np.zeros(k, np.float32) if bias is None else view(bias)
+        added = None
+        if residual is not None:
+            residual = contiguous(residual)
+            added = view(residual).reshape(-1, k)
+        forward = _winograd_forward if m.takes_winograd else _direct_forward
+        ctx.factor = np.float32(1 if scale is None else scale.item())
+        forward(m, weight, ctx.factor, offset, added, out.reshape(-1, k))
+        ctx.save_for_backward(x, mean, table_a, table_b, weight)
+        ctx.spec = spec
+        inputs = (x, mean, table_a, table_b, weight, bias, residual, scale)
+        ctx.needs = [None if t is None else not t.stop_gradient for t in inputs]
+        return out_tensor
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, mean, table_a, table_b, weight = ctx.saved_tensor()
+        grad = contiguous(grad)
+        m = _Modulated(x, mean, table_a, table_b, weight.shape[2], **ctx.spec)
+        k = weight.shape[0]
+        need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual, need_scale = ctx.needs
+        need_map = need_x or need_mean or need_a or need_b
+        grad_map = zeros(m.pixels, m.channels)[1] if need_map else None
+        backward = _winograd_backward if m.takes_winograd else _direct_backward
+        grad_weight = backward(m, weight, ctx.factor, grad, need_weight or need_scale, grad_map)
+        grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
+        grads.append(grad_weight if need_weight else None)
+        if need_bias is not None:
+            grads.append(column_sum(grad.reshape([-1, k])) if need_bias else None)
+        if need_residual is not None:
+            grads.append(grad if need_residual else None)
+        if need_scale is not None:  # the convolution is linear in the weight: its own gradient tells the scale's
+            grads.append(paddle.to_tensor(np.float32(dot(grad_weight, weight) / ctx.factor)) if need_scale else None)
+        return tuple(grads)
+
+
+class Modulate(PyLayer):
+    """act((x - mean) * a[index] + b[index]) as a map of its own, for losses on it."""
+
+    @staticmethod
+    def forward(ctx, x, mean, table_a, table_b, spec):
+        """Arguments and result as `ModulatedConv`'s, without the convolution."""
+        x, mean, table_a, table_b = (contiguous(t) for t in (x, mean, table_a, table_b))
+        m = _Modulated(x, mean, table_a, table_b, 1, **spec)
+        out_tensor, out = buffer(*x.shape)
+        out = out.reshape(-1, m.channels)
+        parallel_for(lambda part, b, e: loops.modulated(m.source, b, e, out), m.pixels)
+        ctx.save_for_backward(x, mean, table_a, table_b)
+        ctx.spec = spec
+        ctx.needs = [not t.stop_gradient for t in (x, mean, table_a, table_b)]
+        return out_tensor
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, mean, table_a, table_b = ctx.saved_tensor()
+        grad = contiguous(grad)
+        m = _Modulated(x, mean, table_a, table_b, 1, **ctx.spec)
+        return tuple(m.gradients(view(grad).reshape(-1, m.channels), *ctx.needs))

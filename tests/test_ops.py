@@ -1,0 +1,304 @@
+"""Operations on feature maps: one backend against the other, the CPU's against formulas; values and gradients."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from reference_cases import entry, evaluating
+
+from model.convolution import Conv2D
+from model.normalization import SPADE, BatchNorm, InstanceNorm
+from model.ops import backend, cpu, plain
+from model.ops.cpu_convolution import ModulatedConv
+from model.ops.cpu_reductions import BatchMoments, column_sum
+from model.ops.memory import zeros
+from model.ops.threads import parallel_for
+from model.options import OPT
+from model.semantics import Semantics
+
+PARITY = 2e-5  # of the greatest entry: of values that two backends compute in float32
+GRADIENT = 5e-5  # the same of gradients
+
+SIZES = {
+    "direct": (1, 8, 8, 6, 5, False),
+    "direct, odd": (2, 5, 3, 6, 5, False),
+    "direct, upsampled": (1, 4, 6, 7, 3, True),
+    "direct, many pixels": (2, 32, 32, 6, 5, False),
+    "winograd": (1, 32, 32, 33, 5, False),
+    "winograd, batch": (3, 16, 32, 32, 7, False),
+    "winograd, upsampled": (2, 16, 16, 35, 4, True),
+    "winograd, odd number of tile rows": (1, 34, 32, 32, 3, False),
+}
+
+
+def formula(x, mean, a, b, weight, bias, residual, scale, index, up, slope):
+    if up:
+        x = F.interpolate(x.transpose([0, 3, 1, 2]), scale_factor=2, mode="nearest").transpose([0, 2, 3, 1])
+    index = paddle.to_tensor(index.reshape(x.shape[:3]))
+    y = F.leaky_relu((x - mean.unsqueeze([1, 2])) * F.embedding(index, a) + F.embedding(index, b), slope).transpose(
+        [0, 3, 1, 2]
+    )
+    y = scale * F.conv2d(y, weight, padding=weight.shape[2] // 2).transpose([0, 2, 3, 1])
+    return y + bias + residual
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_modulated_convolution_and_gradients(size, kernel):
+    n, h, w, c, k, up = SIZES[size]
+    rng = np.random.default_rng(0)
+    height, width = (2 * h, 2 * w) if up else (h, w)
+    index = rng.integers(0, 9, n * height * width).astype(np.int32)
+    shapes = [
+        (n, h, w, c),
+        (n if kernel == 1 else 1, c),
+        (9, c),
+        (9, c),
+        (k, c, kernel, kernel),
+        (k,),
+        (n, height, width, k),
+        (),
+    ]
+    arrays = [np.asarray(rng.standard_normal(s), np.float32) for s in shapes]
+    direction = rng.standard_normal((n, height, width, k)).astype(np.float32)
+
+    def run(layer):
+        tensors = [paddle.to_tensor(a, stop_gradient=False) for a in arrays]
+        out = layer(*tensors)
+        (out * paddle.to_tensor(direction)).sum().backward()
+        return [out.numpy(), *(t.grad.numpy() for t in tensors)]
+
+    spec = {"index": index, "up": up, "slope": 0.2}
+    got = run(lambda *t: ModulatedConv.apply(*t, spec))
+    want = run(lambda *t: formula(*t, index, up, 0.2))
+    # The scale's is one sum of parts that cancel, in which Paddle's float32 loses three digits.
+    *_, bias, residual, scale = (a.astype(np.float64) for a in arrays)
+    parts = direction * (want[0] - bias - residual) / scale
+    np.testing.assert_allclose(got.pop(), parts.sum(), atol=1e-6 * np.abs(parts).sum())
+    names = ("out", "x", "mean", "a", "b", "weight", "bias", "residual")
+    for name, g, e in zip(names, got, want[:-1], strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-5 * np.abs(e).max(), err_msg=name)
+
+
+def test_weights_without_gradient_are_left_out():
+    rng = np.random.default_rng(1)
+    x = paddle.to_tensor(rng.standard_normal((1, 32, 32, 32)).astype(np.float32), stop_gradient=False)
+    weight = paddle.to_tensor(rng.standard_normal((3, 32, 3, 3)).astype(np.float32))
+    one, zero = paddle.ones([1, 32]), paddle.zeros([1, 32])
+    spec = {"index": np.zeros(1024, np.int32), "up": False, "slope": 0.0}
+    ModulatedConv.apply(x, zero, one, zero, weight, None, None, None, spec).sum().backward()
+    assert weight.grad is None and one.grad is None and x.grad is not None
+
+
+def test_moments_and_their_gradient():
+    rng = np.random.default_rng(2)
+    data = (rng.standard_normal((2, 37, 5)) + 100).astype(np.float32)  # a mean far from 0 costs no digits
+    x = paddle.to_tensor(data, stop_gradient=False)
+    mean, var = BatchMoments.apply(x)
+    np.testing.assert_allclose(mean.numpy(), data.mean(1, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(var.numpy(), data.var(1, dtype=np.float64), rtol=1e-5)
+    direction = rng.standard_normal((2, 2, 5)).astype(np.float32)
+    ((mean * paddle.to_tensor(direction[0])).sum() + (var * paddle.to_tensor(direction[1])).sum()).backward()
+    centred = data - data.mean(1, keepdims=True, dtype=np.float64)
+    want = direction[0][:, None] / 37 + 2 / 37 * direction[1][:, None] * centred
+    np.testing.assert_allclose(x.grad.numpy(), want, atol=1e-5)
+
+
+def test_views_share_memory_and_empty_parts_are_harmless():
+    tensor, array = zeros(3, 4)
+    array[1, 2] = 5
+    assert float(tensor.sum()) == 5
+    assert parallel_for(lambda part, b, e: (b, e), 1) == [(0, 1)]
+    assert sum(e - b for b, e in parallel_for(lambda part, b, e: (b, e), 7)) == 7
+
+
+def test_sums_do_not_lose_what_cancels():
+    """Gradients of biases before a norm are sums of parts that cancel; Adam would magnify what rounding leaves."""
+    part = np.random.default_rng(0).standard_normal((20_000, 3)).astype(np.float32) * 1000
+    rows = np.concatenate([part, -part, np.full((1, 3), 0.125, np.float32)])
+    assert np.allclose(column_sum(paddle.to_tensor(rows)).numpy(), 0.125, atol=1e-6)
+
+
+# ---- every operation, on both backends ----
+
+
+def conv(cin, cout, size, stride=1, padding=None, spectral=False, bias=True, negative=False):
+    """A convolution with drawn weights, in evaluation mode; `negative` turns its sigma's sign."""
+    layer = evaluating(Conv2D(cin, cout, size, stride, size // 2 if padding is None else padding, bias, spectral))
+    layer.raw_weight.set_value(entry(f"w{cin}{cout}{size}", layer.raw_weight.shape))
+    if bias:
+        layer.bias.set_value(entry("b", layer.bias.shape))
+    if spectral:
+        layer.weight_u.set_value(entry("u", layer.weight_u.shape))
+        layer.train()
+        layer.weight_and_sigma()
+        layer.eval()
+    if negative:
+        layer.weight_u.set_value(-layer.weight_u)
+    return layer
+
+
+def spade(channels, semantic_nc, kernel_size, norm):
+    layer = evaluating(SPADE(channels, semantic_nc, kernel_size, norm))
+    for name, p in layer.named_parameters():
+        p.set_value(entry(name, p.shape))
+    layer.train()
+    return layer
+
+
+def semantics(height, width, form="pattern", n=2, instances=True):
+    opt = OPT(label_nc=4, no_instance=not instances, crop_size=64, modulation=form)
+    rng = np.random.default_rng(5)
+    label = rng.integers(0, 5, (n, -(-height // 2), -(-width // 2))).repeat(2, 1).repeat(2, 2)[:, :height, :width]
+    return Semantics(label, label * 3 + np.arange(width) // 3, opt)
+
+
+def affine(channels, sync=False):
+    norm = BatchNorm(channels, sync=sync, affine=True)
+    norm.weight.set_value(np.linspace(0.5, 2, channels).astype("float32"))
+    norm.bias.set_value(np.linspace(-1, 1, channels).astype("float32"))
+    norm.train()
+    return norm
+
+
+def modulated(x, form="pattern", norm="batch", kernel_size=3, instances=True):
+    (height, width), channels = x.size, x.moments(1e-5).mean.shape[1]
+    layer = spade(channels, 5 + instances, kernel_size, norm)
+    return layer(x, semantics(height, width, form, instances=instances)), list(layer.parameters())
+
+
+def of(layer, *more):
+    """An operation that applies a layer; its parameters' gradients are compared, too."""
+    return lambda x: (layer(x, *more), list(layer.parameters()))
+
+
+OPERATIONS = {
+    "nothing": lambda x: (x, []),
+    "upsampled": lambda x: (x.upsampled(), []),
+    "halved": lambda x: (x.halved(), []),
+    "activated": lambda x: (x.activated(0.2), []),
+    "relu": lambda x: (x.activated(0), []),
+    "3x3": of(conv(6, 5, 3)),
+    "1x1 without bias": of(conv(6, 5, 1, bias=False)),
+    "4x4, stride 2": of(conv(6, 5, 4, stride=2, padding=2)),
+    "4x4, stride 1": of(conv(6, 1, 4, stride=1, padding=2)),
+    "3x3, stride 2": of(conv(6, 5, 3, stride=2)),
+    "spectral": of(conv(6, 5, 3, spectral=True)),
+    "spectral, negative sigma": of(conv(6, 5, 3, spectral=True, negative=True)),
+    "residual": lambda x: (conv(6, 6, 3)(x, x), []),
+    "upsampled residual": lambda x: (conv(6, 6, 3)(x.upsampled(), x.upsampled()), []),
+    "activated, 3x3": lambda x: of(conv(6, 5, 3))(x.activated(0.2)),
+    "upsampled, activated, 3x3": lambda x: of(conv(6, 5, 3))(x.upsampled().activated(0.2)),
+    "instance norm": of(InstanceNorm()),
+    "instance norm, activated, 3x3": lambda x: of(conv(6, 5, 3))(InstanceNorm()(x).activated(0.2)),
+    "batch norm": of(BatchNorm(6)),
+    "affine batch norm": of(affine(6)),
+    "affine batch norm, activated, 4x4": lambda x: of(conv(6, 5, 4, 2, 2))(affine(6)(x).activated(0.2)),
+    "norm of an activated map": lambda x: (BatchNorm(6)(x.activated(0.2)), []),
+    "modulated": modulated,
+    "modulated, dense": lambda x: modulated(x, "dense"),
+    "modulated, 5x5 windows": lambda x: modulated(x, kernel_size=5),
+    "modulated, 5x5 windows, dense": lambda x: modulated(x, "dense", kernel_size=5),
+    "modulated instance norm": lambda x: modulated(x, norm="instance"),
+    "modulated instance norm, dense": lambda x: modulated(x, "dense", norm="instance"),
+    "modulated without instances": lambda x: modulated(x, instances=False),
+    "upsampled, modulated": lambda x: modulated(x.upsampled()),
+    "modulated, activated": lambda x: (modulated(x)[0].activated(0.2), []),
+    "all of it, 3x3": lambda x: of(conv(6, 5, 3))(modulated(x.upsampled())[0].activated(0.2)),
+    "two norms of one map": lambda x: (conv(6, 5, 3)(modulated(x)[0], conv(6, 5, 1)(modulated(x)[0])), []),
+}
+SHAPES = {"small": (2, 6, 8, 8), "odd": (2, 6, 7, 5), "a pixel high": (2, 6, 1, 9)}
+
+
+def results(Map, operation, x):
+    """A result [N,C,H,W] and the gradients of x and of parameters, of sums with drawn factors."""
+    x = paddle.to_tensor(x, stop_gradient=False)
+    y, parameters = operation(Map.enter(x))
+    for p in parameters:
+        p.clear_gradient()
+    size, y = y.size, y.leave()
+    assert tuple(y.shape[2:]) == tuple(size)
+    (y * paddle.to_tensor(entry("direction", y.shape).astype("float32"))).sum().backward()
+    return [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in parameters)]
+
+
+def compare(operation, x):
+    got, want = (results(Map, operation, x) for Map in (cpu.Map, plain.Map))
+    for g, w, tolerance in zip(got, want, [PARITY] + [GRADIENT] * len(want[1:]), strict=True):
+        np.testing.assert_allclose(g, w, atol=tolerance * max(1, np.abs(w).max()), rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_backends_agree(operation, shape):
+    x = np.random.default_rng(1).standard_normal(SHAPES[shape]).astype("float32")
+    compare(OPERATIONS[operation], x)
+
+
+@pytest.mark.parametrize("operation", ["modulated", "3x3", "all of it, 3x3"])
+def test_backends_agree_where_winograd_s_form_is_used(operation):
+    x = np.random.default_rng(1).standard_normal((2, 32, 16, 32)).astype("float32")
+    layer = conv(32, 33, 3, spectral=True)
+    wide = {
+        "modulated": modulated,
+        "3x3": of(layer),
+        "all of it, 3x3": lambda x: of(layer)(modulated(x.upsampled())[0].activated(0.2)),
+    }
+    compare(wide[operation], x)
+
+
+def test_maxima_and_distances_agree():
+    rng = np.random.default_rng(2)
+    x, target = (rng.standard_normal((2, 6, 8, 10)).astype("float32") for _ in range(2))
+    found = []
+    for Map in (cpu.Map, plain.Map):
+        tensor, other = paddle.to_tensor(x, stop_gradient=False), paddle.to_tensor(target, stop_gradient=False)
+        one, two = (Map.enter(t).activated(0).max_pooled() for t in (tensor, other))
+        raw = Map.enter(tensor).distance(Map.enter(other))
+        rectified, pooled = Map.enter(tensor).activated(0).distance(Map.enter(other).activated(0)), one.distance(two)
+        (raw + 2 * rectified + 3 * pooled).backward()
+        assert other.grad is None
+        found.append([float(raw), float(rectified), float(pooled), tensor.grad.numpy(), one.leave().numpy()])
+    want = [np.abs(x - target).mean(), np.abs(x.clip(0) - target.clip(0)).mean()]
+    np.testing.assert_allclose(found[0][:2], want, rtol=1e-5)
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("instances", [True, False])
+@pytest.mark.parametrize("halvings", [0, 1])
+def test_joined_semantics_and_pictures_agree(copies, instances, halvings):
+    image = np.random.default_rng(3).standard_normal((2 * copies, 3, 12, 16)).astype("float32")
+    layer = conv(5 + instances + 3, 4, 4, stride=2, padding=2)
+    found = []
+    for Map in (cpu.Map, plain.Map):
+        layer.clear_gradients()
+        tensor = paddle.to_tensor(image, stop_gradient=False)
+        x = Map.join(semantics(12, 16, instances=instances), tensor)
+        for _ in range(halvings):
+            x = x.halved()
+        y = layer(x).leave()
+        (y * paddle.to_tensor(entry("direction", y.shape).astype("float32"))).sum().backward()
+        found.append([y.numpy(), tensor.grad.numpy(), layer.weight.grad.numpy(), layer.bias.grad.numpy()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("per_image", [True, False])
+@pytest.mark.parametrize("Map", [cpu.Map, plain.Map])
+def test_moments_in_closed_form_and_once_a_map(Map, per_image):
+    x = np.random.default_rng(4).standard_normal((3, 2, 4, 5)).astype("float32") * 3 + 7
+    found = Map.enter(paddle.to_tensor(x))
+    moments = found.moments(0.5, per_image)
+    axes = (2, 3) if per_image else (0, 2, 3)
+    np.testing.assert_allclose(moments.mean.numpy().squeeze(), x.mean(axes), rtol=1e-5)
+    np.testing.assert_allclose(moments.var.numpy().squeeze(), x.var(axes), rtol=1e-4)
+    np.testing.assert_allclose(moments.scale.numpy().squeeze(), (x.var(axes) + 0.5) ** -0.5, rtol=1e-4)
+    assert moments.count == (20 if per_image else 60)
+    assert found.moments(0.5, per_image) is moments
+    assert found.upsampled().moments(0.5, per_image).count == 4 * moments.count
+
+
+def test_the_backend_is_chosen_by_option_and_dtype():
+    assert [backend(kernels) for kernels in ("auto", "blocked", "plain")] == [cpu.Map, cpu.Map, plain.Map]
