@@ -102,7 +102,7 @@ VARIANTS = {
 def test_variants(tmp_path, name):
     """Every branch of the graphs, run by Paddle's operators where they are and by onnxruntime."""
     from model.neighbourhoods import graph_inputs
-    from model.serving.onnx_ops import OnnxOps, WeightStore
+    from model.serving.onnx_ops import WeightStore, save
     from model.serving.runtime import onnx_runner
 
     opt = write_model(tmp_path, **{**STYLED, **VARIANTS[name]})
@@ -114,16 +114,17 @@ def test_variants(tmp_path, name):
     z = rng.standard_normal((2, opt.z_dim), np.float32) if opt.use_vae else None
     with paddle.no_grad():
         want = painter.G(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z)).numpy()
-    plan = graph.plan(painter.G, opt)
-    inputs = graph_inputs(label, instance, plan.sizes, plan.kernel_size, plan.classes)
+    about = painter.description
+    inputs = graph_inputs(
+        label, instance, about.spade_sizes, about.kernel_size, about.label_nc + (about.unknown is not None)
+    )
     inputs |= {"label": label.astype(np.int32), "style": z}
     if instance is not None:
         inputs["instance"] = instance.astype(np.int32)
     for form in FORMS:
         with WeightStore(tmp_path / f"{form}.weights") as store:
-            ops = OnnxOps(plan.weights)
-            output = graph.generator(ops, plan, form)
-            ops.save(tmp_path / f"{form}.onnx", output, "picture", ["batch", 3, height, width], store)
+            found = graph.generator(painter.G, opt, form)
+            save(found, tmp_path / f"{form}.onnx", "picture", ["batch", 3, height, width], store)
         assert deviation(onnx_runner(tmp_path / f"{form}.onnx")(inputs), want) < 5 * CLOSE
     if painter.E is not None:
         export(painter, tmp_path / "out", forms=["pattern"], runtimes=["onnx"])

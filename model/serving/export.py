@@ -7,9 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from model.convolution import Conv2D
 from model.errors import UserError
-from model.normalization import InstanceNorm
+from model.options import OPT
 from model.serving import FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import FILE, OPT_FILE, Description
 from model.serving.painter import Painter
@@ -49,19 +48,15 @@ def export(
     """
     folder = Path(folder)
     _refuse_to_replace(folder, force)
-    weights = graph.plan(painter.G, painter.opt)
-    style = None
-    if painter.E is not None:
-        layer = painter.E.layer1
-        normed = not isinstance(layer, Conv2D) and isinstance(layer[1], InstanceNorm)
-        style = _Encoder(graph.encoder_weights(painter.E), painter.opt.generator_size, normed)
+    graphs = {form: graph.generator(painter.G, painter.opt, form) for form in forms}
+    style = None if painter.E is None else graph.encoder(painter.E, painter.opt.generator_size)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         files = {}
         for runtime in runtimes:
             before = _bytes(work)
-            files[runtime] = {"onnx": _write_onnx, "paddle": _write_paddle}[runtime](weights, style, forms, work)
+            files[runtime] = {"onnx": _write_onnx, "paddle": _write_paddle}[runtime](graphs, style, painter.opt, work)
             say(f"{runtime}: {_bytes(work) - before:.0f} MB, {' and '.join(forms)} form")
         nets = [net for net in (painter.G, painter.E) if net is not None]
         count = sum(parameter_count(net) for net in nets)
@@ -77,16 +72,6 @@ def export(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return description
-
-
-class _Encoder:
-    """An encoder's weights and how its graph is built."""
-
-    def __init__(self, weights, size, instance_norm):
-        self.weights, self._size, self._instance_norm = weights, size, instance_norm
-
-    def build(self, ops):
-        return graph.encoder(ops, self._size, self._instance_norm)
 
 
 def _refuse_to_replace(folder: Path, force: bool) -> None:
@@ -118,37 +103,30 @@ def _bytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
-def _write_onnx(plan: graph.Plan, style: _Encoder | None, forms: Sequence[str], folder: Path) -> dict:
+def _write_onnx(graphs: dict[str, graph.Graph], style: graph.Graph | None, opt: OPT, folder: Path) -> dict:
     try:
-        from model.serving.onnx_ops import OnnxOps, WeightStore
+        from model.serving.onnx_ops import WeightStore, save
     except ImportError:
         raise UserError(
             "ONNX files need the onnx package: pip install -r requirements-app.txt, or give --runtimes paddle"
         ) from None
-    files = {"generator": {form: f"generator_{form}.onnx" for form in forms}}
+    files = {"generator": {form: f"generator_{form}.onnx" for form in graphs}}
     with WeightStore(folder / "generator.weights") as store:  # both forms read one file
-        for form in forms:
-            ops = OnnxOps(plan.weights)
-            output = graph.generator(ops, plan, form)
-            shape = ["batch", plan.weights["conv_img.bias"].size, *plan.picture_size]
-            ops.save(folder / files["generator"][form], output, "picture", shape, store)
+        for form, found in graphs.items():
+            shape = ["batch", opt.output_nc, *opt.generator_size]
+            save(found, folder / files["generator"][form], "picture", shape, store)
     if style is not None:
         files["encoder"] = "encoder.onnx"
         with WeightStore(folder / "encoder.weights") as store:
-            ops = OnnxOps(style.weights)
-            output = style.build(ops)
-            ops.save(folder / "encoder.onnx", output, "mean", ["batch", plan.z_dim], store)
+            save(style, folder / "encoder.onnx", "mean", ["batch", opt.z_dim], store)
     return files
 
 
-def _write_paddle(plan: graph.Plan, style: _Encoder | None, forms: Sequence[str], folder: Path) -> dict:
-    def write(name, build, weights):
-        return paddle_ops.save(build, weights, folder / name, folder / f"{name.split('_')[0]}.pdiparams").name
+def _write_paddle(graphs: dict[str, graph.Graph], style: graph.Graph | None, opt: OPT, folder: Path) -> dict:
+    def write(name, found):
+        return paddle_ops.save(found, folder / name, folder / f"{name.split('_')[0]}.pdiparams").name
 
-    files = {"generator": {}}
-    for form in forms:
-        name = f"generator_{form}"
-        files["generator"][form] = write(name, lambda ops, form=form: graph.generator(ops, plan, form), plan.weights)
+    files = {"generator": {form: write(f"generator_{form}", found) for form, found in graphs.items()}}
     if style is not None:
-        files["encoder"] = write("encoder", style.build, style.weights)
+        files["encoder"] = write("encoder", style)
     return files

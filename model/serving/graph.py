@@ -1,72 +1,72 @@
-"""The networks as graphs over a few operations, with folded weights, in the forms that inference engines run.
+"""The networks as graphs of a few operations, with folded weights, in the forms that inference engines run.
 
-`Plan` holds a trained generator's plain weights: spectral norm's sigma is divided out, batch norm's statistics are part
-of gamma's and beta's convolutions, so that SPADE becomes x * a + b. `generator` and `encoder` write the networks down
-once, in terms of an `ops` object; `onnx_ops` and `paddle_ops` make files of them. Feature maps are [N,C,H,W].
+A trained network's own forward pass is recorded: it runs on a `FeatureMap` that writes down what is asked of it.
+Spectral norm's sigma is divided out, batch norm's statistics become part of gamma's and beta's convolutions, so that
+SPADE is x * a + b. `onnx_ops` and `paddle_ops` make files of a graph. Feature maps are [N,C,H,W].
 """
 
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.architecture import SLOPE
-from model.convolution import Conv2D
 from model.encoder import SIDE
-from model.normalization import EPSILON, HIDDEN, BatchNorm, InstanceNorm
+from model.normalization import HIDDEN
+from model.ops.feature_map import FeatureMap, Moments
 from model.options import parse_norm_g
 
+FEW_PIXELS = 64 * 64  # below, nearly every pixel has an inner window of its own
 
-@dataclass(frozen=True)
-class Plan:
-    """What a generator's graph is made of.
+
+class _Value(NamedTuple):
+    step: int
+
+
+class Graph:
+    """The steps of a pass: calls of an `ops` object's methods (`onnx_ops.OnnxOps` says which); the last is the result.
+
+    Args:
+        layers: a network; weights get the names of its layers.
 
     Attributes:
-        blocks: (name, whether its input is upsampled first, whether its shortcut is learned) in order.
-        sizes: (height, width) of the SPADE layers, smallest first. channels: of the first feature map.
-        kernel_size: SPADE's, 3 or 5. classes: ids, the unknown one included. with_edges, instance_norm: as named.
-        z_dim: 0 without VAE.
-        weights: {name: float32 array}; `plan` and its helpers say their layouts line by line.
+        inputs: {name: (dtype, shape)}. weights: {name: float32 array}.
     """
 
-    blocks: list[tuple[str, bool, bool]]
-    sizes: list[tuple[int, int]]
-    channels: int
-    kernel_size: int
-    classes: int
-    with_edges: bool
-    instance_norm: bool
-    z_dim: int
-    weights: dict[str, np.ndarray]
+    def __init__(self, layers):
+        self.inputs, self.weights, self._steps = {}, {}, []
+        self._names = {id(layer): name for name, layer in layers.named_sublayers()}
 
-    @property
-    def picture_size(self) -> tuple[int, int]:
-        """(height, width) of the pictures in pixels."""
-        return self.sizes[-1]
+    def name(self, layer) -> str:
+        """The name of a layer in its network."""
+        return self._names[id(layer)]
 
+    def input(self, name, kind, shape):
+        self.inputs[name] = kind, shape
+        return self._step("input", name, kind, shape)
 
-def plan(G, opt) -> Plan:
-    """The plan of a generator (`define_G(opt)`) as it is in evaluation mode."""
-    names = {id(layer): name for name, layer in G.named_children()}
-    blocks = [(names[id(block)], up, block.learned_shortcut) for block, up in G.blocks()]
-    weights = {}
-    classes, kernel_size = opt.label_nc + opt.contain_dontcare_label, parse_norm_g(opt.norm_G)[2]
-    if opt.use_vae:
-        weights["fc.weight"], weights["fc.bias"] = _array(G.fc.weight), _array(G.fc.bias)  # [z_dim, C*h*w]
-    else:
-        _add_table(weights, "fc", G.fc, classes, not opt.no_instance)
-    for name, _, learned in blocks:
-        block = getattr(G, name)
-        for part in ("0", "1", "s") if learned else ("0", "1"):
-            spade, conv = getattr(block, f"norm_{part}"), getattr(block, f"conv_{part}")
-            _add_spade(weights, f"{name}.norm_{part}", spade, classes, not opt.no_instance)
-            _add_conv(weights, f"{name}.conv_{part}", conv)
-    _add_conv(weights, "conv_img", G.conv_img)
-    instance_norm = isinstance(G.head_0.norm_0.param_free_norm, InstanceNorm)
-    return Plan(
-        blocks, opt.spade_sizes, 16 * opt.ngf, kernel_size, classes, not opt.no_instance, instance_norm,
-        opt.z_dim if opt.use_vae else 0, {name: np.ascontiguousarray(w, np.float32) for name, w in weights.items()},
-    )  # fmt: skip
+    def weight(self, name, array):
+        self.weights[name] = np.ascontiguousarray(array, np.float32)
+        return self._step("weight", name)
+
+    def __getattr__(self, operation):
+        return partial(self._step, operation)
+
+    def _step(self, operation, *arguments):
+        self._steps.append((operation, arguments))
+        return _Value(len(self._steps) - 1)
+
+    def replay(self, ops) -> Any:
+        """Make the calls on an `ops` object; returns what the last one does."""
+        values = []
+
+        def known(argument):
+            if isinstance(argument, list):
+                return [known(part) for part in argument]
+            return values[argument.step] if isinstance(argument, _Value) else argument
+
+        for operation, arguments in self._steps:
+            values.append(getattr(ops, operation)(*map(known, arguments)))
+        return values[-1]
 
 
 def _array(tensor) -> np.ndarray:
@@ -75,259 +75,283 @@ def _array(tensor) -> np.ndarray:
 
 def _kernel(conv) -> np.ndarray:
     """The weight [K,C,s,s] that a convolution uses in evaluation mode."""
-    weight = _array(conv.raw_weight)
-    if conv.spectral:
-        weight /= _array(conv.weight_u) @ weight.reshape(len(weight), -1) @ _array(conv.weight_v)
-    return weight
+    weight, sigma = conv.weight_and_sigma()
+    return _array(weight) if sigma is None else _array(weight) / _array(sigma)
 
 
-def _add_conv(weights, name, conv):
-    weights[f"{name}.weight"] = _kernel(conv)  # [K,C,s,s]
-    if conv.bias is not None:
-        weights[f"{name}.bias"] = _array(conv.bias)
+def _by_position(conv) -> np.ndarray:
+    """A convolution's weight as [area, C, K]."""
+    kernel = _kernel(conv)
+    return kernel.reshape(*kernel.shape[:2], -1).transpose(2, 1, 0)
 
 
-def _add_table(weights, name, conv, classes, with_edges):
-    """A convolution over one-hot maps as rows to add up: one for each window position and class, 0 outside."""
-    by_position = _kernel(conv).reshape(*conv.raw_weight.shape[:2], -1).transpose(2, 1, 0)  # [area, semantic_nc, K]
-    table = np.zeros((len(by_position), classes + 1, by_position.shape[2]))
-    table[:, :-1] = by_position[:, :classes]
-    weights[f"{name}.table"] = table.reshape(-1, table.shape[2])  # [area * (classes + 1), K]
-    if with_edges:
-        weights[f"{name}.edges"] = by_position[:, -1]  # [area, K]
-    weights[f"{name}.bias"] = _array(conv.bias)
+class _Map(FeatureMap):
+    """A `FeatureMap` that a graph records, for evaluation mode.
+
+    Args:
+        value: [N,C,H,W]; by_rows: [N,H,W,C].
+        norm: mean, scale and bias [C] that are still to be applied.
+    """
+
+    def __init__(self, graph, value, channels, size, by_rows=False, norm=None):
+        self._graph, self._value, self._channels, self._size = graph, value, channels, size
+        self._by_rows, self._norm = by_rows, norm
+
+    def _changed(self, value, **changes):
+        return _Map(self._graph, value, self._channels, changes.pop("size", self._size), **changes)
+
+    @property
+    def size(self):
+        return self._size
+
+    def leave(self):
+        value = self._value
+        if self._norm is not None:
+            mean, scale, bias = self._norm
+            parts = (self._graph.floats(part.reshape(-1, 1, 1)) for part in (scale, bias - mean * scale))
+            value = self._graph.add(self._graph.mul(value, next(parts)), next(parts))
+        return self._graph.transpose(value, [0, 3, 1, 2]) if self._by_rows else value
+
+    def upsampled(self):
+        height, width = self._size
+        return self._changed(self._graph.upsample(self.leave()), size=(2 * height, 2 * width))
+
+    def activated(self, slope):
+        if self._by_rows:
+            return self._changed(self._graph.leaky_relu(self._value, slope), by_rows=True)
+        return self._changed(self._graph.leaky_relu(self.leave(), slope))
+
+    def conv2d(self, conv, residual=None):
+        name, kernel = self._graph.name(conv), _kernel(conv)
+        weight = self._graph.weight(f"{name}.weight", kernel)
+        bias = None if conv.bias is None else self._graph.weight(f"{name}.bias", _array(conv.bias))
+        y = self._graph.conv(self.leave(), weight, bias, kernel.shape[2], conv.stride)
+        if residual is not None:
+            y = self._graph.add(y, residual.leave())
+        return _Map(self._graph, y, len(kernel), tuple(side // conv.stride for side in self._size))
+
+    def moments(self, epsilon, per_image=False, sync=False):
+        return Moments(None, None, None, None)  # of each image: known when the graph runs
+
+    def normalised(self, mean, scale, bias=None):
+        if mean is None:
+            return self._changed(self._graph.instance_norm(self.leave(), self._channels))
+        mean, scale = (_array(part)[0] for part in (mean, scale))
+        return self._changed(self._value, norm=(mean, scale, np.zeros_like(mean) if bias is None else _array(bias)))
+
+    def modulated(self, semantics, shared, gamma, beta):
+        """norm(x) * (1 + gamma) + beta as x * a + b, both linear in the hidden layer."""
+        name = self._graph.name(gamma).removesuffix(".mlp_gamma")
+        mean, scale, _ = self._norm or (0.0, 1.0, 0.0)
+        gamma_weight, beta_weight = _by_position(gamma), _by_position(beta)
+        a, a_bias = gamma_weight * scale, (1 + _array(gamma.bias)) * scale
+        b, b_bias = beta_weight - a * mean, _array(beta.bias) - a_bias * mean
+        parts = [
+            (
+                self._graph.weight(f"{name}.{part}.weight", weight.reshape(-1, self._channels)),  # [area * HIDDEN, C]
+                self._graph.weight(f"{name}.{part}.bias", bias),
+            )
+            for part, weight, bias in (("a", a, a_bias), ("b", b, b_bias))
+        ]
+        value, by_rows = semantics.modulate(self._value, self._size, f"{name}.hidden", shared, parts)
+        return self._changed(value, by_rows=by_rows)
+
+    def _untrained(self, *_):
+        raise NotImplementedError("graphs are of networks in evaluation mode")
+
+    enter = join = data = halved = max_pooled = distance = _untrained
 
 
-def _add_spade(weights, name, spade, classes, with_edges):
-    """norm(x) * (1 + gamma) + beta as x * a + b, both linear in the hidden layer; with instance norm of norm(x)."""
-    _add_table(weights, f"{name}.hidden", spade.mlp_shared[0], classes, with_edges)
-    norm, mean, scale = spade.param_free_norm, 0.0, 1.0
-    if not isinstance(norm, InstanceNorm):
-        mean, scale = _array(norm.running_mean), 1 / np.sqrt(_array(norm.running_var) + EPSILON)
-    gamma, beta = (
-        _kernel(conv).reshape(*conv.raw_weight.shape[:2], -1).transpose(2, 1, 0).reshape(-1, conv.raw_weight.shape[0])
-        for conv in (spade.mlp_gamma, spade.mlp_beta)
-    )
-    a, a_bias = gamma * scale, (1 + _array(spade.mlp_gamma.bias)) * scale
-    weights[f"{name}.a.weight"], weights[f"{name}.a.bias"] = a, a_bias  # [area * HIDDEN, C]
-    weights[f"{name}.b.weight"] = beta - a * mean
-    weights[f"{name}.b.bias"] = _array(spade.mlp_beta.bias) - a_bias * mean
+class _Semantics:
+    """What a generator's graph reads of label maps, in place of `model.semantics.Semantics`."""
+
+    def __init__(self, graph, opt):
+        self.graph, self.sizes = graph, opt.spade_sizes
+        self.classes, self.with_edges = opt.label_nc + opt.contain_dontcare_label, not opt.no_instance
+        self.area = parse_norm_g(opt.norm_G)[2] ** 2
+
+    def over_labels(self, name, conv):
+        """A convolution over one-hot maps as rows to add up, one for each window position and class, 0 outside.
+
+        Returns:
+            table [area * (classes + 1), K], the edges' rows [area, K] or None, bias [K]; and its shape [area, K].
+        """
+        weight = _by_position(conv)  # [area, semantic_nc, K]
+        table = np.zeros((len(weight), self.classes + 1, weight.shape[2]))
+        table[:, :-1] = weight[:, : self.classes]
+        rows = self.graph.weight(f"{name}.table", table.reshape(-1, table.shape[2]))
+        edges = self.graph.weight(f"{name}.edges", weight[:, -1]) if self.with_edges else None
+        return rows, edges, self.graph.weight(f"{name}.bias", _array(conv.bias)), (len(weight), weight.shape[2])
 
 
-FEW_PIXELS = 64 * 64  # below, nearly every pixel has an inner window of its own
-
-
-class _Patterns:
+class _Patterns(_Semantics):
     """a and b from numbered neighbourhoods: the integer tables that `neighbourhoods.graph_inputs` makes are inputs."""
 
-    def __init__(self, ops, plan: Plan):
-        self.ops, self.plan = ops, plan
+    def __init__(self, graph, opt):
+        super().__init__(graph, opt)
         self._tables, self._outer, self._rows = {}, {}, {}
-        area = plan.kernel_size**2
-        for height, width in plan.sizes:
+        for height, width in self.sizes:
             size = f"{height}x{width}"
-            inner = ops.input(f"inner_{size}", "int32", [f"windows_{size}", area])
-            outer = ops.input(f"outer_{size}", "int32", [f"patterns_{size}", area])
-            index = ops.input(f"index_{size}", "int32", ["batch", height, width])
-            label, edges = ops.halves(inner) if plan.with_edges else (inner, None)
+            inner = graph.input(f"inner_{size}", "int32", [f"windows_{size}", self.area])
+            outer = graph.input(f"outer_{size}", "int32", [f"patterns_{size}", self.area])
+            index = graph.input(f"index_{size}", "int32", ["batch", height, width])
+            label, edges = (graph.half(inner), graph.odd(inner)) if self.with_edges else (inner, None)
             self._tables[height, width] = label, edges, outer, index
 
-    def _summed(self, name, label, edges):
+    def _summed(self, name, conv, label, edges):
         """A convolution over one-hot maps for windows of ids [Q, area]: [Q, K]."""
-        ops, plan = self.ops, self.plan
-        first = np.arange(ops.weight_shape(f"{name}.table")[0] // (plan.classes + 1)) * (plan.classes + 1)
-        total = ops.sum_rows(ops.gather(ops.weight(f"{name}.table"), ops.add(label, ops.integers(first))))
+        graph = self.graph
+        table, edge_rows, bias, (area, _) = self.over_labels(name, conv)
+        first = np.arange(area) * (self.classes + 1)
+        total = graph.sum_rows(graph.gather(table, graph.add(label, graph.integers(first))))
         if edges is not None:
-            total = ops.add(total, ops.matmul(edges, ops.weight(f"{name}.edges")))
-        return ops.add(total, ops.weight(f"{name}.bias"))
+            total = graph.add(total, graph.matmul(edges, edge_rows))
+        return graph.add(total, bias)
 
-    def first_map(self):
+    def first_map(self, conv):
         """The convolution over the label map that a generator without style begins with: [N,C,h,w]."""
-        ops, size = self.ops, self.plan.kernel_size
-        label, edges, outer, index = self._tables[self.plan.sizes[0]]
-        middle = size * size // 2
-        if size > 3:  # its windows are 3x3 all the same
-            window = [middle + size * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)]
-            label = ops.take(label, window, 1)
-            edges = None if edges is None else ops.take(edges, window, 1)
-        inner_index = ops.gather(ops.reshape(ops.take(outer, [middle], 1), [-1]), index)
-        return ops.transpose(ops.gather(self._summed("fc", label, edges), inner_index), [0, 3, 1, 2])
+        graph, side = self.graph, round(self.area**0.5)
+        label, edges, outer, index = self._tables[self.sizes[0]]
+        middle = self.area // 2
+        if side > 3:  # its windows are 3x3 all the same
+            window = [middle + side * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)]
+            label = graph.take(label, window, 1)
+            edges = None if edges is None else graph.take(edges, window, 1)
+        inner_index = graph.gather(graph.reshape(graph.take(outer, [middle], 1), [-1]), index)
+        return graph.transpose(graph.gather(self._summed("fc", conv, label, edges), inner_index), [0, 3, 1, 2])
 
-    def modulated(self, name, x, size, slope):
-        """act(x * a + b) of x [N,C,H,W]."""
-        ops = self.ops
+    def modulate(self, x, size, name, shared, parts):
+        """x [N,C,H,W] * a + b by rows, [N,H,W,C], and that it is by rows; parts: weight and bias of a and of b."""
+        graph, area = self.graph, self.area
         label, edges, outer, index = self._tables[size]
-        hidden = ops.relu(self._summed(f"{name}.hidden", label, edges))
-        hidden = ops.concat([hidden, ops.floats(np.zeros((1, HIDDEN)))], 0)  # outside the map activations are 0
-        area = self.plan.kernel_size**2
+        hidden = graph.relu(self._summed(name, shared, label, edges))
+        hidden = graph.concat([hidden, graph.floats(np.zeros((1, HIDDEN)))], 0)  # outside the map activations are 0
         if size[0] * size[1] < FEW_PIXELS:
-            windows = ops.reshape(ops.gather(hidden, outer), [-1, area * HIDDEN])
+            windows = graph.reshape(graph.gather(hidden, outer), [-1, area * HIDDEN])
 
             def rows(weight):
-                return ops.matmul(windows, weight)
+                return graph.matmul(windows, weight)
         else:  # fewer inner windows than outer ones: multiply first, then gather and add
             columns = self._columns(size)
 
             def rows(weight):
-                kernel = ops.reshape(weight, [area, HIDDEN, ops.weight_shape(f"{name}.a.weight")[1]])
+                kernel = graph.reshape(weight, [area, HIDDEN, -1])
                 total = None
                 for i, column in enumerate(columns):
-                    part = ops.gather(ops.matmul(hidden, ops.part(kernel, i)), column)
-                    total = part if total is None else ops.add(total, part)
+                    part = graph.gather(graph.matmul(hidden, graph.part(kernel, i)), column)
+                    total = part if total is None else graph.add(total, part)
                 return total
 
-        def spread(part):
-            table = ops.add(rows(ops.weight(f"{name}.{part}.weight")), ops.weight(f"{name}.{part}.bias"))
-            return ops.gather(table, index)  # [N,H,W,C]
-
-        y = ops.add(ops.mul(self._by_rows(x), spread("a")), spread("b"))
-        return ops.transpose(ops.leaky_relu(y, slope), [0, 3, 1, 2])
+        a, b = (graph.gather(graph.add(rows(weight), bias), index) for weight, bias in parts)  # [N,H,W,C]
+        if x not in self._rows:  # made once for the norms that share it
+            self._rows[x] = graph.transpose(x, [0, 2, 3, 1])
+        return graph.add(graph.mul(self._rows[x], a), b), True
 
     def _columns(self, size):
         """The columns of a size's table of outer windows, made once."""
-        ops, outer = self.ops, self._tables[size][2]
         if size not in self._outer:
-            area = self.plan.kernel_size**2
-            self._outer[size] = [ops.reshape(ops.take(outer, [i], 1), [-1]) for i in range(area)]
+            outer = self._tables[size][2]
+            columns = (self.graph.take(outer, [i], 1) for i in range(self.area))
+            self._outer[size] = [self.graph.reshape(column, [-1]) for column in columns]
         return self._outer[size]
 
-    def _by_rows(self, x):
-        """x as [N,H,W,C], made once for the norms that share it."""
-        if id(x) not in self._rows:
-            self._rows[id(x)] = x, self.ops.transpose(x, [0, 2, 3, 1])  # x is kept, and with it its id
-        return self._rows[id(x)][1]
 
-
-class _Dense:
+class _Dense(_Semantics):
     """a and b by convolutions of one-hot maps: integer maps are inputs."""
 
-    def __init__(self, ops, plan: Plan):
-        self.ops, self.plan, self._one_hot = ops, plan, {}
-        height, width = plan.picture_size
-        self._label = ops.input("label", "int32", ["batch", height, width])
-        self._edges = self._find_edges(height, width) if plan.with_edges else None
+    def __init__(self, graph, opt):
+        super().__init__(graph, opt)
+        self._one_hot = {}
+        height, width = self.sizes[-1]
+        self._label = graph.input("label", "int32", ["batch", height, width])
+        self._edges = self._find_edges(height, width) if self.with_edges else None
 
     def _find_edges(self, height, width):
         """1.0 where the instance differs from a neighbour's, [N,H,W]."""
-        ops, found = self.ops, []
-        instance = ops.input("instance", "int32", ["batch", height, width])
+        graph, found = self.graph, []
+        instance = graph.input("instance", "int32", ["batch", height, width])
         for axis, side in ((1, height), (2, width)):
             for step in (-1, 1):
-                neighbour = ops.take(instance, np.clip(np.arange(side) + step, 0, side - 1), axis)
-                found.append(ops.differ(instance, neighbour))
+                neighbour = graph.take(instance, np.clip(np.arange(side) + step, 0, side - 1), axis)
+                found.append(graph.differ(instance, neighbour))
         edges = found[0]
         for more in found[1:]:
-            edges = ops.maximum(edges, more)
+            edges = graph.maximum(edges, more)
         return edges
 
     def _maps(self, size):
         """The one-hot maps [N,semantic_nc,h,w] at a size."""
-        ops, (height, width) = self.ops, self.plan.picture_size
+        graph, (height, width) = self.graph, self.sizes[-1]
         if size not in self._one_hot:
             label, edges = self._label, self._edges
             for axis, full, side in ((1, height, size[0]), (2, width, size[1])):
                 if side != full:
-                    label = ops.take(label, np.arange(side) * (full // side), axis)
-                    edges = None if edges is None else ops.take(edges, np.arange(side) * (full // side), axis)
-            maps = ops.one_hot(label, self.plan.classes)
+                    label = graph.take(label, np.arange(side) * (full // side), axis)
+                    edges = None if edges is None else graph.take(edges, np.arange(side) * (full // side), axis)
+            maps = graph.one_hot(label, self.classes)
             if edges is not None:
-                maps = ops.concat([maps, ops.reshape(edges, [-1, 1, *size])], 1)
+                maps = graph.concat([maps, graph.reshape(edges, [-1, 1, *size])], 1)
             self._one_hot[size] = maps
         return self._one_hot[size]
 
-    def _over_labels(self, name, size):
+    def _over_maps(self, name, conv, size):
         """A convolution over the one-hot maps."""
-        ops, classes = self.ops, self.plan.classes
-        rows, channels = ops.weight_shape(f"{name}.table")
-        area = rows // (classes + 1)
-        kernel = ops.reshape(ops.weight(f"{name}.table"), [area, classes + 1, channels])
-        kernel = ops.take(kernel, np.arange(classes), 1)
-        if self.plan.with_edges:
-            edges = ops.reshape(ops.weight(f"{name}.edges"), [area, 1, channels])
-            kernel = ops.concat([kernel, edges], 1)
+        graph = self.graph
+        table, edges, bias, (area, channels) = self.over_labels(name, conv)
+        kernel = graph.reshape(table, [area, self.classes + 1, channels])
+        kernel = graph.take(kernel, np.arange(self.classes), 1)
+        if edges is not None:
+            kernel = graph.concat([kernel, graph.reshape(edges, [area, 1, channels])], 1)
         side = round(area**0.5)
-        kernel = ops.reshape(ops.transpose(kernel, [2, 1, 0]), [channels, -1, side, side])
-        return ops.conv(self._maps(size), kernel, ops.weight(f"{name}.bias"), side)
+        kernel = graph.reshape(graph.transpose(kernel, [2, 1, 0]), [channels, -1, side, side])
+        return graph.conv(self._maps(size), kernel, bias, side)
 
-    def first_map(self):
+    def first_map(self, conv):
         """As `_Patterns.first_map`."""
-        return self._over_labels("fc", self.plan.sizes[0])
+        return self._over_maps("fc", conv, self.sizes[0])
 
-    def modulated(self, name, x, size, slope):
-        """act(x * a + b) of x [N,C,H,W]."""
-        ops, side = self.ops, self.plan.kernel_size
-        hidden = ops.relu(self._over_labels(f"{name}.hidden", size))
+    def modulate(self, x, size, name, shared, parts):
+        """x * a + b [N,C,H,W], and that it is not by rows; parts: weight and bias of a and of b."""
+        graph, side = self.graph, round(self.area**0.5)
+        hidden = graph.relu(self._over_maps(name, shared, size))
 
-        def spread(part):
-            channels = ops.weight_shape(f"{name}.{part}.weight")[1]
-            kernel = ops.reshape(ops.weight(f"{name}.{part}.weight"), [side**2, HIDDEN, channels])
-            kernel = ops.reshape(ops.transpose(kernel, [2, 1, 0]), [channels, HIDDEN, side, side])
-            return ops.conv(hidden, kernel, ops.weight(f"{name}.{part}.bias"), side)
+        def spread(weight, bias):
+            kernel = graph.transpose(graph.reshape(weight, [self.area, HIDDEN, -1]), [2, 1, 0])
+            return graph.conv(hidden, graph.reshape(kernel, [-1, HIDDEN, side, side]), bias, side)
 
-        return ops.leaky_relu(ops.add(ops.mul(x, spread("a")), spread("b")), slope)
-
-
-_MAPS = {"pattern": _Patterns, "dense": _Dense}
+        a, b = (spread(*part) for part in parts)
+        return graph.add(graph.mul(x, a), b), False
 
 
-def generator(ops, plan: Plan, form: str) -> Any:
-    """Write a generator in one of the FORMS of `model.serving`; returns its pictures, [N,output_nc,H,W] in [-1,1]."""
-    maps = _MAPS[form](ops, plan)
-    size = plan.sizes[0]
-    if plan.z_dim:
-        style = ops.input("style", "float32", ["batch", plan.z_dim])
-        x = ops.add(ops.matmul(style, ops.weight("fc.weight")), ops.weight("fc.bias"))
-        x = ops.reshape(x, [-1, plan.channels, *size])
+_FORMS = {"pattern": _Patterns, "dense": _Dense}
+
+
+def generator(G, opt, form: str) -> Graph:
+    """The graph of a generator in one of the FORMS of `model.serving`: pictures [N,output_nc,H,W] in [-1,1]."""
+    graph = Graph(G)
+    semantics, size, channels = _FORMS[form](graph, opt), opt.start_size, 16 * opt.ngf
+    if opt.use_vae:
+        style = graph.input("style", "float32", ["batch", opt.z_dim])
+        x = graph.matmul(style, graph.weight("fc.weight", _array(G.fc.weight)))  # [z_dim, C*h*w]
+        x = graph.reshape(graph.add(x, graph.weight("fc.bias", _array(G.fc.bias))), [-1, channels, *size])
     else:
-        x = maps.first_map()
-
-    def layer(name, part, x, slope):
-        if plan.instance_norm:
-            x = ops.instance_norm(x, ops.weight_shape(f"{name}.norm_{part}.a.weight")[1])
-        return _conv(ops, f"{name}.conv_{part}", maps.modulated(f"{name}.norm_{part}", x, size, slope))
-
-    for name, up, learned in plan.blocks:
-        if up:
-            x, size = ops.upsample(x), (2 * size[0], 2 * size[1])
-        shortcut = layer(name, "s", x, 1.0) if learned else x
-        x = ops.add(layer(name, "1", layer(name, "0", x, SLOPE), SLOPE), shortcut)
-    return ops.tanh(_conv(ops, "conv_img", ops.leaky_relu(x, SLOPE)))
+        x = semantics.first_map(G.fc)
+    graph.tanh(G.body(_Map(graph, x, channels, tuple(size)), semantics).leave())
+    return graph
 
 
-def _conv(ops, name, x, stride=1):
-    bias = ops.weight(f"{name}.bias") if ops.has_weight(f"{name}.bias") else None
-    return ops.conv(x, ops.weight(f"{name}.weight"), bias, ops.weight_shape(f"{name}.weight")[2], stride)
-
-
-def encoder_weights(E) -> dict[str, np.ndarray]:
-    """The plain weights of an encoder as it is in evaluation mode; batch norms are part of the convolutions."""
-    weights = {"fc_mu.weight": _array(E.fc_mu.weight), "fc_mu.bias": _array(E.fc_mu.bias)}
-    for i in range(1, 7):
-        layer = getattr(E, f"layer{i}")
-        conv, norm = (layer, None) if isinstance(layer, Conv2D) else layer
-        kernel = _kernel(conv)
-        bias = 0.0 if conv.bias is None else _array(conv.bias)
-        if isinstance(norm, BatchNorm):
-            scale = _array(norm.weight) / np.sqrt(_array(norm.running_var) + EPSILON)
-            kernel = kernel * scale[:, None, None, None]
-            bias = _array(norm.bias) + (bias - _array(norm.running_mean)) * scale
-        weights[f"layer{i}.weight"], weights[f"layer{i}.bias"] = kernel, np.broadcast_to(bias, len(kernel))
-    return {name: np.ascontiguousarray(w, np.float32) for name, w in weights.items()}
-
-
-def encoder(ops, size: tuple[int, int], instance_norm: bool) -> Any:
-    """Write an encoder for photos [N,C,*size] in [-1,1] down; returns the mean of their style's distribution."""
-    x = ops.input("photo", "float32", ["batch", ops.weight_shape("layer1.weight")[1], *size])
+def encoder(E, size: tuple[int, int]) -> Graph:
+    """The graph of an encoder for photos [N,C,*size] in [-1,1]: the mean of their style's distribution [N, z_dim]."""
+    graph, channels = Graph(E), E.input_nc
+    x = graph.input("photo", "float32", ["batch", channels, *size])
     if size[1] != SIDE:
-        x = ops.matmul(x, ops.floats(_resize(size[1]).T))
+        x = graph.matmul(x, graph.floats(_resize(size[1]).T))
     if size[0] != SIDE:
-        x = ops.matmul(ops.floats(_resize(size[0])), x)
-    for i in range(1, 7):
-        x = _conv(ops, f"layer{i}", x if i == 1 else ops.leaky_relu(x, SLOPE), 2)
-        if instance_norm:
-            x = ops.instance_norm(x, ops.weight_shape(f"layer{i}.weight")[0])
-    x = ops.reshape(ops.leaky_relu(x, SLOPE), [-1, ops.weight_shape("fc_mu.weight")[0]])
-    return ops.add(ops.matmul(x, ops.weight("fc_mu.weight")), ops.weight("fc_mu.bias"))
+        x = graph.matmul(graph.floats(_resize(size[0])), x)
+    x = graph.reshape(E.body(_Map(graph, x, channels, (SIDE, SIDE))).leave(), [-1, E.fc_mu.weight.shape[0]])
+    x = graph.matmul(x, graph.weight("fc_mu.weight", _array(E.fc_mu.weight)))
+    graph.add(x, graph.weight("fc_mu.bias", _array(E.fc_mu.bias)))
+    return graph
 
 
 def _resize(size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from model.normalization import EPSILON
+from model.serving.graph import Graph
 
 OPSET, IR_VERSION = 17, 8  # of 2022: onnxruntime reads them from version 1.12 on
 ALIGNMENT = 4096  # bytes: a page, so that runtimes can map the file
@@ -16,12 +17,11 @@ _TYPES = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
 class OnnxOps:
     """Collects the nodes of a graph; its values are their names. Operations whose names do not tell all:
 
-    halves(codes) -> codes // 2 and, as float32, codes % 2. differ(x, y) -> 1.0 where they do, else 0.0.
+    half(codes) -> codes // 2; odd(codes) -> codes % 2 as float32. differ(x, y) -> 1.0 where they do, else 0.0.
     gather(table [R, ...], index of any shape) -> rows [*index, ...]. take(x, positions, axis) -> those positions of an
     axis, NumPy integers that are known now. part(x, i) -> x[i]. sum_rows(x) -> the sum over axis 1.
     one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
-    by size // 2. weight(name), weight_shape(name) and has_weight(name) are about the graph's arrays; integers(values)
-    and floats(values) are constants.
+    by size // 2. weight(name) is an array of the graph's; integers(values) and floats(values) are constants.
 
     Args:
         weights: {name: float32 array} that `weight` finds.
@@ -45,12 +45,6 @@ class OnnxOps:
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], shape))
         return name
 
-    def has_weight(self, name):
-        return name in self._weights
-
-    def weight_shape(self, name):
-        return self._weights[name].shape
-
     def weight(self, name):
         self._arrays[name] = self._weights[name]
         return name
@@ -61,9 +55,11 @@ class OnnxOps:
     def floats(self, values):
         return self._constant(values, np.float32)
 
-    def halves(self, codes):
-        two = self.integers(2)
-        return self._node("Div", codes, two), self._node("Cast", self._node("Mod", codes, two), to=TensorProto.FLOAT)
+    def half(self, codes):
+        return self._node("Div", codes, self.integers(2))
+
+    def odd(self, codes):
+        return self._node("Cast", self._node("Mod", codes, self.integers(2)), to=TensorProto.FLOAT)
 
     def add(self, x, y):
         return self._node("Add", x, y)
@@ -126,23 +122,29 @@ class OnnxOps:
         inputs = [x, kernel] if bias is None else [x, kernel, bias]
         return self._node("Conv", *inputs, kernel_shape=[size] * 2, strides=[stride] * 2, pads=[size // 2] * 4)
 
-    def save(self, path: Path, output: str, name: str, shape: list, store: "WeightStore") -> None:
-        """Write the graph, checked; its large arrays go to the store, which lies in the same folder.
-
-        Args:
-            path: file to write. output: value to give out, as `name` of this shape. store: of this folder.
-        """
+    def finish(self, title: str, output: str, name: str, shape: list, store: "WeightStore"):
+        """The model: the graph with the value `output` given out as `name` of this shape; large arrays in the store."""
         self._nodes.append(helper.make_node("Identity", [output], [name], name=name))
         outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
         arrays = [
             store.tensor(key, array) if key in self._weights else numpy_helper.from_array(array, key)
             for key, array in self._arrays.items()
         ]
-        graph = helper.make_graph(self._nodes, path.stem, self._inputs, outputs, arrays)
+        graph = helper.make_graph(self._nodes, title, self._inputs, outputs, arrays)
         opset = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="paddle-spade")
-        path.write_bytes(model.SerializeToString())
-        checker.check_model(str(path))
+        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="paddle-spade")
+
+
+def save(graph: Graph, path: Path, name: str, shape: list, store: "WeightStore") -> None:
+    """Write a graph as an ONNX file, checked.
+
+    Args:
+        path: file to write. name, shape: of its result. store: for its weights, of the same folder.
+    """
+    ops = OnnxOps(graph.weights)
+    model = ops.finish(path.stem, graph.replay(ops), name, shape, store)
+    path.write_bytes(model.SerializeToString())
+    checker.check_model(str(path))
 
 
 class WeightStore:

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +13,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from model.normalization import EPSILON
-
-
-class _Shapes:
-    """Stands in for `PaddleOps` to learn a graph's inputs: every operation is one that does nothing."""
-
-    def __init__(self, weights):
-        self.inputs, self._weights = {}, weights
-
-    def input(self, name, kind, shape):
-        self.inputs[name] = InputSpec([side if isinstance(side, int) else None for side in shape], kind, name)
-
-    def has_weight(self, name):
-        return name in self._weights
-
-    def weight_shape(self, name):
-        return self._weights[name].shape
-
-    def halves(self, codes):
-        return None, None
-
-    def __getattr__(self, name):
-        return lambda *arguments: None
+from model.serving.graph import Graph
 
 
 class PaddleOps:
@@ -46,12 +25,6 @@ class PaddleOps:
     def input(self, name, kind, shape):
         return self._inputs[name]
 
-    def has_weight(self, name):
-        return name in self._layer.names
-
-    def weight_shape(self, name):
-        return self.weight(name).shape
-
     def weight(self, name):
         return getattr(self._layer, self._layer.names[name])
 
@@ -61,8 +34,11 @@ class PaddleOps:
     def floats(self, values):
         return paddle.to_tensor(np.asarray(values, np.float32))
 
-    def halves(self, codes):
-        return codes // 2, (codes % 2).astype("float32")
+    def half(self, codes):
+        return codes // 2
+
+    def odd(self, codes):
+        return (codes % 2).astype("float32")
 
     def add(self, x, y):
         return x + y
@@ -131,17 +107,18 @@ class PaddleOps:
 class _Traced(nn.Layer):
     """A graph as a layer, whose parameters are the graph's weights."""
 
-    def __init__(self, build: Callable[[Any], Any], weights: Mapping[str, np.ndarray]):
+    def __init__(self, graph: Graph):
         super().__init__()
-        self._build = build
-        self.names = {name: name.replace(".", "_") for name in weights}
-        for name, array in weights.items():
+        self._graph = graph
+        self.names = {name: name.replace(".", "_") for name in graph.weights}
+        for name, array in graph.weights.items():
             parameter = self.create_parameter(array.shape, default_initializer=nn.initializer.Constant(0.0))
             parameter.set_value(array)
             self.add_parameter(self.names[name], parameter)
-        shapes = _Shapes(weights)
-        build(shapes)
-        self.specs = list(shapes.inputs.values())
+        self.specs = [
+            InputSpec([side if isinstance(side, int) else None for side in shape], kind, name)
+            for name, (kind, shape) in graph.inputs.items()
+        ]
         self.eval()
 
     def forward(self, inputs):
@@ -150,21 +127,20 @@ class _Traced(nn.Layer):
     @paddle.jit.not_to_static  # straight on: there is no control flow whose source would have to be translated
     def _run(self, inputs):
         named = {spec.name: x for spec, x in zip(self.specs, inputs, strict=True)}
-        return self._build(PaddleOps(self, named))
+        return self._graph.replay(PaddleOps(self, named))
 
 
-def save(build: Callable[[Any], Any], weights: Mapping[str, np.ndarray], prefix: Path, arrays: Path) -> Path:
+def save(graph: Graph, prefix: Path, arrays: Path) -> Path:
     """Write a graph as a Paddle inference model.
 
     Args:
-        build: writes the graph down on an `ops` object. weights: its arrays.
         prefix: the program's file without its ending.
         arrays: the weights' file; graphs over the same weights share it.
 
     Returns:
         The program's file, which ends in .json, or .pdmodel before Paddle 3.
     """
-    layer = _Traced(build, weights)
+    layer = _Traced(graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
