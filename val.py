@@ -9,7 +9,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from model.errors import run_cli
+from model.errors import printable, run_cli
 from model.options import parse_val
 
 FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
@@ -44,11 +44,12 @@ def paint(synthesizer, loader, opt, val, folder):
     else:
         instances = "from maps" if items[0].instance else "no maps: edges run where classes meet"
     step = synthesizer.info["step"]
-    used = synthesizer.info["file"] + ("" if step is None else f" (step {step})")
-    unread = loader.dataset.not_read
+    used = printable(synthesizer.info["file"]) + ("" if step is None else f" (step {step})")
+    unread, without_photos = loader.dataset.not_read, loader.dataset.without_photos
     print(
-        f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}\n"
-        + (f"not read   {unread}\n" if unread else "")
+        f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {printable(opt.label_dir or opt.dataroot)}\n"
+        + (f"not read   {printable(unread)}\n" if unread else "")
+        + (f"photos     none: {printable(without_photos)}\n" if without_photos else "")
         + f"instances  {instances}\nstyle      {styles.name}\ndevice     {synthesizer.info['device']}",
         flush=True,
     )
@@ -62,11 +63,12 @@ def paint(synthesizer, loader, opt, val, folder):
             left = (len(items) - done) / speed
             print(f"{done}/{len(items)} pictures, {speed:.2f} img/s, {left:.0f} s left", flush=True)
     each = f", each in {val.style_steps} styles," if val.style_steps else ""
-    panels = f", panels to {folder.parent / 'panels'}" if val.panels else ""
+    panels = f", panels to {printable(folder.parent / 'panels')}" if val.panels else ""
     seconds = time.perf_counter() - begun
-    older = len(list(folder.iterdir())) - done * (val.style_steps or 1)
+    older = sum(path.is_file() for path in folder.rglob("*")) - done * (val.style_steps or 1)
     beside = f" (beside {older} files of earlier runs)" if older > 0 else ""
-    print(f"wrote {done} pictures{each} to {folder}{beside}{panels} in {seconds:.0f} s, with {used}", flush=True)
+    where = f"{printable(folder)}{beside}{panels}"
+    print(f"wrote {done} pictures{each} to {where} in {seconds:.0f} s, with {used}", flush=True)
 
 
 def main(argv=None) -> int:

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import paddle
 import pytest
 from PIL import Image
 
-from model.errors import UserError
+from model.errors import UserError, printable
 from model.metrics import evaluate
 from model.metrics.fid import FeatureExtractor
 from model.metrics.images import list_maps, list_pictures, pairing_key, partners, progress_bar, read_batches
@@ -437,3 +438,19 @@ def test_whole_evaluation_with_made_up_weights(folders, tool, tmp_path, capsys):
     result = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert result["rows"]["generated"]["fid"] == pytest.approx(0, abs=1e-3)
     assert result["rows"]["generated"]["mean_iou"] == result["rows"]["photos"]["mean_iou"]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode("街".encode("gbk")), "v1 [take 0] **100%**", "a\nb", "-x | y"])
+def test_folders_and_files_of_any_name_are_scored(folders, networks, tmp_path, name, capsys):
+    for folder in ("photo", "label", "good"):
+        for file in list((tmp_path / folder).iterdir()):
+            file.rename(file.with_name(f"{name}{file.name}"))
+        (tmp_path / folder).rename(tmp_path / f"{folder}{name}")
+    parts = [tmp_path / f"{part}{name}" for part in ("good", "photo", "label")]
+    result = evaluate(*parts, Settings(sheets=1, output_dir=tmp_path / f"out{name}"), **networks)
+    write_results(result, tmp_path / f"out{name}", tmp_path / "log")
+    written = (tmp_path / f"out{name}" / "metrics.md").read_text(encoding="utf-8")
+    assert printable(f"photo{name}") in written and result["rows"]["generated"]["fid"] < 1e-3
+    again = json.loads((tmp_path / f"out{name}" / "metrics.json").read_text(encoding="utf-8"))
+    assert again["protocol"]["reference"]["folder"] == str(parts[1])
+    print(text(result))

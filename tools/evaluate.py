@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.errors import UserError, run_cli  # noqa: E402
+from model.errors import UserError, printable, run_cli  # noqa: E402
 from model.options import OPT, PRESETS  # noqa: E402
 
 
@@ -116,7 +116,8 @@ def main(argv=None) -> int:
     result = evaluate(args.generated, args.real, args.labels, settings, other_dir=args.other, predictor=predictor)
     print(text(result))
     write_results(result, args.output, args.log_dir or Path(args.output, "log"), args.step)
-    print(f"\nwritten to {Path(args.output, 'metrics.json')}, metrics.md" + (", sheets/" if result["sheets"] else ""))
+    sheets = ", sheets/" if result["sheets"] else ""
+    print(f"\nwritten to {printable(Path(args.output, 'metrics.json'))}, metrics.md{sheets}")
     return 0
 
 

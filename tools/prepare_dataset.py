@@ -20,7 +20,7 @@ from tqdm import tqdm  # noqa: E402
 
 from model import CORES, OPT  # noqa: E402
 from model.data.dataset import list_items  # noqa: E402
-from model.errors import UserError, run_cli  # noqa: E402
+from model.errors import UserError, printable, run_cli  # noqa: E402
 from model.files import told_size  # noqa: E402
 from model.prepare.archives import (  # noqa: E402
     DATA_SETS,
@@ -71,7 +71,7 @@ def main(argv=None) -> int:
         labels = [member for member in every if member.target.parent.name.endswith("_label")]
         needed += sum(_map_space(m, args.distinct) for m in labels if not _instance(m.target).exists())
     check_space(target, needed)
-    print(f"{target}: {told_size(needed)} to write")
+    print(f"{printable(target)}: {told_size(needed)} to write")
     for archive, rest in new.items():
         print(
             f"{where(archive, args.folder).name}: {len(rest)} of {len(members[archive])} files to take out", flush=True
@@ -91,7 +91,7 @@ def main(argv=None) -> int:
     for phase in phases:
         published = DATA_SETS[args.name].published.get(phase)
         also = f" ({published:,} are published)" if published else ""
-        print(f"{target}: {len(list_items(opt, phase)):,} {phase} examples{also}")
+        print(f"{printable(target)}: {len(list_items(opt, phase)):,} {phase} examples{also}")
     print(_next_commands(args, with_instances))
     return 0
 
@@ -105,12 +105,12 @@ def _present(args, phases) -> list[Archive]:
     if args.no_instance:
         missing = [archive for archive in missing if archive.required]
     for archive in missing:
-        print(f"missing in {args.folder}: {archive.name} ({archive.size}), from {archive.url}")
+        print(f"missing in {printable(args.folder)}: {archive.name} ({archive.size}), from {archive.url}")
     if missing:
         print(f"the data set's page: {data_set.page}")
     for name, what in data_set.mistaken.items():
         if missing and Path(args.folder, name).exists():
-            print(f"{name} in {args.folder} is {what}")
+            print(f"{name} in {printable(args.folder)} is {what}")
     if required := [archive.name for archive in missing if archive.required]:
         raise UserError(f"{args.folder}: {' and '.join(required)} missing: fetch as printed above, then run this again")
     if missing:

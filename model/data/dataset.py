@@ -16,7 +16,7 @@ import unicodedata
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -152,7 +152,10 @@ def crop_and_flip(opt, size: tuple[int, int], epoch: int, index: int) -> tuple[t
 
 
 class Item(NamedTuple):
-    """Files that belong together; `image` is None where only label maps are given, `instance` where none are used."""
+    """Files that belong together; `image` is None where only label maps are given, `instance` where none are used.
+
+    `name` is the path in the folder of label maps without suffix, "street/12", and names what is made of them.
+    """
 
     name: str
     label: str
@@ -168,6 +171,11 @@ class Listing(NamedTuple):
     others: Mapping[str, int] = {}
 
 
+def item_name(key: str) -> str:
+    """The name that an item of this pairing key has: all of it but the mark of COCO's portraits, "portrait//"."""
+    return key.rpartition("//")[2]
+
+
 def natural_order(key: str) -> list:
     """A sort key for names in which numbers count as numbers: p2 before p10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
@@ -178,13 +186,33 @@ def _list(
     suffixes,
     key: Callable[[str], str | None] = lambda name: os.path.splitext(name)[0],
     recursive: bool = False,
+    nested: bool = False,
+    without: Iterable[str] = (),
     prefix: str = "",
 ) -> Listing:
-    """Picture files of one folder by pairing key (default: the stem) in Unicode's form NFC; no hidden files."""
+    """Picture files of one folder by pairing key (default: the stem) in Unicode's form NFC; nothing hidden.
+
+    Args:
+        folder: where; need not be there.
+        suffixes: of the files that are read.
+        key: a file name's pairing key, None for files of another kind.
+        recursive: read the folders in it too.
+        nested: so, and put a file's path in `folder` before its key.
+        without: folders in it, by their whole real paths, that are not read.
+        prefix: begins all keys.
+    """
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
-    walk = os.walk(folder, followlinks=True) if recursive else [next(os.walk(folder), (str(folder), [], []))]
-    for parent, _, names in walk:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(parent, folder)
+        before = prefix + (f"{inside}/" if nested and inside != "." else "")
+        real = os.path.realpath(parent)
+        folders[:] = [
+            name
+            for name, at in ((name, os.path.realpath(os.path.join(parent, name))) for name in folders)
+            if (recursive or nested) and name[0] != "." and at not in without
+            and os.path.commonpath([at, real]) != at  # a link to a folder that it lies in leads around for ever
+        ]  # fmt: skip
         for name in names:
             k, suffix = key(name), os.path.splitext(name)[1].lower()
             if name.startswith(".") or k is None:
@@ -193,7 +221,7 @@ def _list(
                 others[suffix] += 1
                 continue
             path = os.path.join(parent, name)
-            k = prefix + unicodedata.normalize("NFC", k)  # archives made on macOS hold names in the form NFD
+            k = unicodedata.normalize("NFC", before + k)  # archives made on macOS hold names in the form NFD
             if k in found:
                 raise UserError(
                     f"{path} and {found[k]} have the same name but for suffix, folder or Unicode form, and files are "
@@ -234,7 +262,7 @@ def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
         path = Path(opt.dataroot, f"{phase}_{folder}")
         listings[kind] = _list(path, suffixes)
         if portraits and phase == "train":
-            listings[kind] = _joined(listings[kind], _list(f"{path}_portrait", suffixes, prefix="portrait/"))
+            listings[kind] = _joined(listings[kind], _list(f"{path}_portrait", suffixes, prefix="portrait//"))
     return listings
 
 
@@ -285,18 +313,20 @@ SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
 def _chosen(opt, phase: str) -> dict[str, Listing]:
     """label_dir, image_dir, instance_dir; where such a folder has a subfolder of the phase (`SPLITS`), that.
 
+    Files may lie in folders of their own, alike for maps and photos.
+
     Raises:
         UserError: it has several such, or none and others, where label_dir has one.
     """
     listings, divided = {}, False
     names = SPLITS[phase]
+    given = {os.path.realpath(folder) for folder in (opt.label_dir, opt.image_dir, opt.instance_dir) if folder}
     for kind, suffixes in (("label", MAP_SUFFIXES), ("image", PHOTO_SUFFIXES), ("instance", MAP_SUFFIXES)):
         if folder := getattr(opt, f"{kind}_dir"):
             folders = next(os.walk(folder), ("", [], []))[1]
             inner = [name for name in names if name in folders]
-            others = [
-                name for name in folders if not any(name in split for split in SPLITS.values()) and name[0] != "."
-            ]
+            splits = [name for name in folders if any(name in split for split in SPLITS.values())]
+            others = [name for name in folders if name not in splits and name[0] != "."]
             if len(inner) > 1:
                 raise UserError(f"{folder} has {' and '.join(inner)}, which both mean {phase}: leave one there")
             if divided and not inner and others:
@@ -305,7 +335,10 @@ def _chosen(opt, phase: str) -> dict[str, Listing]:
                     "call the subfolders of both alike"
                 )
             divided = divided or bool(inner)
-            listings[kind] = _list(Path(folder, *inner), suffixes)
+            apart = {*given, *(os.path.realpath(os.path.join(folder, name)) for name in splits)}
+            listings[kind] = _list(Path(folder, *inner), suffixes, nested=True, without=apart)
+            if splits and not inner and not listings[kind].files:
+                listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
     return listings
 
 
@@ -366,7 +399,7 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
         )
     items = [
         Item(
-            key.rpartition("/")[2],
+            item_name(key),
             labels.files[key],
             partners.get("image", {}).get(key),
             partners.get("instance", {}).get(key),
@@ -380,7 +413,7 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
     """What lacks its partner in two folders, in words; nothing if all are paired."""
 
     def told(missing, of, partner, folder):
-        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg")).files)
+        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg"), nested=True).files)
         note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
         return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
 
@@ -457,6 +490,7 @@ class PhotoMaps:
     Attributes:
         items: the files of each example.
         not_read: which files beside them are passed over for their suffix, in words.
+        without_photos: why the examples have no photos, in words; nothing where they have.
 
     Raises:
         UserError: files are missing, unpaired, or hold ids that do not fit.
@@ -468,6 +502,11 @@ class PhotoMaps:
         listings = list_files(opt, split)
         self.items = list_items(opt, split, listings)
         self.not_read = not_read(listings)
+        self.without_photos = ""
+        if self.items[0].image is None:
+            folder = listings["image"].folder if "image" in listings else ""
+            state = "holds none" if os.path.isdir(folder) else "is not there"
+            self.without_photos = f"{folder} {state}" if folder else "no folder of photos is given"
         self._agreement = Agreement()
         if phase == "train":
             self._scan_ids(opt)
@@ -482,8 +521,8 @@ class PhotoMaps:
         if opt.dataset_mode == "custom" and foreign_ids(ids, opt):
             known = ids, self.palette.names if self.palette else {}, opt
             raise UserError(
-                f"{os.path.dirname(files[0])}: {seen} of {len(files)} label maps looked at hold the ids "
-                f"{id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give "
+                f"{os.path.commonpath([os.path.dirname(file) for file in files])}: {seen} of {len(files)} label maps "
+                f"looked at hold the ids {id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give "
                 f"{suggested_options(*known)}{second_reading(*known)} (tools/check_dataset.py custom looks at all)"
                 f"{self._agreement.if_greys()}"
             )
@@ -497,7 +536,7 @@ class PhotoMaps:
         return len(self.items)
 
     def names(self, indices) -> list[str]:
-        """File names without suffix of the given indices, for messages and output files."""
+        """Names, as items have them, of the given indices, for messages and output files."""
         return [self.items[int(i)].name for i in indices]
 
     def __getitem__(self, key) -> dict:
@@ -732,7 +771,7 @@ class Loader:
         )
 
     def names(self, batch) -> list[str]:
-        """File names without suffix of a batch."""
+        """Names, as items have them, of a batch."""
         return self.dataset.names(np.asarray(batch["index"]))
 
     def __iter__(self) -> Iterator[dict[str, "paddle.Tensor"]]:

@@ -112,7 +112,7 @@ def _decode(file: Any, name: Any, prepare: Callable[[Image.Image], Any]):
     except Exception as error:  # Pillow's decoders raise of every kind at damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = f"cannot be read as a picture ({reason})"
-        raise PictureError("unreadable", reason, "replace or remove the file", name) from error
+        raise PictureError("unreadable", reason, "take it from its source again", name) from error
     return picture, orientation or _orientation(picture), prepared
 
 
@@ -134,7 +134,7 @@ def _unidentified(file: Any) -> PictureError:
         stream.seek(0)
         head = stream.read(16)
         if not head:
-            return PictureError("unreadable", "cannot be read (the file is empty)", "replace or remove it")
+            return PictureError("unreadable", "cannot be read (the file is empty)", "take it from its source again")
         if head[:2] in (b"II", b"MM"):
             with contextlib.suppress(Exception):  # a damaged one
                 return _refused(f"a TIFF with {_tiff_samples(stream, head)}, which is not read")
@@ -151,7 +151,7 @@ def _unidentified(file: Any) -> PictureError:
     if kind:
         return PictureError("unreadable", f"cannot be read as a picture ({kind})", "save it as PNG")
     known = ", ".join(FORMATS)
-    return PictureError("unreadable", f"cannot be read as a picture (none of {known})", "replace or remove the file")
+    return PictureError("unreadable", f"cannot be read as a picture (none of {known})", "take it from its source again")
 
 
 def _tiff_samples(stream: Any, head: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from model.data.palettes import Palette
 from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
-from model.errors import UserError
+from model.errors import UserError, printable
 from model.files import replacing
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
@@ -57,7 +58,8 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     if not found:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))}){unread and f' but {unread}'}")
     if unread:
-        print(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}", file=sys.stderr, flush=True)
+        told = printable(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}")
+        print(told, file=sys.stderr, flush=True)
     return sorted(found)
 
 
@@ -75,23 +77,60 @@ def list_maps(folder: str | os.PathLike) -> list[Path]:
 
 
 def partners(pictures: Sequence[Path], others: Sequence[Path], what: str) -> list[Path]:
-    """The file of `others` that belongs to each of `pictures`.
+    """The file of `others` that belongs to each of `pictures`: the one of its name.
+
+    Of several it is the one whose folders are called alike, "a" and "b" of "a/1.png" and "b/1.png", counted from the
+    file upwards; a set in folders, such as Cityscapes, thus also pairs with one in a single folder.
 
     Raises:
         UserError: a picture without partner, or two candidates for a name.
     """
-    by_key: dict[str, Path] = {}
+    by_key: dict[str, list[Path]] = {}
     for path in others:
-        if by_key.setdefault(pairing_key(path), path) != path:
-            raise UserError(f"{path} and {by_key[pairing_key(path)]} have the same name: keep one of them")
-    missing = [path.name for path in pictures if pairing_key(path) not in by_key]
+        by_key.setdefault(pairing_key(path), []).append(path)
+    found: dict[Path, tuple[int, Path]] = {}  # of each picture, how many of the folders' names agree, and its partner
+    owners: dict[Path, Path] = {}
+    for path in pictures:
+        agreeing = [(_alike(path, other), other) for other in by_key.get(pairing_key(path), [])]
+        best = max((count for count, _ in agreeing), default=0)
+        fitting = [other for count, other in agreeing if count == best]
+        if len(fitting) > 1:
+            _refuse_twins(*fitting[:2])
+        if not fitting:
+            continue
+        rival = owners.get(fitting[0])
+        if rival is not None and found[rival][0] == best:
+            _refuse_twins(rival, path)
+        if rival is None or found[rival][0] < best:
+            found.pop(rival, None)
+            owners[fitting[0]], found[path] = path, (best, fitting[0])
+    missing = [str(path.relative_to(common_folder(pictures))) for path in pictures if path not in found]
     if missing:
         names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise UserError(
-            f"{pictures[0].parent}: {len(missing)} of {len(pictures)} pictures ({names}) have no {what} of the same "
-            f"name in {others[0].parent}; files are paired by name"
+            f"{common_folder(pictures)}: {len(missing)} of {len(pictures)} pictures ({names}) have no {what} of the "
+            f"same name in {common_folder(others)}; files are paired by name"
         )
-    return [by_key[pairing_key(path)] for path in pictures]
+    return [found[path][1] for path in pictures]
+
+
+def _alike(path: Path, other: Path) -> int:
+    """How many folders of two files, from the innermost outwards, are called alike."""
+    pairs = zip(path.parts[-2::-1], other.parts[-2::-1], strict=False)
+    names = ([unicodedata.normalize("NFC", name) for name in pair] for pair in pairs)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], names))
+
+
+def _refuse_twins(first: Path, second: Path) -> NoReturn:
+    raise UserError(
+        f"{first} and {second} have the same name, and files are paired by name: give a folder that holds one of them, "
+        "or put both sets into folders that are called alike"
+    )
+
+
+def common_folder(files: Sequence[Path]) -> str:
+    """The innermost folder that holds all these files."""
+    return os.path.commonpath([path.parent for path in files])
 
 
 def picture_size(path: str | os.PathLike) -> tuple[int, int]:

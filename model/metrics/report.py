@@ -18,12 +18,13 @@ from model.data.label_ids import as_channels, unknown_class, unknown_ids
 from model.data.palettes import colorize, names_and_colours, read_palette
 from model.data.reading import IDS, Agreement
 from model.data.visual import enlarged, grid, legend, save_image
-from model.errors import UserError
+from model.errors import UserError, printable
 from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
 from model.metrics.images import (
     Cache,
+    common_folder,
     file_digest,
     files_digest,
     list_maps,
@@ -216,7 +217,7 @@ def evaluate(
         "image_size": f"{size[1]}x{size[0]}",
         "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
         "generated": {source.name: _counted(source.pictures) for source in sources},
-        "reference": {**_counted(photos[:most]), "folder": _folder(photos[:most])},
+        "reference": {**_counted(photos[:most]), "folder": common_folder(photos[:most])},
     }
     rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
@@ -247,7 +248,7 @@ def evaluate(
         for name, scores in by_source.items():
             rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if key != "fid"})
         result["classes"] = _class_table(by_source, judge.scheme)
-        protocol["segmentation"] = judge.protocol(_folder(maps))
+        protocol["segmentation"] = judge.protocol(common_folder(maps))
     if settings.sheets:
         result["sheets"] = [str(path) for path in judge.sheets(sources, photos, maps)]
     protocol["versions"] = _versions()
@@ -300,10 +301,6 @@ def _origin(extractor: FeatureExtractor) -> str:
     if extractor.weights_sha256 == published.sha256:
         return f"{published.name}, as published"
     return f"another file than the published {published.name}; compare only with scores of this one"
-
-
-def _folder(files: Sequence[Path]) -> str:
-    return os.path.commonpath([path.parent for path in files])
 
 
 def _versions() -> dict[str, str]:
@@ -501,7 +498,7 @@ def markdown(result: Mapping[str, Any], header: bool = True) -> str:
         cells += ["" if key not in row else f"{row[key]:.{2 if key == 'fid' else 4}f}" for key in keys]
         cells += [str(counts["pictures"]) if counts else "", protocol["image_size"]]
         cells += [f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(printable, cells))} |")
     return "\n".join(lines)
 
 
@@ -532,7 +529,7 @@ def protocol_text(result: Mapping[str, Any]) -> str:
             if isinstance(value, Mapping):
                 lines += [f"{indent}{key}:", *told(value, indent + "  ")]
             else:
-                lines.append(f"{indent}{key}: {value}")
+                lines.append(f"{indent}{key}: {printable(value)}")
         return lines
 
     return "\n".join(told(result["protocol"], "  "))
@@ -566,7 +563,7 @@ def log_visualdl(result: Mapping[str, Any], folder: str | os.PathLike, step: int
         parameters = {
             "pictures": name,
             "image_size": protocol["image_size"],
-            "reference": f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}",
+            "reference": printable(f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"),
         }
         for metric in ("fid", "segmentation"):
             if metric in protocol:

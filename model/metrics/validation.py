@@ -45,7 +45,7 @@ class Scoring:
             return None, None
         if is_model(path):
             folder = self.results / "other"
-            files = [folder / file.name for file in self.generated]
+            files = [folder / file.relative_to(self.results / "pics") for file in self.generated]
             return Synthesizer.load(path, use_ema=self.val.use_ema, device=self.val.device), files
         return None, partners(self.generated, list_pictures(path), f"picture of {self.val.other_name}")
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from model.data.dataset import Item, Listing, list_files, natural_order, not_read, renamed, scaled_size
+from model.data.dataset import Item, Listing, item_name, list_files, natural_order, not_read, renamed, scaled_size
 from model.data.label_ids import (
     as_channels,
     expected_ids,
@@ -82,12 +82,12 @@ FAULTS = {
     "label_without_photo": (
         True,
         "label maps have no photo of the same name",
-        "Files are paired by name: add the photos, or remove the label maps.",
+        "Files are paired by name: add the photos; to train without these maps, put them into another folder.",
     ),
     "photo_without_label": (
         True,
         "photos have no label map of the same name",
-        "Files are paired by name: add the label maps, or remove the photos.",
+        "Files are paired by name: add the label maps; to train without these photos, put them into another folder.",
     ),
     "label_without_instance": (
         True,
@@ -97,7 +97,7 @@ FAULTS = {
     "instance_without_label": (
         True,
         "instance maps have no label map of the same name",
-        "Add the label maps, or remove the instance maps.",
+        "Add the label maps, or put the instance maps into another folder.",
     ),
     "unreadable": (
         True,
@@ -112,7 +112,7 @@ FAULTS = {
     "transparent": (
         False,
         "photos have transparent parts, which are laid on white",
-        "Training learns the white: remove the pictures, or fill the parts, unless that is meant.",
+        "Training learns the white, unless that is meant: fill the parts, or put the pictures into another folder.",
     ),
     "jpeg_maps": (
         True,
@@ -212,7 +212,7 @@ FAULTS = {
     "all_unknown": (
         False,
         "pictures are unlabelled from edge to edge",
-        "They teach the network nothing about classes: remove them, unless that is meant.",
+        "They teach the network nothing about classes, unless that is meant: put them into another folder.",
     ),
     "much_unknown": (False, "most pixels are unlabelled", "See that the maps are complete, and of the right release."),
     "flat_instances": (
@@ -239,7 +239,7 @@ FAULTS = {
     "leaked": (
         True,
         "the same photos are in train and val",
-        "Validation would measure memory: remove them from one of the splits.",
+        "Validation would measure memory: let each split have pictures of its own.",
     ),
     "twins": (False, "photos come more than once", "Harmless, if they are few; they count double."),
     "one_split": (
@@ -445,7 +445,7 @@ class Split:
         partners = {kind: listings.get(kind, Listing("", {})) for kind in wanted}
         none: dict[str, str] = {}
         files = [labels.files, *(partners[kind].files if kind in partners else none for kind in ("image", "instance"))]
-        self.items = [Item(key.rpartition("/")[2], *(found.get(key) for found in files)) for key in keys]
+        self.items = [Item(item_name(key), *(found.get(key) for found in files)) for key in keys]
         for kind, what in wanted.items():
             found = partners[kind]
             if found.files:

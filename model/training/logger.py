@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import UserError
+from model.errors import UserError, printable
 from model.files import replacing, unused
 from model.training import checkpoint
 
@@ -416,6 +416,7 @@ class Logger:
         """Print a line without breaking the progress bar; silent on other processes than the first."""
         if not self.enabled:
             return
+        text = printable(text)
         if self._bar is not None:
             self._bar.write(text)
         else:

@@ -1,0 +1,152 @@
+"""Names of users' files and folders, whatever their bytes, through every program: a file's name is never a pattern."""
+
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_presets import TINY, in_process
+
+from model.data.dataset import list_items
+from model.errors import UserError, printable
+from model.metrics.images import list_pictures, partners
+from model.options import OPT
+
+ROOT = Path(__file__).resolve().parents[1]
+GBK = os.fsdecode("街".encode("gbk"))
+NAMES = {
+    "not UTF-8": GBK,
+    "a pattern": "v1 [take 0] **100%**",
+    "a line break": "a\nb",
+    "an escape sequence": "a\x1b[31mred",
+    "a flag": "-x",
+    "quotes": "'it' is \"$HOME\" `id`",
+    "NFD": "u\u0308ber",
+    "a dot": "a.b.c",
+    "long": "n" * 200,
+}
+OPTIONS = [*TINY, "--no_instance", "--label_nc", "4"]
+
+
+def pictures(root, names, split, size=(64, 64)):
+    """Photos and maps of these names, paths without suffix, in root/{photos,maps}/split."""
+    rng = np.random.default_rng(len(split))
+    for name in names:
+        for kind, array in (("photos", rng.integers(0, 256, (*size, 3), np.uint8)),
+                            ("maps", rng.integers(0, 4, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1))):  # fmt: skip
+            path = root / kind / split / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return ["--label_dir", str(root / "maps"), "--image_dir", str(root / "photos")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_data_set_of_this_name_trains_and_validates(name, tmp_path, monkeypatch, capsys):
+    """In folders of the name, too; results are called as the label maps."""
+    monkeypatch.chdir(tmp_path)
+    each = [f"{NAMES[name]}{i}" for i in range(2)]
+    folder = tmp_path / f"set {NAMES[name][:40]}"
+    data = pictures(folder, [each[0], f"{NAMES[name]}/{each[1]}"], "train")
+    pictures(folder, [each[0], f"{NAMES[name]}/{each[1]}"], "val")
+    assert "nothing would stop" in in_process("check", ["custom", *data, *OPTIONS, "--quiet"], capsys)
+    report = json.loads(next(Path("output/check").glob("*.json")).read_text())
+    assert report
+    options = [*OPTIONS, "--nThreads", "1", "--max_steps", "1"]
+    in_process("train", ["--preset", "custom", *data, *options], capsys)
+    assert OPT.load(Path("output", "opt.yaml")).label_dir == str(folder / "maps")
+    out = in_process("val", ["--device", "cpu", "--nThreads", "0", "--panels", "--format", "png"], capsys)
+    assert "wrote 2 pictures" in out
+    normal = [str(path.relative_to("output_val/pics")) for path in Path("output_val/pics").rglob("*.png")]
+    want = [f"{each[0]}.png", f"{NAMES[name]}/{each[1]}.png"]
+    assert sorted(normal) == sorted(unicodedata.normalize("NFC", path) for path in want)
+    assert len(list(Path("output_val/panels").rglob("*.jpg"))) == 2
+
+
+def test_a_terminal_that_takes_ascii_alone_shows_an_escape(tmp_path):
+    data = pictures(tmp_path / GBK, ["0", "1"], "train")
+    pictures(tmp_path / GBK, ["0"], "val")
+    (tmp_path / GBK / "maps" / "train" / "1.png").write_bytes(b"no picture")
+    command = [sys.executable, str(ROOT / "tools" / "check_dataset.py"), "custom", *data, *OPTIONS, "--quiet"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    )
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    assert printable(GBK).encode() in done.stdout + done.stderr
+
+
+# ---- folders in folders ----
+
+
+def nested(tmp_path, **changes):
+    return OPT(dataset_mode="custom", label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"),
+               no_instance=True, label_nc=4, **changes)  # fmt: skip
+
+
+def test_files_of_one_name_in_several_folders_stay_apart(tmp_path):
+    pictures(tmp_path, ["a/1", "b/1", "b/c/1", "1"], "train")
+    items = list_items(nested(tmp_path), "train")
+    assert [item.name for item in items] == ["1", "a/1", "b/1", "b/c/1"]
+    for item in items:
+        assert Path(item.label).relative_to(tmp_path / "maps") == Path(item.image).relative_to(tmp_path / "photos")
+
+
+def test_a_photo_that_is_missing_in_a_folder_is_named_with_it(tmp_path):
+    pictures(tmp_path, ["a/1", "b/1"], "train")
+    (tmp_path / "photos" / "train" / "b" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 label maps without photo \(b/1\)"):
+        list_items(nested(tmp_path), "train")
+
+
+def test_a_link_that_leads_around_is_not_followed(tmp_path):
+    pictures(tmp_path, ["a/1"], "train")
+    for kind in ("maps", "photos"):
+        (tmp_path / kind / "train" / "a" / "again").symlink_to(tmp_path / kind / "train")
+    assert [item.name for item in list_items(nested(tmp_path), "train")] == ["a/1"]
+
+
+@pytest.mark.parametrize("theirs", ["validation", "valid", "val"])
+def test_splits_of_other_names_pair(tmp_path, theirs):
+    pictures(tmp_path, ["1"], "train")
+    pictures(tmp_path, ["1"], "val")
+    (tmp_path / "photos" / "val").rename(tmp_path / "photos" / theirs)
+    assert all(item.image for item in list_items(nested(tmp_path), "val"))
+
+
+def test_validation_without_photos_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = pictures(tmp_path, ["1", "2"], "train")
+    pictures(tmp_path, ["1"], "val")
+    (tmp_path / "photos" / "val" / "1.png").unlink()
+    (tmp_path / "photos" / "val").rmdir()
+    in_process("train", ["--preset", "custom", *data, *OPTIONS, "--max_steps", "1"], capsys)
+    out = in_process("val", ["--device", "cpu", "--nThreads", "0"], capsys)
+    assert f"photos     none: {tmp_path}/photos/val is not there" in out
+
+
+# ---- pairing ----
+
+
+def test_folders_are_listed_once_however_many_names_differ(tmp_path, monkeypatch):
+    for kind, tail in (("maps", "_label"), ("photos", "")):
+        (tmp_path / kind).mkdir()
+        for i in range(8000):
+            (tmp_path / kind / f"frame{i}{tail}.png").touch()
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(path) or scandir(path))
+    monkeypatch.setattr(os, "listdir", lambda path=".": pytest.fail(f"listdir {path}"))
+    with pytest.raises(UserError, match="_label"):
+        list_items(nested(tmp_path), "train")
+    assert len(listed) <= 12
+
+
+def test_pictures_pair_by_folder_where_their_names_come_twice(tmp_path):
+    for root in ("photos", "generated"):
+        pictures(tmp_path / root, ["a/1", "b/1"], "val")
+    mine, theirs = (list_pictures(tmp_path / root / "photos") for root in ("generated", "photos"))
+    for a, b in zip(mine, partners(mine, theirs, "photo"), strict=True):
+        assert a.relative_to(tmp_path / "generated") == b.relative_to(tmp_path / "photos")
