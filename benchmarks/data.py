@@ -123,7 +123,8 @@ def one_core(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     """The work of one batch in this process."""
     import torch.utils.data
 
-    from model.data.dataset import PhotoMaps, collate
+    from model.data.dataset import PhotoMaps
+    from model.data.loader import collate
 
     def ours(modulation):
         opt = options(folder, args, modulation)
@@ -145,7 +146,7 @@ def workers(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     """Batches from worker processes, whose streams are opened and closed for every round."""
     import torch.utils.data
 
-    from model.data.dataset import make_loader
+    from model.data.loader import make_loader
 
     def ours(modulation):
         with make_loader(options(folder, args, modulation), "train") as loader:

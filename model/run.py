@@ -15,8 +15,9 @@ import numpy as np
 import paddle
 
 from model import THREADS
-from model.data.dataset import PhotoMaps, collate, make_loader
+from model.data.dataset import PhotoMaps
 from model.data.label_ids import unknown_ids
+from model.data.loader import collate, make_loader
 from model.data.sample import ensure_sample
 from model.data.visual import grid, preview_sheet, save_image
 from model.errors import UserError, listed

@@ -12,19 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data.dataset import (
-    BatchSampler,
-    CocoStuff,
-    Loader,
-    PhotoMaps,
-    crop_and_flip,
-    id_ranges,
-    list_items,
-    make_loader,
-    scaled_size,
-    suggested_options,
-    transform,
-)
+from model.data.dataset import CocoStuff, PhotoMaps, id_ranges, suggested_options
+from model.data.listing import list_items
+from model.data.loader import BatchSampler, Loader, make_loader
+from model.data.preprocess import crop_and_flip, scaled_size, transform
 from model.data.reading import read_ids
 from model.errors import UserError
 from model.options import OPT
@@ -674,7 +665,7 @@ def test_a_batch_of_different_sizes_is_told(tmp_path):
 
 SCRIPT = """
 import multiprocessing, os, signal, sys, time
-from model.data.dataset import make_loader
+from model.data.loader import make_loader
 from model.options import OPT
 import paddle  # takes SIGTERM for itself, so the handlers come after it
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data.dataset import transform
 from model.data.label_ids import (
     as_channels,
     check_ids,
@@ -17,6 +16,7 @@ from model.data.label_ids import (
     suggested_options,
     unknown_ids,
 )
+from model.data.preprocess import transform
 from model.errors import UserError
 from model.options import OPT, parse_train
 

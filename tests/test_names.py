@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from test_presets import TINY, in_process
 
-from model.data.dataset import list_items
+from model.data.listing import list_items
 from model.errors import UserError, printable
 from model.metrics.images import list_pictures, partners
 from model.options import OPT

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 CHECK = """
 import os, pathlib, sys, time
 from model.prepare import check
-from model.data.dataset import Item
+from model.data.listing import Item
 from model.options import OPT
 
 def examine(item, opt, palette):

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm  # noqa: E402
 
 from model import CORES, OPT  # noqa: E402
-from model.data.dataset import list_items  # noqa: E402
+from model.data.listing import list_items  # noqa: E402
 from model.errors import UserError, printable, run_cli  # noqa: E402
 from model.files import told_size  # noqa: E402
 from model.prepare.archives import (  # noqa: E402

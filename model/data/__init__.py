@@ -4,6 +4,6 @@
 def __getattr__(name):  # on first use: option parsing reads parts of this folder and must not wait for Paddle
     if name != "transform":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from model.data.dataset import transform
+    from model.data.preprocess import transform
 
     return transform

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from model.data.dataset import Item, Listing, item_name, list_files, natural_order, not_read, renamed, scaled_size
 from model.data.label_ids import (
     as_channels,
     expected_ids,
@@ -30,7 +29,9 @@ from model.data.label_ids import (
     unknown_id,
     unknown_ids,
 )
+from model.data.listing import Item, Listing, item_name, list_files, natural_order, not_read, renamed
 from model.data.palettes import Palette, colorize, names_and_colours, read_palette
+from model.data.preprocess import scaled_size
 from model.data.reading import (
     ENCODINGS_DIFFER,
     MAP_SUFFIXES,

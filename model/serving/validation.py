@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from model.data.dataset import Loader, PhotoMaps
+from model.data.dataset import PhotoMaps
+from model.data.loader import Loader
 from model.errors import UserError
 from model.options import OPT, ValOPT
 from model.serving.styles import arc, line

@@ -1,0 +1,309 @@
+"""Which files belong together: folders of every supported layout, listed and paired by name."""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from model.data.reading import (
+    MAP_SUFFIXES,
+    PHOTO_SUFFIXES,
+    passed_over,
+)
+from model.errors import UserError, listed
+
+
+class Item(NamedTuple):
+    """Files that belong together; `image` is None where only label maps are given, `instance` where none are used.
+
+    `name` is the path in the folder of label maps without suffix, "street/12", and names what is made of them.
+    """
+
+    name: str
+    label: str
+    image: str | None
+    instance: str | None
+
+
+class Listing(NamedTuple):
+    """Where files were looked for, and what was found: {pairing key: path}; of `others`, the number by suffix."""
+
+    folder: str
+    files: dict[str, str]
+    others: Mapping[str, int] = {}
+
+
+def item_name(key: str) -> str:
+    """The name that an item of this pairing key has: all of it but the mark of COCO's portraits, "portrait//"."""
+    return key.rpartition("//")[2]
+
+
+def natural_order(key: str) -> list:
+    """A sort key for names in which numbers count as numbers: p2 before p10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
+
+
+def _list(
+    folder,
+    suffixes,
+    key: Callable[[str], str | None] = lambda name: os.path.splitext(name)[0],
+    recursive: bool = False,
+    nested: bool = False,
+    without: Iterable[str] = (),
+    prefix: str = "",
+) -> Listing:
+    """Picture files of one folder by pairing key (default: the stem) in Unicode's form NFC; nothing hidden.
+
+    Args:
+        folder: where; need not be there.
+        suffixes: of the files that are read.
+        key: a file name's pairing key, None for files of another kind.
+        recursive: read the folders in it too.
+        nested: so, and put a file's path in `folder` before its key.
+        without: folders in it, by their whole real paths, that are not read.
+        prefix: begins all keys.
+    """
+    found: dict[str, str] = {}
+    others: Counter[str] = Counter()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        inside = os.path.relpath(parent, folder)
+        before = prefix + (f"{inside}/" if nested and inside != "." else "")
+        real = os.path.realpath(parent)
+        folders[:] = [
+            name
+            for name, at in ((name, os.path.realpath(os.path.join(parent, name))) for name in folders)
+            if (recursive or nested) and name[0] != "." and at not in without
+            and os.path.commonpath([at, real]) != at  # a link to a folder that it lies in leads around for ever
+        ]  # fmt: skip
+        for name in names:
+            k, suffix = key(name), os.path.splitext(name)[1].lower()
+            if name.startswith(".") or k is None:
+                continue
+            if suffix not in suffixes:
+                others[suffix] += 1
+                continue
+            path = os.path.join(parent, name)
+            k = unicodedata.normalize("NFC", before + k)  # archives made on macOS hold names in the form NFD
+            if k in found:
+                raise UserError(
+                    f"{path} and {found[k]} have the same name but for suffix, folder or Unicode form, and files are "
+                    "paired by name: move one of them elsewhere; photos and maps belong in folders of their own"
+                )
+            found[k] = path
+    return Listing(str(folder), found, others)
+
+
+def _joined(first: Listing, *others: Listing) -> Listing:
+    files, unread = dict(first.files), Counter(first.others)
+    for other in others:
+        files.update(other.files)
+        unread.update(other.others)
+    return Listing(first.folder, files, unread)
+
+
+def not_read(listings: dict[str, Listing]) -> str:
+    """Which files of the listed folders are not read for their suffix, in words; nothing where all are."""
+    told = []
+    for kind, listing in listings.items():
+        beside = {os.path.splitext(path)[1].lower() for other in listings.values() for path in other.files.values()
+                  if other.folder == listing.folder and other is not listing}  # fmt: skip
+        others = {suffix: count for suffix, count in listing.others.items() if suffix not in beside}
+        if others:
+            told.append(f"{passed_over(others)} in {listing.folder} ({kind})")
+    return "; ".join(told)
+
+
+def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
+    """{train,val}_{label,img,inst} folders; for COCO the `_portrait` folders beside them too, for training."""
+    listings = {}
+    for kind, folder, suffixes in (
+        ("label", "label", MAP_SUFFIXES),
+        ("image", "img", PHOTO_SUFFIXES),
+        ("instance", "inst", MAP_SUFFIXES),
+    ):
+        path = Path(opt.dataroot, f"{phase}_{folder}")
+        listings[kind] = _list(path, suffixes)
+        if portraits and phase == "train":
+            listings[kind] = _joined(listings[kind], _list(f"{path}_portrait", suffixes, prefix="portrait//"))
+    return listings
+
+
+def _coco_stuff(opt, phase: str) -> dict[str, Listing]:
+    return _flat(opt, phase, portraits=True)
+
+
+def _sample(opt, phase: str) -> dict[str, Listing]:
+    from model.data.sample import ensure_sample
+
+    ensure_sample(opt.dataroot)
+    return _flat(opt, phase)
+
+
+def _ade20k(opt, phase: str) -> dict[str, Listing]:
+    root = Path(opt.dataroot)
+    if (root / "ADEChallengeData2016").is_dir():
+        root = root / "ADEChallengeData2016"
+    split = {"train": "training", "val": "validation"}[phase]
+    if not (root / "annotations").is_dir() and (any(root.glob("index_ade20k*")) or any(root.glob("images/ADE"))):
+        raise UserError(
+            f"{root}: this is the full ADE20K release; SPADE uses the scene parsing benchmark, "
+            "ADEChallengeData2016.zip, with its folders images and annotations"
+        )
+    return {
+        "label": _list(root / "annotations" / split, MAP_SUFFIXES),
+        "image": _list(root / "images" / split, PHOTO_SUFFIXES),
+    }
+
+
+def _cityscapes(opt, phase: str) -> dict[str, Listing]:
+    def ending(tail):
+        return lambda name: name[: -len(tail)] if name.endswith(tail) else None
+
+    root = Path(opt.dataroot)
+    maps, photos = root / "gtFine" / phase, root / "leftImg8bit" / phase
+    return {
+        "label": _list(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
+        "image": _list(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
+        "instance": _list(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True),
+    }
+
+
+# what the subfolders of label_dir, image_dir and instance_dir may be called
+SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
+
+
+def _chosen(opt, phase: str) -> dict[str, Listing]:
+    """label_dir, image_dir, instance_dir; where such a folder has a subfolder of the phase (`SPLITS`), that.
+
+    Files may lie in folders of their own, alike for maps and photos.
+
+    Raises:
+        UserError: it has several such, or none and others, where label_dir has one.
+    """
+    listings, divided = {}, False
+    names = SPLITS[phase]
+    given = {os.path.realpath(folder) for folder in (opt.label_dir, opt.image_dir, opt.instance_dir) if folder}
+    for kind, suffixes in (("label", MAP_SUFFIXES), ("image", PHOTO_SUFFIXES), ("instance", MAP_SUFFIXES)):
+        if folder := getattr(opt, f"{kind}_dir"):
+            folders = next(os.walk(folder), ("", [], []))[1]
+            inner = [name for name in names if name in folders]
+            splits = [name for name in folders if any(name in split for split in SPLITS.values())]
+            others = [name for name in folders if name not in splits and name[0] != "."]
+            if len(inner) > 1:
+                raise UserError(f"{folder} has {' and '.join(inner)}, which both mean {phase}: leave one there")
+            if divided and not inner and others:
+                raise UserError(
+                    f"{folder} has no subfolder {' or '.join(names)}, as {opt.label_dir} has, but {listed(others)}: "
+                    "call the subfolders of both alike"
+                )
+            divided = divided or bool(inner)
+            apart = {*given, *(os.path.realpath(os.path.join(folder, name)) for name in splits)}
+            listings[kind] = _list(Path(folder, *inner), suffixes, nested=True, without=apart)
+            if splits and not inner and not listings[kind].files:
+                listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
+    return listings
+
+
+LAYOUTS: dict[str, Callable] = {
+    "coco_stuff": _coco_stuff,
+    "sample": _sample,
+    "ade20k": _ade20k,
+    "cityscapes": _cityscapes,
+    "facades": _flat,
+    "custom": _chosen,
+}
+
+
+def list_files(opt, phase: str) -> dict[str, Listing]:
+    """The files of one phase by kind (label, image, instance): those of label_dir, else of dataset_mode's layout."""
+    return (_chosen if opt.label_dir else LAYOUTS[opt.dataset_mode])(opt, phase)
+
+
+def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> list[Item]:
+    """Pair the files of `opt.dataset_mode` for one phase ("train" or "val"), sorted by name with numbers as numbers.
+
+    Photos are required for training, and instance maps unless `opt.no_instance`; for "val" either folder may be missing
+    or empty.
+
+    Args:
+        listings: what `list_files` gives, if it is known already.
+
+    Raises:
+        UserError: an empty or missing folder, or files without partner, with the first names and the counts.
+    """
+    if phase not in ("train", "val"):
+        raise UserError(f"phase {phase!r} is neither 'train' nor 'val'")
+    listings = listings or list_files(opt, phase)
+    labels = listings["label"]
+    if not labels.files:
+        there = os.path.isdir(labels.folder)
+        state = f"holds no label maps ({', '.join(MAP_SUFFIXES)})" if there else "is not a folder"
+        if labels.others:
+            state += f" but {passed_over(labels.others)}"
+        out = "--label_dir" if opt.label_dir else f"--dataroot and --dataset_mode ({opt.dataset_mode})"
+        raise UserError(
+            f"{labels.folder} {state}: check {out}; docs/data.md tells how to get the data, --preset sample needs none"
+        )
+    partners: dict[str, dict[str, str]] = {}
+    problems = []
+    for kind, what in (("image", "photo"), ("instance", "instance map")):
+        found = listings.get(kind)
+        if (phase == "val" and not (found and found.files)) or (kind == "instance" and opt.no_instance):
+            continue
+        if found is None:
+            option = "--image_dir FOLDER" if kind == "image" else "--instance_dir FOLDER or --no_instance True"
+            raise UserError(f"dataset_mode {opt.dataset_mode} has no {what}s here: pass {option}")
+        problems += _unpaired(labels, found, what)
+        partners[kind] = found.files
+    if problems:
+        raise UserError(
+            f"{'; '.join(problems)}: files are paired by name (tools/check_dataset.py writes the whole list)"
+        )
+    items = [
+        Item(
+            item_name(key),
+            labels.files[key],
+            partners.get("image", {}).get(key),
+            partners.get("instance", {}).get(key),
+        )
+        for key in sorted(labels.files, key=natural_order)
+    ]
+    return items[: opt.max_dataset_size]
+
+
+def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
+    """What lacks its partner in two folders, in words; nothing if all are paired."""
+
+    def told(missing, of, partner, folder):
+        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg"), nested=True).files)
+        note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
+        return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
+
+    problems = []
+    lone, extra = labels.files.keys() - others.files.keys(), others.files.keys() - labels.files.keys()
+    if lone:
+        problems.append(told(lone, f"of {len(labels.files)} label maps", what, others.folder))
+    if extra:
+        problems.append(told(extra, f"of {len(others.files)} {what}s", "label map", labels.folder))
+    if problems:
+        hint = ", --no_instance does without" if what == "instance map" and not others.files else ""
+        unread = not_read({"label": labels, what: others})
+        hint += f"; not read for their suffix: {unread}" if unread else ""
+        if alike := renamed(sorted(lone, key=natural_order), sorted(extra, key=natural_order)):
+            hint += f"; {alike}"
+        return [f"{labels.folder} and {others.folder}: {' and '.join(problems)}{hint}"]
+    return []
+
+
+def renamed(lone: list[str], extra: list[str]) -> str:
+    """A word on names that differ by the same beginning or ending in all files, else nothing."""
+    if not lone or len(lone) != len(extra):
+        return ""
+    for short, long in ((lone, extra), (extra, lone)):
+        rests = {b.replace(a, "*", 1) for a, b in zip(short, long, strict=True)}
+        if len(rests) == 1 and "*" in rests.pop():
+            return f"all names differ alike, as {lone[0]} and {extra[0]} do: rename one kind"
+    return ""
