@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from model.errors import UserError
-from model.prepare.check import FAULTS
+from model.prepare.faults import FAULTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "check_dataset.py"

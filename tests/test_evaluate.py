@@ -10,19 +10,11 @@ from PIL import Image
 
 from model.errors import UserError, printable
 from model.metrics import evaluate
+from model.metrics.evaluation import load_deeplab, load_extractor
 from model.metrics.fid import FeatureExtractor
 from model.metrics.images import list_maps, list_pictures, pairing_key, partners, progress_bar, read_batches
-from model.metrics.report import (
-    MADE_UP,
-    Settings,
-    class_table,
-    load_deeplab,
-    load_extractor,
-    log_visualdl,
-    markdown,
-    text,
-    write_results,
-)
+from model.metrics.report import class_table, log_visualdl, markdown, text, write_results
+from model.metrics.settings import MADE_UP, Settings
 
 # Classes of the little pictures below, and the grey in which each is painted.
 PERSON, CAR, SKY = 0, 2, 156

@@ -9,9 +9,11 @@ from PIL import Image
 from model.data.dataset import PhotoMaps
 from model.data.visual import save_image, tensor_to_image
 from model.errors import UserError
+from model.metrics.evaluation import evaluate, load_deeplab, load_extractor
 from model.metrics.images import list_pictures, partners
-from model.metrics.report import Settings, evaluate, load_deeplab, load_extractor, text, write_results
+from model.metrics.report import text, write_results
 from model.metrics.segmentation import load_predictor, scheme_of
+from model.metrics.settings import Settings
 from model.options import OPT, ValOPT
 from model.serving.synthesizer import Synthesizer, is_model
 

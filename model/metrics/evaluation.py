@@ -1,0 +1,201 @@
+"""Scores of picture folders: what is computed, under which protocol."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from model.errors import UserError
+from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
+from model.metrics.deeplab import DeepLabV2
+from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
+from model.metrics.images import (
+    common_folder,
+    file_digest,
+    list_maps,
+    listed,
+    partners,
+    picture_size,
+)
+from model.metrics.inception import FEATURES, FIDInception
+from model.metrics.inception import MADE_UP_GAIN as INCEPTION_GAIN
+from model.metrics.judge import Judge, class_rows
+from model.metrics.layers import made_up_weights
+from model.metrics.segmentation import (
+    DeepLabPredictor,
+    Predictor,
+    segmentation_scores,
+)
+from model.metrics.settings import COLUMNS, MADE_UP, Pictures, Settings, Source
+from model.weights.files import PUBLISHED, find_deeplab, find_inception, find_weights
+
+WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
+
+
+def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False) -> FeatureExtractor:
+    """The FID network with the weights that `model.weights.files.find_inception` finds, or with made-up ones.
+
+    Raises:
+        UserError: no weights there; says where they are published.
+    """
+    if made_up:
+        net = FIDInception()
+        made_up_weights(net, INCEPTION_GAIN)
+        return FeatureExtractor(net, MADE_UP)
+    return FeatureExtractor(find_inception(path), file_digest(find_weights("inception", path)))
+
+
+def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
+    """DeepLabV2 with the weights that `model.weights.files.find_deeplab` finds, or with made-up ones.
+
+    Raises:
+        UserError: no weights there; says where they are published.
+    """
+    if made_up:
+        net, digest = DeepLabV2(), MADE_UP
+        made_up_weights(net, DEEPLAB_GAIN)
+    else:
+        net, digest = find_deeplab(path), file_digest(find_weights("deeplab", path))
+    net.legacy = legacy
+    return DeepLabPredictor(net, digest)
+
+
+def evaluate(
+    generated_dir: Pictures,
+    real_dir: Pictures,
+    labels_dir: Pictures | None = None,
+    settings: Settings | None = None,
+    *,
+    other_dir: Pictures | None = None,
+    extractor: FeatureExtractor | None = None,
+    predictor: Predictor | None = None,
+) -> dict[str, Any]:
+    """FID and segmentation scores of a folder of generated pictures, of another one beside it, and of the photos.
+
+    Args:
+        generated_dir: the pictures to judge: their folder, or the files themselves, as for the other three.
+        real_dir: the reference photos; FID takes all of them, the segmentation scores those of the generated names.
+        labels_dir: label maps; "seg" needs them. Files are paired by name.
+        settings: what is computed and how; None takes the defaults.
+        other_dir: another checkpoint's or implementation's pictures.
+        extractor, predictor: networks that are already there; else they are loaded.
+
+    Returns:
+        {"rows": {name: {"fid": ..., "pixel_accuracy": ..., ...}}, "classes": [...], "protocol": {...}, "sheets": [...],
+        "warning": only with made-up weights}. Fractions of 1; FID as it is.
+
+    Raises:
+        UserError: folders, files or weights that are missing or do not fit.
+    """
+    settings = settings or Settings()
+    with_fid, with_seg = ("fid" in settings.metrics), ("seg" in settings.metrics)
+    if with_seg and labels_dir is None:
+        raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
+    names = [settings.name, "photos"] + ([settings.other_name] if other_dir is not None else [])
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
+        )
+
+    photos, most = listed(real_dir), settings.max_pictures
+    sources = [Source(settings.name, settings.name, listed(generated_dir)[:most])]
+    if other_dir is not None:
+        sources.append(Source(settings.other_name, settings.other_name, listed(other_dir)[:most]))
+    size = settings.size or picture_size(sources[0].pictures[0])
+    protocol: dict[str, Any] = {
+        "image_size": f"{size[1]}x{size[0]}",
+        "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
+        "generated": {source.name: _counted(source.pictures) for source in sources},
+        "reference": {**_counted(photos[:most]), "folder": common_folder(photos[:most])},
+    }
+    rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
+    result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
+
+    # All that can be missing is looked for before hours are spent with the first network.
+    if with_fid:
+        extractor = extractor or load_extractor(settings.inception_weights, settings.made_up)
+    if with_seg:
+        predictor = predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales)
+        maps = listed(labels_dir, list_maps)
+        judge = Judge(predictor, settings, size)
+        judged = list(sources)
+        if settings.photos:
+            judged.append(Source("photos", "photo", partners(sources[0].pictures, photos, "photo")))
+        truths = {source.name: partners(source.pictures, maps, "label map") for source in judged}
+    used = [network for network, wanted in ((extractor, with_fid), (predictor, with_seg)) if wanted]
+    if any(network.weights_sha256 == MADE_UP for network in used):
+        result["warning"] = WARNING
+
+    if with_fid:
+        scores, protocol["fid"] = _fid(sources, photos[:most], extractor, size, settings)
+        for name, value in scores.items():
+            rows[name]["fid"] = value
+    if with_seg:
+        by_source = {
+            source.name: segmentation_scores(judge.confusion(source, truths[source.name])) for source in judged
+        }
+        for name, scores in by_source.items():
+            rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if key != "fid"})
+        result["classes"] = class_rows(by_source, judge.scheme)
+        protocol["segmentation"] = judge.protocol(common_folder(maps))
+    if settings.sheets:
+        result["sheets"] = [str(path) for path in judge.sheets(sources, photos, maps)]
+    protocol["versions"] = _versions()
+    return result
+
+
+def _fid(
+    sources: Sequence[Source],
+    photos: Sequence[Path],
+    extractor: FeatureExtractor,
+    size: tuple[int, int],
+    settings: Settings,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """FID of each picture set against the photos, and the protocol's part about it."""
+
+    def statistics(title: str, pictures: Sequence[Path], size: tuple[int, int] | None) -> FeatureStatistics:
+        return file_statistics(
+            pictures, extractor, size=size, title=title,
+            batch_size=settings.batch_size, cache_dir=settings.cache_dir, progress=settings.progress,
+        )  # fmt: skip
+
+    reference = statistics("photos", photos, size if settings.resize_photos else None)
+    values = {source.name: fid(statistics(source.title, source.pictures, size), reference) for source in sources}
+    protocol: dict[str, Any] = {
+        "network": f"Inception v3 of pytorch-fid (2015-12-05), {FEATURES} pooled features",
+        "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
+        "photos_resized": settings.resize_photos,
+        "covariance": "unbiased, float64",
+        "weights": _origin(extractor),
+        "weights_sha256": extractor.weights_sha256,
+    }
+    fewest = min(len(photos), *(len(source.pictures) for source in sources))
+    if fewest < extractor.features:
+        protocol["note"] = (
+            f"fewer pictures ({fewest}) than features ({extractor.features}): the value is biased upwards, compare it "
+            "only with values of the same counts"
+        )
+    return values, protocol
+
+
+def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
+    kinds = sorted({path.suffix.lower() for path in pictures})
+    return {
+        "pictures": len(pictures), "first": pictures[0].name, "last": pictures[-1].name, "files": " ".join(kinds),
+    }  # fmt: skip
+
+
+def _origin(extractor: FeatureExtractor) -> str:
+    published = PUBLISHED["inception"]
+    if extractor.weights_sha256 == published.sha256:
+        return f"{published.name}, as published"
+    return f"another file than the published {published.name}; compare only with scores of this one"
+
+
+def _versions() -> dict[str, str]:
+    import PIL
+
+    return {"paddle": paddle.__version__, "numpy": np.__version__, "pillow": PIL.__version__}

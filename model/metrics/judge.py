@@ -1,0 +1,207 @@
+"""Segmentation scores of picture folders, and sheets that show them."""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from model.data.label_ids import as_channels, unknown_class
+from model.data.palettes import colorize, names_and_colours, read_palette
+from model.data.reading import IDS, Agreement
+from model.data.visual import enlarged, grid, legend, save_image
+from model.metrics.images import (
+    Cache,
+    file_digest,
+    files_digest,
+    partners,
+    progress_bar,
+    read_batches,
+    read_labels,
+    read_rgb,
+    write_atomically,
+)
+from model.metrics.segmentation import (
+    Predictor,
+    Scheme,
+    Scores,
+    class_maps,
+    confusion_matrix,
+    scheme_of,
+)
+from model.metrics.settings import MADE_UP, Settings, Source
+
+_LEGEND_WIDTH = 170
+
+_LEAST_SIDE = 192  # of a picture in a sheet, pixels
+
+_ROWS_PER_SHEET = 4
+
+
+class Judge:
+    """Runs one predictor over picture sets."""
+
+    def __init__(self, predictor: Predictor, settings: Settings, size: tuple[int, int]):
+        self.predictor, self.settings, self.size = predictor, settings, size
+        self.palette = read_palette(settings.palette) if settings.palette else None
+        self.palette_digest = file_digest(settings.palette) if settings.palette else ""
+        self.names, self.colours = names_and_colours(settings, self.palette)
+        self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
+        self._agreement = Agreement()
+        self.scheme = scheme_of(predictor, settings.dataset_mode, settings.label_nc, size, self.names)
+
+    def protocol(self, maps: str) -> dict[str, Any]:
+        """What the scores depend on; `maps` is the label maps' folder."""
+        return {
+            "network": self.predictor.name,
+            "network_input": self.predictor.protocol,
+            "scored_at": "the label maps' own size" if self.settings.at_label_size else "the pictures' size",
+            "classes": int(self.scheme.counted.sum()),
+            "ignored_label_ids": f"{self.settings.unknown_ids}; {self.scheme.ignored}".removeprefix("; "),
+            "means": "over the classes that occur in the label maps; one confusion matrix over all pictures",
+            "label_maps": maps,
+            "weights_sha256": self.predictor.weights_sha256,
+        }
+
+    def confusion(self, source: Source, truth: Sequence[Path]) -> np.ndarray:
+        """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
+        cache, count, batch_size = self._cache(source, truth), len(source.pictures), self.settings.batch_size
+        total, begun = _load_matrix(cache.path, self.scheme.classes)
+        if begun >= count:
+            cache.used()
+            return total
+        self._expect(count - begun)
+        done = begun
+
+        def write(path: Path) -> None:
+            write_atomically(path, lambda file: np.savez(file, matrix=total, done=done))
+
+        with progress_bar(count, f"{source.title}: segmentation", self.settings.progress, begun) as told:
+            for positions, pictures in read_batches(source.pictures[begun:], batch_size, self.size):
+                output = self.predictor(pictures)
+                for i, position in enumerate(positions):
+                    position += begun
+                    labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
+                    prediction = class_maps(output[i : i + 1], labels.shape)[0]
+                    if position < self.settings.sheets:
+                        self._maps[source.pictures[position], labels.shape] = prediction
+                    total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
+                done += len(positions)
+                told(len(positions))
+                if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
+                    cache.save(write)
+        cache.save(write, last=True)
+        return total
+
+    def _labels(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:
+        return as_channels(read_labels(path, size, self.palette, self._agreement), self.settings)
+
+    def _expect(self, pictures: int) -> None:
+        if hasattr(self.predictor, "expect"):
+            self.predictor.expect(pictures)
+
+    def _map(self, path: Path, image: np.ndarray) -> np.ndarray:
+        """Classes of one picture, from the first pass when it kept them."""
+        known = self._maps.get((path, self.size))
+        return class_maps(self.predictor(image[None]), self.size)[0] if known is None else known
+
+    def _cache(self, source: Source, truth: Sequence[Path]) -> Cache:
+        # Code behind FILE.py:NAME can change without a trace, so nothing is kept of it.
+        folder = None if self.predictor.weights_sha256 == "unknown" else self.settings.cache_dir
+        key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
+        key += [self.predictor.protocol, self.settings.dataset_mode, self.settings.label_nc, self.size]
+        key += [self.settings.at_label_size, self.palette_digest, IDS]
+        key += [self.settings.unknown_ids] if self.settings.unknown_ids else []
+        return Cache(folder, "seg", key)
+
+    def sheets(self, sources: Sequence[Source], photos: Sequence[Path], maps: Sequence[Path]) -> list[Path]:
+        """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
+        folder, pictures = Path(self.settings.output_dir), sources[0].pictures[: self.settings.sheets]
+        columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]]
+        columns.append(partners(pictures, photos, "photo"))
+        titles = [*(source.title for source in sources), "photo"]
+        truths = partners(pictures, maps, "label map")
+        names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
+        colours[unknown] = 0
+        written, rows = [], []
+        for i, picture in enumerate(pictures):
+            images = [read_rgb(column[i], self.size) for column in columns]
+            labels = self._labels(truths[i], self.size)
+            predicted = [self._map(column[i], image) for column, image in zip(columns, images, strict=True)]
+            right = [_agreement(self.scheme.truth(labels), p) for p in predicted]
+            ids = [labels, *(self.scheme.label_ids(p) for p in predicted)]
+            ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
+            text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
+            text += [picture.stem, "", "pixels right:"]
+            text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
+            upper = [colorize(ids[0], colours), *images]
+            lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
+            stacks = [
+                _stack(*(enlarged(image, _LEAST_SIDE) for image in pair)) for pair in zip(upper, lower, strict=True)
+            ]
+            rows.append([*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)])
+            if len(rows) == _ROWS_PER_SHEET or i == len(pictures) - 1:
+                path = folder / f"sheet_{len(written):03d}.png"
+                heads = ["label map", *(f"{title}, segmented below" for title in titles), "classes, share of all maps"]
+                save_image(grid(rows, heads), path)
+                written.append(path)
+                rows = []
+        for path in set(folder.glob("sheet_???.png")) - set(written):  # of an earlier run that showed more
+            path.unlink()
+        return written
+
+
+def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
+    counted = truth >= 0
+    return float((truth == prediction)[counted].mean()) if counted.any() else math.nan
+
+
+def _stack(upper: Image.Image, lower: Image.Image, gap: int = 2) -> Image.Image:
+    both = Image.new("RGB", (upper.width, upper.height + gap + lower.height), "white")
+    both.paste(upper, (0, 0))
+    both.paste(lower, (0, upper.height + gap))
+    return both
+
+
+def _caption(lines: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+    factor = math.ceil(_LEAST_SIDE / min(size))
+    panel = Image.new("RGB", (size[1] * factor, size[0] * factor), "white")
+    ImageDraw.Draw(panel).multiline_text((6, 6), "\n".join(lines), "black", ImageFont.load_default(size=13), spacing=4)
+    return np.asarray(panel)
+
+
+def class_rows(by_source: Mapping[str, Scores], scheme: Scheme) -> list[dict[str, Any]]:
+    """One entry a class that is scored: id, name, and for each picture set IoU, accuracy and pixels of truth."""
+    table = []
+    for index in np.flatnonzero(scheme.counted):
+        entry: dict[str, Any] = {"label_id": int(scheme.labels[index]), "name": scheme.names[index]}
+        for source, scores in by_source.items():
+            entry[source] = {
+                "iou": _number(scores.class_iou[index]),
+                "accuracy": _number(scores.class_accuracy[index]),
+                "pixels": int(scores.class_pixels[index]),
+            }
+        table.append(entry)
+    return table
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no nan."""
+    return None if math.isnan(value) else float(value)
+
+
+def _load_matrix(path: Path | None, classes: int) -> tuple[np.ndarray, int]:
+    """The matrix in a cache file and how many pictures it counts; an empty one when there is none that fits."""
+    empty = np.zeros((classes, classes), np.int64)
+    if path is None:
+        return empty, 0
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            matrix, done = file["matrix"], int(file["done"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        return empty, 0
+    return (matrix, done) if matrix.shape == empty.shape and matrix.dtype == np.int64 else (empty, 0)
