@@ -5,8 +5,8 @@ Exit status: 0 when the run is complete, 130 when a signal stopped it (everythin
 options, files or data, or a loss that is no finite number, 75 when another process of the run was lost.
 """
 
+from model.command_line import parse_train
 from model.errors import run_cli
-from model.options import parse_train
 
 
 def main(argv=None) -> int:

@@ -9,8 +9,8 @@ import dataclasses
 import time
 from pathlib import Path
 
+from model.command_line import parse_val
 from model.errors import printable, run_cli
-from model.options import parse_val
 
 FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
 

@@ -72,7 +72,7 @@ def main(argv=None):
     parser.add_argument("--hop", type=float, default=10e-6, help="seconds of a message's hop (default: 1e-5)")
     args, rest = parser.parse_known_args(argv)
 
-    from model.options import parse_train
+    from model.command_line import parse_train
     from model.trainer import Trainer
 
     trainer = Trainer(parse_train(["--no_vgg_loss", *rest]))

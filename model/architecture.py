@@ -6,10 +6,10 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from model.configuration.texts import parse_norm, parse_norm_g
 from model.convolution import Conv2D
 from model.errors import UserError
 from model.normalization import SPADE, BatchNorm, InstanceNorm
-from model.options import parse_norm, parse_norm_g
 
 SLOPE = 0.2  # of every leaky ReLU
 

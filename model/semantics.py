@@ -70,7 +70,7 @@ def pattern_arrays(label, instance, opt):
     Returns:
         {"patterns/HxW/FIELD": array} for the fields of `Patterns`.
     """
-    from model.options import parse_norm_g
+    from model.configuration.texts import parse_norm_g
 
     codes, size = encode(label, instance, opt), parse_norm_g(opt.norm_G)[2]
     arrays = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.command_line import parse_train
 from model.data.label_ids import (
     as_channels,
     check_ids,
@@ -18,7 +19,7 @@ from model.data.label_ids import (
 )
 from model.data.preprocess import transform
 from model.errors import UserError
-from model.options import OPT, parse_train
+from model.options import OPT
 
 # Options, ids of a map, the network's classes of them, and those of the ids that are foreign.
 MEANINGS = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from model.command_line import parse_train, parse_val
 from model.data.sample import ensure_sample
-from model.options import parse_train, parse_val
 from tools.evaluate import parse as parse_evaluate
 
 nbformat = pytest.importorskip("nbformat")

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 import yaml
 
-from model import files, options
+from model import command_line, files, options
+from model.command_line import parse_train, parse_val
+from model.configuration.presets import PRESETS
+from model.configuration.texts import parse_norm, parse_norm_g
 from model.errors import UserError
-from model.options import OPT, PRESETS, ValOPT, parse_norm, parse_norm_g, parse_train, parse_val
+from model.options import OPT
+from model.serving.val_options import ValOPT
 
 ROOT = Path(__file__).resolve().parent.parent
 CUSTOM = dict(label_dir="labels", image_dir="images", instance_dir="instances")
@@ -90,11 +95,11 @@ def test_defaults_are_coco_stuffs():
 def test_old_options_explain_themselves_and_are_in_the_migration_tables():
     tables = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
     fields = {f.name for cls in (OPT, ValOPT) for f in dataclasses.fields(cls)}
-    for name, way in options._RENAMED.items():
+    for name, way in command_line.RENAMED.items():
         assert name not in {f.name for f in dataclasses.fields(OPT)}
         assert re.search(rf"`{name}[` ]", tables), name
         assert set(re.findall(r"--(\w+)", way)) <= fields | {"config"}, way
-    assert set(re.findall(r"`--(\w+)[` ]", tables)) <= fields | {"config"} | set(options._RENAMED)
+    assert set(re.findall(r"`--(\w+)[` ]", tables)) <= fields | {"config"} | set(command_line.RENAMED)
 
 
 def test_options_of_the_other_program_are_told():
@@ -406,21 +411,15 @@ def test_from_preset():
 
 
 def test_edited_defaults_reach_presets_and_command_line(tmp_path):
-    source = (ROOT / "model" / "options.py").read_text(encoding="utf-8")
-    edited = source.replace("ndf: int = _opt(64,", "ndf: int = _opt(48,")
-    edited, found = re.subn(r'(preset: str = _opt\(\s*)"coco_stuff"', r'\1"facades"', edited)
-    assert edited.count("_opt(48,") == 1 and found == 1
-    (tmp_path / "edited_options.py").write_text(edited, encoding="utf-8")
-    code = (
-        "import edited_options as e\no = e.parse_train([])\nprint(o.ndf, o.label_nc, e.OPT.from_preset('ade20k').ndf)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-    )
+    shutil.copytree(ROOT / "model", tmp_path / "model", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    file = tmp_path / "model" / "options.py"
+    edited = file.read_text(encoding="utf-8").replace("ndf: int = option(64,", "ndf: int = option(48,")
+    edited, found = re.subn(r'(preset: str = option\(\s*)"coco_stuff"', r'\1"facades"', edited)
+    assert edited.count("option(48,") == 1 and found == 1
+    file.write_text(edited, encoding="utf-8")
+    code = "from model.options import OPT, parse_train\no = parse_train([])\n"
+    code += "print(o.ndf, o.label_nc, OPT.from_preset('ade20k').ndf)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["48", "13", "48"], done.stderr
 
 

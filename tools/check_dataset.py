@@ -8,8 +8,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from model import CORES  # noqa: E402
+from model.command_line import parse_train  # noqa: E402
+from model.configuration.presets import PRESETS  # noqa: E402
 from model.errors import UserError, printable, run_cli  # noqa: E402
-from model.options import PRESETS, parse_train  # noqa: E402
 
 
 def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:

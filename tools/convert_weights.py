@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 
+from model.configuration.presets import PRESETS  # noqa: E402
 from model.errors import UserError, listed, printable, run_cli  # noqa: E402
-from model.options import OPT, PRESETS  # noqa: E402
+from model.options import OPT  # noqa: E402
 from model.weights.files import PUBLISHED, build, export_official, read_network, write_weights  # noqa: E402
 from model.weights.kinds import Found  # noqa: E402
 

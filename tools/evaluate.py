@@ -7,8 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from model.configuration.presets import PRESETS  # noqa: E402
 from model.errors import UserError, printable, run_cli  # noqa: E402
-from model.options import OPT, PRESETS  # noqa: E402
+from model.options import OPT  # noqa: E402
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from model.configuration.texts import parse_ids
 from model.errors import UserError, listed
-from model.options import parse_ids
 
 # Names by which palette files call what is no class.
 _UNLABELLED = re.compile(

@@ -14,8 +14,9 @@ from model.metrics.images import list_pictures, partners
 from model.metrics.report import text, write_results
 from model.metrics.segmentation import load_predictor, scheme_of
 from model.metrics.settings import Settings
-from model.options import OPT, ValOPT
+from model.options import OPT
 from model.serving.synthesizer import Synthesizer, is_model
+from model.serving.val_options import ValOPT
 
 
 class Scoring:

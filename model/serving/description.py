@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.configuration.texts import parse_norm_g
 from model.data.label_ids import unknown_class, unknown_id, unknown_ids
 from model.data.palettes import channel_names, palette
 from model.errors import UserError
-from model.options import parse_norm_g
 
 FILE, OPT_FILE = "model.json", "opt.yaml"
 FORMAT = "paddle-spade exported model, version 1"

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.configuration.texts import parse_norm_g
 from model.encoder import SIDE
 from model.normalization import HIDDEN
 from model.ops.feature_map import FeatureMap, Moments
-from model.options import parse_norm_g
 
 FEW_PIXELS = 64 * 64  # below, nearly every pixel has an inner window of its own
 

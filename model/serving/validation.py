@@ -10,9 +10,10 @@ import numpy as np
 from model.data.dataset import PhotoMaps
 from model.data.loader import Loader
 from model.errors import UserError
-from model.options import OPT, ValOPT
+from model.options import OPT
 from model.serving.styles import arc, line
 from model.serving.synthesizer import Synthesizer
+from model.serving.val_options import ValOPT
 
 
 def choose_style(val: ValOPT, synthesizer: Synthesizer, has_photos: bool) -> str:

@@ -1,0 +1,1 @@
+"""What options are made of: checked fields, names of norms, recipes, yaml files."""

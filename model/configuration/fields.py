@@ -1,0 +1,139 @@
+"""Options as fields of a dataclass: each has a type, a range and a help, and is checked."""
+
+import dataclasses
+import difflib
+import math
+import numbers
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+from model.errors import UserError
+
+
+def closest(text: str, valid: Iterable[str], prefix: str = "") -> str:
+    """'; did you mean X?' for the valid word nearest to the text, or nothing."""
+    likeness = {
+        word: difflib.SequenceMatcher(None, text.lower().replace("-", "_"), word.lower()).ratio() for word in valid
+    }
+    near = max(likeness, key=likeness.get, default=None)  # of several the first, which is the usual one
+    return f"; did you mean {prefix}{near}?" if near is not None and likeness[near] >= 0.55 else ""
+
+
+def option(
+    default: Any,
+    group: str,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A documented dataclass field: low <= value <= high, above < value < below, or one of the choices."""
+    return field(
+        default=default,
+        metadata=dict(group=group, help=text, low=low, high=high, above=above, below=below, choices=tuple(choices)),
+    )
+
+
+def range_text(meta: Mapping[str, Any]) -> str:
+    """The valid values in words, '' when there is nothing to say."""
+    if meta["choices"]:
+        return "one of " + ", ".join(meta["choices"])
+    parts = [
+        f"{word} {meta[key]}"
+        for key, word in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
+        if meta[key] is not None
+    ]
+    return " and ".join(parts)
+
+
+class Checked:
+    """What OPT and ValOPT share: values brought to their type and checked one by one when the object is made."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = typed(f, getattr(self, f.name))
+            object.__setattr__(self, f.name, value)  # the one write to a frozen object: 10 becomes 10.0
+            check_range(f, value)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse values that are each valid and contradict each other."""
+
+
+def _kinds(f: dataclasses.Field) -> tuple[type, ...]:
+    return getattr(f.type, "__args__", (f.type,))
+
+
+def expected(f: dataclasses.Field) -> str:
+    """The values of a field's type in words."""
+    words = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a finite number",
+        str: "text (in a yaml file, put it in quotes)",
+        type(None): "null",
+    }
+    return " or ".join(words[kind] for kind in _kinds(f))
+
+
+def typed(f: dataclasses.Field, value: Any) -> Any:
+    """The value as its field's type; NumPy's numbers and paths are welcome, text that looks like a number is not."""
+    kinds = _kinds(f)
+    if value is None and type(None) in kinds:
+        return None
+    if bool in kinds and isinstance(value, bool):
+        return value
+    if int in kinds and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    if float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    if str in kinds and isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    raise UserError(f"{f.name} {value!r} is not {expected(f)}")
+
+
+def check_range(f: dataclasses.Field, value: Any) -> None:
+    meta = f.metadata
+    if value is None:
+        return
+    if meta["choices"]:
+        if value not in meta["choices"]:
+            raise UserError(
+                f"{f.name} {value!r} is unknown: expected {range_text(meta)}{closest(value, meta['choices'])}"
+            )
+        return
+    if (
+        (meta["low"] is not None and value < meta["low"])
+        or (meta["above"] is not None and value <= meta["above"])
+        or (meta["high"] is not None and value > meta["high"])
+        or (meta["below"] is not None and value >= meta["below"])
+    ):
+        raise UserError(f"{f.name} {value} is out of range: expected {range_text(meta)}")
+
+
+def check_folders(opt: Checked) -> None:
+    """See that folders of photos and instance maps come with one of label maps."""
+    if (opt.image_dir or opt.instance_dir) and not opt.label_dir:
+        raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
+
+
+def check_device(device: str) -> None:
+    """See that a device is auto, cpu, gpu or gpu:N."""
+    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", device):
+        raise UserError(f"device {device!r} is unknown: expected auto, cpu, gpu or gpu:N")
+
+
+def fields_of(cls: type) -> dict[str, dataclasses.Field]:
+    """A class's options by name."""
+    return {f.name: f for f in dataclasses.fields(cls)}

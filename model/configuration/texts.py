@@ -1,0 +1,67 @@
+"""Options that are written as text: the norms' names, lists of ids."""
+
+import re
+
+from model.configuration.fields import closest
+from model.errors import UserError
+
+NORM_G = re.compile(r"(spectral)?spade(batch|syncbatch|instance)(3x3|5x5)")
+
+NORM_DE = re.compile(r"(spectral)?(instance|batch|syncbatch|none)")
+
+
+def parse_norm_g(text: str) -> tuple[bool, str, int]:
+    """Split the generator's norm, such as `spectralspadesyncbatch3x3`.
+
+    Returns:
+        (spectral norm on the convolutions, parameter-free norm `batch|syncbatch|instance`, kernel size 3 or 5).
+
+    Raises:
+        UserError: the text is not of the form [spectral]spade{batch,syncbatch,instance}{3x3,5x5}.
+    """
+    match = NORM_G.fullmatch(text)
+    if match is None:
+        valid = [
+            f"{s}spade{n}{k}"
+            for s in ("spectral", "")
+            for n in ("batch", "syncbatch", "instance")
+            for k in ("3x3", "5x5")
+        ]
+        raise UserError(
+            f"norm_G {text!r} is unknown: expected [spectral]spade{{batch,syncbatch,instance}}{{3x3,5x5}}"
+            f"{closest(text, valid)}"
+        )
+    return bool(match[1]), match[2], int(match[3][0])
+
+
+def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
+    """Split the discriminator's or encoder's norm, such as `spectralinstance`.
+
+    Returns:
+        (spectral norm on the convolutions, norm `instance|batch|syncbatch|none`; instance has no parameters).
+
+    Raises:
+        UserError: the text is not of the form [spectral]{instance,batch,syncbatch,none}; `option` names it.
+    """
+    match = NORM_DE.fullmatch(text)
+    if match is None:
+        valid = [s + n for s in ("spectral", "") for n in ("instance", "batch", "syncbatch", "none")]
+        raise UserError(
+            f"{option} {text!r} is unknown: expected [spectral]{{instance,batch,syncbatch,none}}{closest(text, valid)}"
+        )
+    return bool(match[1]), match[2]
+
+
+def parse_ids(text: str) -> tuple[int, ...]:
+    """The ids of the option unknown_ids, such as `0,255`, in their order.
+
+    Raises:
+        UserError: something between the commas is no whole number from 0 to 65535.
+    """
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    for word in words:
+        if not re.fullmatch("[0-9]{1,5}", word) or int(word) > 65535:
+            raise UserError(
+                f"unknown_ids {text!r}: {word!r} is no id: expected whole numbers 0..65535 with commas between"
+            )
+    return tuple(map(int, words))

@@ -1,0 +1,124 @@
+"""`ValOPT`: every option of `val.py`."""
+
+from dataclasses import dataclass
+
+from model.configuration.fields import Checked, check_device, check_folders, closest, option
+from model.errors import UserError
+
+
+@dataclass(frozen=True)
+class ValOPT(Checked):
+    """Options of a validation run; those of the networks and the data come from the checkpoint.
+
+    Raises:
+        UserError: a value of the wrong type or out of its range, or values that contradict each other.
+    """
+
+    checkpoint: str = option(
+        "output/model",
+        "data",
+        "folder of checkpoints, one checkpoint in it, a generator's .pdparams file, or an exported model",
+    )
+    which_epoch: str = option("latest", "data", "checkpoint of the folder: latest, best, or an epoch's number")
+    use_ema: bool = option(True, "data", "take the averaged weights of G when the checkpoint has them")
+    phase: str = option("val", "data", "split of the data set", choices=("val", "train"))
+    dataroot: str = option("", "data", "folder of the data set; default: the checkpoint's")
+    label_dir: str = option(
+        "", "data", "folder of label maps to paint, in place of the data set's; default: the checkpoint's"
+    )
+    image_dir: str = option("", "data", "folder of the photos that go with label_dir, if there are any")
+    instance_dir: str = option("", "data", "folder of the instance maps that go with label_dir, if there are any")
+    how_many: int | None = option(None, "data", "first so many pictures only; null = all", low=1)
+    batchSize: int = option(1, "data", "pictures per step", low=1)
+    nThreads: int = option(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
+    device: str = option("auto", "data", "auto (a GPU when there is one), cpu, gpu or gpu:N")
+    style: str = option(
+        "auto",
+        "style",
+        "style of the pictures, with a checkpoint that has an encoder: each photo's own "
+        "(photo), style_image's (image), noise from the seed (random), the mean of all (mean); auto is "
+        "image when style_image is given, else photo, else random",
+        choices=("auto", "photo", "image", "random", "mean"),
+    )
+    style_image: str = option("", "style", "photo whose style all pictures get")
+    style_image2: str = option("", "style", "photo whose style an interpolation ends with")
+    style_steps: int = option(
+        0,
+        "style",
+        "pictures per label map on the way from style_image to style_image2, or "
+        "between two draws of noise without them; 0 = no interpolation",
+        low=0,
+    )
+    seed: int = option(0, "style", "seed of the noise", low=0, high=2**32 - 1)
+    results_dir: str = option("output_val", "output", "folder to write to, pictures under pics/")
+    panels: bool = option(False, "output", "write label | generated | photo side by side as well")
+    format: str = option(
+        "auto",
+        "output",
+        "of the pictures: jpg (quality 95), png (exact), or png when scores are computed, else jpg (auto)",
+        choices=("auto", "jpg", "png"),
+    )
+    metrics: str = option("", "metrics", "scores to compute, with commas between: fid, seg")
+    seg_model: str = option(
+        "",
+        "metrics",
+        "network for seg in place of DeepLabV2: .onnx, a Paddle inference model, or FILE.py:NAME (docs/evaluation.md)",
+    )
+    other: str = option(
+        "",
+        "metrics",
+        "another checkpoint or exported model, or a folder of another implementation's pictures, scored beside",
+    )
+    other_name: str = option("other", "metrics", "what tables and sheets call it")
+    sheets: int = option(8, "metrics", "comparison sheets of the first so many pictures, with seg; 0 = none", low=0)
+
+    def _check_together(self) -> None:
+        check_device(self.device)
+        check_folders(self)
+        if self.dataroot and self.label_dir:
+            raise UserError(
+                f"dataroot {self.dataroot} and label_dir {self.label_dir} exclude each other: give one of them"
+            )
+        if self.other and not self.metric_names:
+            raise UserError(f"other {self.other} is compared by scores: give --metrics fid, seg or fid,seg too")
+        if self.other_name in ("generated", "photos", "") or set(self.other_name) & set("/\\|"):
+            raise UserError(f"other_name {self.other_name!r}: expected a word other than generated and photos")
+        if self.seg_model and "seg" not in self.metric_names:
+            raise UserError(f"seg_model {self.seg_model} computes segmentation scores: give --metrics seg or fid,seg")
+        if self.metric_names and self.style_steps:
+            raise UserError(
+                f"metrics {self.metrics} and style_steps {self.style_steps} exclude each other: scores need one "
+                "picture for each photo"
+            )
+        for metric in self.metric_names:
+            if metric not in ("fid", "seg"):
+                raise UserError(
+                    f"metrics {metric!r} is unknown: expected fid, seg or fid,seg{closest(metric, ('fid', 'seg'))}"
+                )
+        if self.which_epoch not in ("latest", "best") and not self.which_epoch.isdigit():
+            raise UserError(f"which_epoch {self.which_epoch!r} is unknown: expected latest, best, or an epoch's number")
+        if self.style == "image" and not self.style_image:
+            raise UserError("style image needs style_image, the photo to take the style from")
+        if self.style_image and self.style not in ("auto", "image"):
+            raise UserError(f"style {self.style} and style_image {self.style_image} exclude each other")
+        if self.style_image2 and not (self.style_image and self.style_steps):
+            raise UserError("style_image2 ends an interpolation: give style_image and style_steps too")
+        if self.style_steps == 1:
+            raise UserError("style_steps 1 shows no change: give at least 2, or 0 for no interpolation")
+        if self.style_steps and self.style_image and not self.style_image2:
+            raise UserError(f"style_steps {self.style_steps} goes from one style to another: give style_image2 too")
+        if self.style_steps and self.style in ("photo", "mean"):
+            raise UserError(
+                f"style {self.style} and style_steps {self.style_steps} exclude each other: interpolate "
+                "between two images or, with style random, two draws of noise"
+            )
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the pictures' files: JPEG changes pictures, which FID notices."""
+        return ("png" if self.metric_names else "jpg") if self.format == "auto" else self.format
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The scores asked for, each once, in order."""
+        return tuple(dict.fromkeys(word.strip() for word in self.metrics.split(",") if word.strip()))
