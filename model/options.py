@@ -8,7 +8,6 @@ Paddle is not imported here, so that `--help` and mistakes answer at once.
 """
 
 import dataclasses
-import importlib
 import math
 import os
 import re
@@ -573,9 +572,3 @@ class OPT(Checked):
         if not styled:
             found = {k: v for k, v in found.items() if k not in ("z_dim", "norm_E")}
         return found
-
-
-def __getattr__(name: str) -> Any:  # where they were: notebooks import them from here
-    if name not in ("parse_train", "parse_val"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("model.command_line"), name)

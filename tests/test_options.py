@@ -66,7 +66,7 @@ def preset(recipe, **overrides):
 def run(function, *argv):
     """Run a parser as a program does; the line printed last says whether Paddle was imported."""
     code = (
-        f"import sys\nfrom model.errors import run_cli\nfrom model.options import {function}\n"
+        f"import sys\nfrom model.errors import run_cli\nfrom model.command_line import {function}\n"
         f"def main():\n    print({function}())\n    print('paddle' in sys.modules)\nrun_cli(main)\n"
     )
     return subprocess.run(
@@ -417,7 +417,7 @@ def test_edited_defaults_reach_presets_and_command_line(tmp_path):
     edited, found = re.subn(r'(preset: str = option\(\s*)"coco_stuff"', r'\1"facades"', edited)
     assert edited.count("option(48,") == 1 and found == 1
     file.write_text(edited, encoding="utf-8")
-    code = "from model.options import OPT, parse_train\no = parse_train([])\n"
+    code = "from model.command_line import parse_train\nfrom model.options import OPT\no = parse_train([])\n"
     code += "print(o.ndf, o.label_nc, OPT.from_preset('ade20k').ndf)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["48", "13", "48"], done.stderr
