@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data import sample
+from model.data.sample import files as sample
 from model.data.palettes import class_names
 from model.data.sample import ensure_sample, make_scene
 from model.errors import UserError

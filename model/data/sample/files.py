@@ -1,0 +1,119 @@
+"""The sample as files, written once, whole or not at all."""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from model.data.sample.scenes import make_scene
+from model.errors import UserError
+
+_SIZES = ((240, 320), (256, 256), (240, 320), (320, 240))  # [H, W]
+
+_FORMAT = 1  # raise it when the pictures change, so that sets on disk are written anew
+
+_MARKER = "sample.json"
+
+_STALE = 600  # seconds without a write after which an unfinished set is taken for abandoned
+
+_FOLDERS = tuple(f"{split}_{kind}" for split in ("train", "val") for kind in ("img", "label", "inst"))
+
+
+def ensure_sample(root: str | Path = "dataset/sample", seed: int = 0, train: int = 240, val: int = 24) -> Path:
+    """The sample data set's folder, written first unless it is there already.
+
+    The set is built in a folder beside `root` and moved into place when it is whole, so `root` never holds a part of
+    one. Sets of another seed, size or version of this module, and ones that lost files, are replaced.
+
+    Args:
+        root: the folder; gets `{train,val}_{img,label,inst}`, 8-bit JPEG and PNG of 76,800 pixels or less.
+        seed: the same seed gives the same files.
+        train, val: numbers of pictures. Train and val scenes are drawn independently.
+
+    Raises:
+        UserError: for counts below 1, a negative seed, a `root` that holds something else or cannot be written.
+    """
+    root = Path(root)
+    if train < 1 or val < 1:
+        raise UserError(
+            f"{root}: {train} train and {val} val sample pictures were asked for; expected 1 or more of each"
+        )
+    if seed < 0:
+        raise UserError(f"{root}: seed {seed} of the sample set is negative; expected 0 or more")
+    wanted = {"format": _FORMAT, "seed": seed, "train": train, "val": val}
+    if _is_whole(root, wanted):
+        return root
+    if root.exists() and not (root.is_dir() and ((root / _MARKER).is_file() or not any(root.iterdir()))):
+        raise UserError(f"{root} holds files that are not the sample data set; move them away or choose another")
+    try:
+        _write_set(root, wanted)
+    except OSError as error:
+        raise UserError(f"{root}: the sample data set cannot be written ({error.strerror or error})") from error
+    return root
+
+
+def _is_whole(root: Path, wanted: dict[str, int]) -> bool:
+    try:
+        found = json.loads((root / _MARKER).read_text(encoding="utf-8"))
+        counts = [len(os.listdir(root / folder)) for folder in _FOLDERS]
+    except (OSError, ValueError):
+        return False
+    return found == wanted and counts == [wanted[folder.split("_")[0]] for folder in _FOLDERS]
+
+
+def _write_set(root: Path, wanted: dict[str, int]) -> None:
+    root.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{root.name}-unfinished-"
+    for leftover in root.parent.glob(prefix + "*"):
+        try:
+            written = max(path.stat().st_mtime for path in (leftover, *leftover.glob("*"), *leftover.glob("*/*")))
+        except FileNotFoundError:  # its own process has just removed it
+            continue
+        if time.time() - written > _STALE:
+            shutil.rmtree(leftover, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
+    try:
+        new, old = work / "new", work / "old"
+        for folder in _FOLDERS:
+            (new / folder).mkdir(parents=True)
+        _write_pictures(root, new, wanted)
+        (new / _MARKER).write_text(json.dumps(wanted), encoding="utf-8")
+        if not _is_whole(root, wanted):  # else another process wrote the same set meanwhile
+            if root.exists():
+                os.rename(root, old)
+            os.rename(new, root)
+    except OSError:
+        if not _is_whole(root, wanted):
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _write_pictures(root: Path, folder: Path, wanted: dict[str, int]) -> None:
+    total, shown = wanted["train"] + wanted["val"], sys.stderr.isatty()
+    print(f"writing the sample data set ({total} pictures) to {root}", file=sys.stderr, flush=True)
+
+    def write(split: str, i: int) -> None:
+        rng = np.random.default_rng((wanted["seed"], ("train", "val").index(split), i))
+        photo, label, instance = make_scene(rng, _SIZES[i % len(_SIZES)])
+        name = f"{split}_{i:05d}"
+        Image.fromarray(photo).save(folder / f"{split}_img" / f"{name}.jpg", quality=92)
+        Image.fromarray(label).save(folder / f"{split}_label" / f"{name}.png")
+        Image.fromarray(instance).save(folder / f"{split}_inst" / f"{name}.png")
+
+    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    try:
+        jobs = [pool.submit(write, split, i) for split in ("train", "val") for i in range(wanted[split])]
+        for done, job in enumerate(jobs, 1):
+            job.result()
+            if shown:
+                print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
