@@ -496,7 +496,7 @@ class Session:
 
 
 def _set_aside(root: Path, pics: Path) -> Path:
-    """Move a run's checkpoints and pictures, which --fresh leaves behind, to unused folders beside them."""
+    """Move the checkpoints and pictures of the run before --fresh to unused folders beside them."""
     target = unused(root)
     target.mkdir()
     for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / checkpoint.BEST, root / checkpoint.LATEST]:

@@ -63,7 +63,7 @@ class MicroBatch(NamedTuple):
     semantics: Semantics
     image: paddle.Tensor
     noise: paddle.Tensor | None  # of the styles
-    share: float  # of the batch's pictures
+    fraction: float  # of the batch's pictures
     is_last: bool
 
 
@@ -375,11 +375,11 @@ class Trainer:
     def accumulate(self, losses, totals, scaler, part, gradients):
         """Add a micro-batch's losses to the totals, and their gradients, which are sent with the batch's last part.
 
-        Each is taken for its share of the whole batch, so that sums over parts and processes are the batch's own.
+        Each is taken for its fraction of the whole batch, so that sums over parts and processes are the batch's own.
         """
-        share = part.share / group.world()
-        if share < 1:
-            losses = {name: loss if name in SUMMED else share * loss for name, loss in losses.items()}
+        fraction = part.fraction / group.world()
+        if fraction < 1:
+            losses = {name: loss if name in SUMMED else fraction * loss for name, loss in losses.items()}
         if part.is_last:
             gradients.arm()
         scaler.scale(sum(losses.values())).backward()

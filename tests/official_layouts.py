@@ -86,7 +86,7 @@ def facades(root: Path, train: int = 4, val: int = 2) -> list[str]:
 
 
 def custom(root: Path, train: int = 4, val: int = 2) -> list[str]:
-    """A data set of one's own: coloured label maps with a palette file, no instance maps."""
+    """A user's own data: coloured label maps with a palette file, no instance maps."""
     for split, count in zip(SPLITS, (train, val), strict=True):
         for number, photo, label in pictures(split, count, range(4)):
             save(root / "photos" / split / f"{number}.jpg", photo)

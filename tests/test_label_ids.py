@@ -201,7 +201,7 @@ def test_it_travels_in_the_options_file_and_older_files_do_without(tmp_path):
     assert OPT.load(tmp_path / "opt.yaml") == single
 
 
-# Data sets of one's own, of which nobody says whether they have the class
+# A user's own data, of which nobody says whether they have the class
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data.sample import files as sample
 from model.data.palettes import class_names
 from model.data.sample import ensure_sample, make_scene
+from model.data.sample import files as sample
 from model.errors import UserError
 
 THINGS = {"person": 0, "car": 2, "boat": 8, "sheep": 19}

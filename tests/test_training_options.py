@@ -146,7 +146,7 @@ def test_parts_cover_the_batch(opt):
     semantics, image = Semantics(batch["label"], batch["instance"], opt), paddle.to_tensor(batch["image"].copy())
     noise = paddle.arange(6, dtype="float32").reshape([3, 2])
     parts = list(micro_batches(2, semantics, image, noise))
-    assert [len(p.semantics) for p in parts] == [1, 2] and [p.share for p in parts] == pytest.approx([1 / 3, 2 / 3])
+    assert [len(p.semantics) for p in parts] == [1, 2] and [p.fraction for p in parts] == pytest.approx([1 / 3, 2 / 3])
     np.testing.assert_array_equal(np.concatenate([p.image.numpy() for p in parts]), batch["image"])
     np.testing.assert_array_equal(np.concatenate([p.noise.numpy() for p in parts]), noise.numpy())
     assert len(list(micro_batches(7, semantics, image))) == 3  # no part without a picture

@@ -14,7 +14,7 @@ HEADER = "# Options of a SPADE training run.\n"
 
 END = "...\n"  # yaml's end of document: a file of ours without it was cut off
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 2e-4, which PyYAML reads as text for want of a point
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 2e-4, which PyYAML reads as text, since it has no point
 
 
 class _Loader(yaml.SafeLoader):

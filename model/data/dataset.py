@@ -41,7 +41,7 @@ def _some_ids(files: list[str], read: Callable[[str], Image.Image], count: int =
 def with_unknown_class(opt):
     """The options with an unknown class if label maps hold the ids that it would have, and no others that do not fit.
 
-    For data sets of one's own, of which nobody said whether they have it. What a palette file names is a class, and of
+    For a user's own data, of which nobody said whether they have it. What a palette file names is a class, and of
     two such ids one may be a class that label_nc does not count.
     """
     changed = dataclasses.replace(opt, contain_dontcare_label=True)

@@ -13,8 +13,8 @@ ARENA_MAX, MMAP_THRESHOLD = -8, -3  # mallopt's numbers
 def _allocator():
     """glibc's allocator, set for a few large maps instead of many small objects; None with other C libraries.
 
-    One arena for all threads, and maps of more than 4 MB back to the system when they are freed: what a forward pass
-    leaves behind is too scattered for the gradients that follow.
+    One arena for all threads, and maps of more than 4 MB back to the system when they are freed: what remains of a
+    forward pass is too scattered for the gradients that follow.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

@@ -33,7 +33,7 @@ def spatial_mean(x):
 def combine_moments(mean, var, count, sync=False):
     """Mean and biased variance [C] of `count` values of this process -> those over all processes, and their count.
 
-    The count of several processes is a 0-d tensor, lest a GPU be waited for.
+    The count of several processes is a 0-d tensor, so that nothing waits for a GPU.
     """
     if not sync or group.world() == 1:
         return mean, var, count
@@ -55,7 +55,7 @@ class _AllMoments(PyLayer):
         total.append(sums[-1])
         all_mean = sums[:channels] / sums[-1]
         all_var = (sums[channels:-1] / sums[-1] - all_mean * all_mean).clip(min=0)
-        ctx.share = count / sums[-1]
+        ctx.fraction = count / sums[-1]
         ctx.offset = (own_mean - all_mean).astype(mean.dtype)
         return all_mean.astype(mean.dtype), all_var.astype(mean.dtype)
 
@@ -63,5 +63,5 @@ class _AllMoments(PyLayer):
     def backward(ctx, grad_mean, grad_var):
         sums = paddle.concat([grad_mean, grad_var]).astype("float64")  # every process's losses depend on these moments
         group.all_reduce(sums, "statistics")
-        grad_mean, grad_var = paddle.split((ctx.share * sums).astype(grad_mean.dtype), 2)
+        grad_mean, grad_var = paddle.split((ctx.fraction * sums).astype(grad_mean.dtype), 2)
         return grad_mean + 2 * ctx.offset * grad_var, grad_var

@@ -14,7 +14,7 @@ from model import THREADS
 def _pool():
     controller = ThreadpoolController()
     # Each worker multiplies on its own core: the libraries' own threads would fight over the same ones.
-    return ThreadPoolExecutor(THREADS, "blocked", initializer=lambda: controller.limit(limits=1))
+    return ThreadPoolExecutor(THREADS, "loops", initializer=lambda: controller.limit(limits=1))
 
 
 def parallel_for(work, count):

@@ -58,7 +58,7 @@ def _records(items: list[Item], opt: OPT, palette: Palette | None, processes: in
             yield from pool.map(_examine_shared, items, chunksize=max(1, min(16, len(items) // processes)))
         except BrokenProcessPool:
             raise UserError(
-                "a process that reads pictures was ended, for want of memory perhaps: give fewer --processes"
+                "a process that reads pictures was ended, perhaps because memory ran out: give fewer --processes"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

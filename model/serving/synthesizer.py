@@ -19,7 +19,7 @@ Map = Photo | np.ndarray
 
 
 def is_model(path: str | Path) -> bool:
-    """Whether there is something at a path that `Synthesizer.load` takes, be it damaged or not."""
+    """Whether there is something at a path that `Synthesizer.load` takes, damaged or not."""
     from model.training import checkpoint
     from model.weights import packed
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes on: log.npy, VisualDL records, and lines on the screen.
+"""What a run writes as it goes on: log.npy, VisualDL records, and lines on the screen.
 
 All of it survives `kill -9` at any moment and continues without doubles when the run is resumed from an older step.
 """
