@@ -139,7 +139,7 @@ def fill(net, prefix: str, seed: int):
         from benchmarks.torch_spade import load_arrays
 
         return load_arrays(net, made_up(prefix, {k: tuple(v.shape) for k, v in net.state_dict().items()}, seed))
-    from model.weights.files import export_official, load_official
+    from model.weights import export_official, load_official
 
     load_official(net, made_up(prefix, {k: v.shape for k, v in export_official(net).items()}, seed))
     return net

@@ -1,7 +1,8 @@
-"""Files written whole or not at all, and sizes for people."""
+"""Files written whole or not at all, unused names, digests, and sizes for people."""
 
 import contextlib
 import errno
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -60,6 +61,15 @@ def unused(path: Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.name}.{number}")
     return candidate
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -28,7 +28,9 @@ from model.options import OPT
 from model.trainer import Trainer
 from model.training import checkpoint
 from model.training.logger import Logger
-from model.weights.files import begin_from, find_vgg, parameter_count, weight_files
+from model.training.start import begin_from, weight_files
+from model.weights.networks import parameter_count
+from model.weights.published import find_vgg
 
 CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
 FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
@@ -243,8 +245,6 @@ class Session:
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
         self.trainer.load_state_dict(state["trainer"], path / checkpoint.STATE_FILE)
-        lost = checkpoint.set_rng_state(state["rng"])
-        self._notes.extend(f"random     training draws from generators of its own; not put back: {one}" for one in lost)
         self.saved, self.best, self.run = path, state["best"], state.get("run", self.run)
         self._place_loader(state)
         return f"resumes {path} (step {self.trainer.steps}, epoch {self.epoch}, batch {self.position + 1})"
@@ -461,7 +461,6 @@ class Session:
             "length": len(self.loader),
             "best": self.best,
             "run": self.run,
-            "rng": checkpoint.rng_state(),
         }
         self.logger.sync()
         self.saved = checkpoint.save(

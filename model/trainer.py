@@ -17,10 +17,11 @@ from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_los
 from model.ops import backend, group, plain
 from model.ops.device import as_tensor
 from model.semantics import Part, Semantics
-from model.training import checkpoint
 from model.training.adam import Adam, with_betas
 from model.training.ema import Average
 from model.training.logger import COLUMNS
+from model.training.optimizer_state import load_optimizer, optimizer_state
+from model.weights.networks import load_net
 
 SUMMED = ("g_loss_vae",)  # over the pictures of a batch; the others are means
 
@@ -158,12 +159,12 @@ class Trainer:
         for name, net in self.networks().items():
             if name not in arrays:
                 raise UserError(f"{folder} has no {name}.pdparams")
-            checkpoint.load_net(net, arrays[name], folder / f"{name}.pdparams")
+            load_net(net, arrays[name], folder / f"{name}.pdparams")
         if self.average:
             self.average.restart()
             for name, net in self.average.nets.items():
                 if f"{name}_ema" in arrays:
-                    checkpoint.load_net(net, arrays[f"{name}_ema"], folder / f"{name}_ema.pdparams")
+                    load_net(net, arrays[f"{name}_ema"], folder / f"{name}_ema.pdparams")
 
     def _optimizers(self):
         """{name: (optimiser, the networks that it trains)}."""
@@ -175,7 +176,7 @@ class Trainer:
         """All that the next step depends on beside the networks' weights: plain numbers and arrays."""
         state = {"steps": self.steps, "draws": self.draws, "losses": dict(self.losses), "betas": self.opt.betas}
         for name, (optimizer, nets) in self._optimizers().items():
-            state[name] = checkpoint.optimizer_state(optimizer, nets)
+            state[name] = optimizer_state(optimizer, nets)
         if self.average:
             state["average"] = self.average.state_dict()
         if self.opt.amp:
@@ -193,7 +194,7 @@ class Trainer:
         """
         for name, (optimizer, nets) in self._optimizers().items():
             values = with_betas(state[name], state.get("betas", self.opt.betas), self.opt.betas)
-            checkpoint.load_optimizer(optimizer, nets, values, where)
+            load_optimizer(optimizer, nets, values, where)
         if self.average and "average" in state:
             self.average.load_state_dict(state["average"])
         if self.opt.amp and "scalers" in state:

@@ -17,7 +17,7 @@ from model.ops.device import as_tensor
 from model.options import OPT
 from model.semantics import Semantics
 from model.vgg import LAYERS, VGG19
-from model.weights.files import export_official, load_official
+from model.weights import export_official, load_official
 
 FOLDER = Path(__file__).parent / "data" / "reference"
 PREFIX = {"G": "netG.", "D": "netD.", "E": "netE."}

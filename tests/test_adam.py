@@ -5,7 +5,7 @@ import paddle
 import pytest
 
 from model.training.adam import Adam, with_betas
-from model.training.checkpoint import load_optimizer, optimizer_state
+from model.training.optimizer_state import load_optimizer, optimizer_state
 
 
 def trained(kind, beta1, steps=4):

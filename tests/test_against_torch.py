@@ -27,7 +27,7 @@ from model.semantics import Semantics
 from model.trainer import Trainer
 from model.training.logger import COLUMNS
 from model.vgg import VGG19
-from model.weights.files import export_official, load_official
+from model.weights import export_official, load_official
 
 torch = pytest.importorskip("torch")
 from benchmarks import torch_spade  # noqa: E402

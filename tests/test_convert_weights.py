@@ -15,9 +15,11 @@ from model.metrics.deeplab import DeepLabV2
 from model.metrics.inception import FIDInception
 from model.serving.synthesizer import Synthesizer
 from model.vgg import VGG19
-from model.weights.files import export_official, find_deeplab, load_official, read_network, write_weights
+from model.weights import export_official, load_official
+from model.weights.files import read_network, write_weights
 from model.weights.kinds import Found
 from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
+from model.weights.published import find_deeplab
 from tools import convert_weights
 
 try:

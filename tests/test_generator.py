@@ -10,7 +10,7 @@ from reference_cases import PREFIX, evaluating, fill, generate, maps, training
 from model.generator import define_G
 from model.options import OPT
 from model.semantics import Semantics
-from model.weights.files import official_names
+from model.weights import official_names
 
 
 def shapes(opt):

@@ -15,7 +15,8 @@ from model.options import OPT
 from model.serving.synthesizer import Synthesizer
 from model.training import checkpoint
 from model.vgg import VGG19
-from model.weights.files import export_official
+from model.weights import export_official
+from model.weights.paddle_file import read_pdparams
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
@@ -144,7 +145,7 @@ def test_grey_pictures_from_photos_to_an_exported_model(kernels, tmp_path, monke
     for net in ("n_g", "n_d", "n_e"):
         run("convert", f"output/model/{net}.pdparams", f"{net}.pth")
         run("convert", f"{net}.pth", f"{net}.pdparams")
-        then, now = (checkpoint.read_pdparams(Path(folder, f"{net}.pdparams")) for folder in ("output/model", "."))
+        then, now = (read_pdparams(Path(folder, f"{net}.pdparams")) for folder in ("output/model", "."))
         assert all((then[key] == now[key]).all() for key in then)
 
     run("export", "output/model", "--output", "exported")

@@ -29,7 +29,7 @@ from model.generator import define_G
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
 from model.semantics import Semantics
 from model.trainer import Trainer
-from model.weights.files import export_official
+from model.weights import export_official
 
 FORMS = pytest.mark.parametrize(
     "form",

@@ -17,7 +17,8 @@ from model.serving.painter import Painter
 from model.trainer import Trainer, halves
 from model.training import checkpoint
 from model.vgg import VGG19
-from model.weights.files import export_official, load_official, read_network
+from model.weights import export_official, load_official
+from model.weights.files import read_network
 
 
 @pytest.fixture

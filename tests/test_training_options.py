@@ -18,7 +18,7 @@ from model.semantics import Part, Semantics, pattern_arrays
 from model.trainer import Trainer, micro_batches
 from model.training import checkpoint
 from model.training.ema import Average
-from model.weights.files import export_official
+from model.weights import export_official
 
 
 @pytest.fixture

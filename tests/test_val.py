@@ -445,7 +445,8 @@ def test_scores_with_files_as_published(run, trained, tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     from model.metrics.deeplab import DeepLabV2
     from model.metrics.inception import FIDInception
-    from model.weights.files import PUBLISHED, export_official
+    from model.weights import export_official
+    from model.weights.published import PUBLISHED
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / "data", "data")

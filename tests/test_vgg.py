@@ -6,7 +6,7 @@ import pytest
 from reference_cases import entry, filled_vgg, vgg_shapes
 
 from model.vgg import VGG19
-from model.weights.files import official_names
+from model.weights import official_names
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,12 @@ from model.encoder import ConvEncoder
 from model.errors import UserError
 from model.generator import SPADEGenerator, define_G
 from model.options import OPT
+from model.training.start import network_files
 from model.vgg import VGG19
-from model.weights.files import (
-    build,
-    export_official,
-    find_deeplab,
-    find_inception,
-    find_vgg,
-    load_official,
-    network_files,
-    official_names,
-    read_network,
-    read_weights,
-    recognise,
-)
+from model.weights import export_official, load_official, official_names
+from model.weights.files import build, read_network, read_weights, recognise
 from model.weights.mindspore_file import from_mindspore, read_mindspore, write_mindspore
+from model.weights.published import find_deeplab, find_inception, find_vgg
 from model.weights.torch_file import read_torch, write_torch
 
 

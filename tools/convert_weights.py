@@ -27,8 +27,10 @@ import numpy as np  # noqa: E402
 from model.configuration.presets import PRESETS  # noqa: E402
 from model.errors import UserError, listed, printable, run_cli  # noqa: E402
 from model.options import OPT  # noqa: E402
-from model.weights.files import PUBLISHED, build, export_official, read_network, write_weights  # noqa: E402
+from model.weights import export_official  # noqa: E402
+from model.weights.files import build, read_network, write_weights  # noqa: E402
 from model.weights.kinds import Found  # noqa: E402
+from model.weights.published import PUBLISHED  # noqa: E402
 
 NAMES = {
     "generator": "n_g.pdparams",

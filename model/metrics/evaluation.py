@@ -30,13 +30,13 @@ from model.metrics.segmentation import (
     segmentation_scores,
 )
 from model.metrics.settings import COLUMNS, MADE_UP, Pictures, Settings, Source
-from model.weights.files import PUBLISHED, find_deeplab, find_inception, find_weights
+from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights
 
 WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
 
 
 def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False) -> FeatureExtractor:
-    """The FID network with the weights that `model.weights.files.find_inception` finds, or with made-up ones.
+    """The FID network with the weights that `model.weights.published.find_inception` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
@@ -49,7 +49,7 @@ def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False)
 
 
 def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
-    """DeepLabV2 with the weights that `model.weights.files.find_deeplab` finds, or with made-up ones.
+    """DeepLabV2 with the weights that `model.weights.published.find_deeplab` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.

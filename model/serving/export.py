@@ -12,7 +12,7 @@ from model.options import OPT
 from model.serving import FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import FILE, OPT_FILE, Description
 from model.serving.painter import Painter
-from model.weights.files import parameter_count
+from model.weights.networks import parameter_count
 
 _HERE = Path(__file__).parent
 SHIPPED = (

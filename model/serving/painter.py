@@ -19,7 +19,8 @@ from model.semantics import Semantics
 from model.serving.description import Description
 from model.training import checkpoint
 from model.weights import packed
-from model.weights.files import parameter_count
+from model.weights.networks import load_net, parameter_count
+from model.weights.paddle_file import read_pdparams
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ class Painter:
         names = _shown(arrays, use_ema)
         files = {name: folder if folder.is_file() else folder / f"{n}.pdparams" for name, n in names.items()}
         G, E = define_G(opt), None
-        checkpoint.load_net(G, arrays[names["n_g"]], files["n_g"])
+        load_net(G, arrays[names["n_g"]], files["n_g"])
         G.eval()
         if opt.use_vae and "n_e" in names:
             E = define_E(opt)
-            checkpoint.load_net(E, arrays[names["n_e"]], files["n_e"])
+            load_net(E, arrays[names["n_e"]], files["n_e"])
             E.eval()
         return cls(opt, G, E, files["n_g"], step)
 
@@ -164,8 +165,8 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
         )
     if file.suffix == ".npz":
         return OPT.load(options), packed.read_packed(file), file
-    arrays = {"n_g": checkpoint.read_pdparams(file)}
+    arrays = {"n_g": read_pdparams(file)}
     encoder = file.with_name("n_e.pdparams")
     if encoder.is_file():
-        arrays["n_e"] = checkpoint.read_pdparams(encoder)
+        arrays["n_e"] = read_pdparams(encoder)
     return OPT.load(options), arrays, file.parent

@@ -43,7 +43,7 @@ def with_betas(state, before, now):
     are dropped.
 
     Args:
-        state: {"net.key:accumulator": array}, as `checkpoint.optimizer_state` gives it.
+        state: {"net.key:accumulator": array}, as `optimizer_state` gives it.
         before: (beta1, beta2) of the steps that made it.
         now: (beta1, beta2) of the next ones.
 

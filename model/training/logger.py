@@ -17,7 +17,7 @@ import numpy as np
 
 from model.errors import UserError, printable
 from model.files import replacing, unused
-from model.training import checkpoint
+from model.training.lock import claim
 
 # The columns of log.npy, in order.
 COLUMNS = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d_loss_f", "d_loss_r")
@@ -321,7 +321,7 @@ class Logger:
         self._data_time = 0.0
         if not enabled:
             return
-        self._claim = checkpoint.claim(folder, "--log_dir")
+        self._claim = claim(folder, "--log_dir")
         take(Path(folder), run, output, step)
         self._log = LossLog(Path(folder) / "log.npy", step=step)
         try:

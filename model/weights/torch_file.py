@@ -1,14 +1,11 @@
 """Reading and writing PyTorch checkpoints without torch, and without running anything that they contain.
 
-A `.pth` file is a pickle plus raw storages: a zip archive since torch 1.6, a plain stream of pickles before. The pickle
-is interpreted here by a small machine of our own that knows dicts, lists, tuples, numbers, strings and tensors; it has
-no operation that imports or calls anything, so a stranger's file can at worst be refused.
+A `.pth` file is a pickle plus raw storages: a zip archive since torch 1.6, a plain stream of pickles before.
 """
 
 import io
 import math
 import os
-import pickletools
 import struct
 import sys
 import zipfile
@@ -21,6 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from model.errors import UserError
+from model.weights.pickles import Bounded, Damaged, Forbidden, Name, read_pickle
 
 # The first bytes of the legacy format: a pickle of the number 0x1950a86a20f9469cfc6c.
 LEGACY_START = tuple(bytes([0x80, protocol]) + b"\x8a\n" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
@@ -46,21 +44,9 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
 
 # Far above what weights need (a checkpoint of 1,000 tensors has a pickle of 0.2 MB), far below what would hurt.
 MAX_PICKLE = 16 << 20
-MAX_OPERATIONS = 2_000_000
 MAX_ENTRIES = 100_000
 MAX_DEPTH = 20
 MAX_VISITS = 200_000
-
-
-class Damaged(Exception):
-    """What is wrong with a file; `read_torch` adds the file's name."""
-
-
-@dataclass(frozen=True)
-class _Global:
-    """A name that the pickle mentions. Inert: nothing is imported."""
-
-    name: str
 
 
 @dataclass(frozen=True)
@@ -77,10 +63,6 @@ class _Tensor:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
-
-
-class _Other:
-    """An object that is not needed, such as a state dict's metadata."""
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -111,6 +93,11 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
             return _materialise(tensors, storages, limit)
         except (EOFError, struct.error, MemoryError) as error:
             raise UserError(f"{path}: cannot read these PyTorch weights: the file is truncated or damaged") from error
+        except Forbidden as error:
+            raise UserError(
+                f"{path}: cannot read these PyTorch weights: it asks for {error}, which weights have no use for (of a "
+                "whole module, save its state_dict() instead); nothing of it was run or used"
+            ) from error
         except (Damaged, *BROKEN_ZIP) as error:
             reason = " ".join(str(error).split())
             raise UserError(
@@ -146,7 +133,7 @@ def _read_zip(file: BinaryIO):
             raise Damaged(f"its byte order {order[:20]!r} is unknown")
         if archive.getinfo(root + "data.pkl").file_size > MAX_PICKLE:
             raise Damaged("its data.pkl is unreasonably large")
-        tree = _Machine(io.BytesIO(archive.read(root + "data.pkl"))).run()
+        tree = _unpickle(Bounded(io.BytesIO(archive.read(root + "data.pkl"))))
         storages = {}
         for storage in {tensor.storage.key: tensor.storage for tensor in _flatten(tree).values()}.values():
             entry = f"{root}data/{storage.key}"
@@ -158,15 +145,15 @@ def _read_zip(file: BinaryIO):
 
 def _read_legacy(file: BinaryIO):
     """The same for the stream of pickles that torch wrote before 1.6."""
-    stream = _Bounded(file)
-    if not isinstance(_Machine(stream).run(), int):
+    stream = Bounded(file)
+    if not isinstance(_unpickle(stream), int):
         raise Damaged("it does not start like a PyTorch file")
-    if _Machine(stream).run() != PROTOCOL_VERSION:
+    if _unpickle(stream) != PROTOCOL_VERSION:
         raise Damaged("its protocol version is unknown")
-    system = _Machine(stream).run()
+    system = _unpickle(stream)
     little = system.get("little_endian", True) if isinstance(system, dict) else True
-    tree = _Machine(stream).run()
-    keys = _Machine(stream).run()
+    tree = _unpickle(stream)
+    keys = _unpickle(stream)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
         raise Damaged("its list of storages is not a list of names")
     kinds = {tensor.storage.key: tensor.storage.kind for tensor in _flatten(tree).values()}
@@ -179,24 +166,6 @@ def _read_legacy(file: BinaryIO):
             raise Damaged(f"its storage {key!r} has the length {numel}")
         storages[key] = stream.read(numel * np.dtype(STORAGES[kinds[key]]).itemsize)
     return tree, (storages, "<" if little else ">")
-
-
-class _Bounded:
-    """A file that raises instead of returning less, and never allocates more than it has."""
-
-    def __init__(self, file: BinaryIO):
-        self.file, self.size = file, os.fstat(file.fileno()).st_size
-
-    def read(self, count: int) -> bytes:
-        if count < 0 or count > self.size - self.file.tell():
-            raise EOFError
-        return self.file.read(count)
-
-    def readline(self) -> bytes:
-        return self.file.readline(10_000)
-
-    def tell(self) -> int:
-        return self.file.tell()
 
 
 # ---- tensors ----
@@ -270,152 +239,7 @@ def from_bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype("=u4") << np.uint32(16)).view(np.float32).reshape(bits.shape)  # <<: a scalar of shape []
 
 
-# ---- the pickle machine ----
-
-_MARK = object()
-
-
-class _Machine:
-    """Interprets one pickle of plain data and tensors from a stream, and stops behind it."""
-
-    def __init__(self, stream):
-        self.stream, self.stack, self.memo = stream, [], {}
-
-    def run(self):
-        """The pickled value. Raises Damaged for every operation outside the few that a state dict needs."""
-        try:
-            for count, (operation, argument, _) in enumerate(pickletools.genops(self.stream)):
-                if count > MAX_OPERATIONS:
-                    raise Damaged("its pickle is unreasonably long")
-                method = getattr(self, f"op_{operation.name}", None)
-                if method is not None:
-                    method(argument)
-                elif operation.name in _CONSTANTS:
-                    self.stack.append(_CONSTANTS[operation.name])
-                elif operation.name in _LITERALS:
-                    self.stack.append(argument)
-                elif operation.name == "STOP":
-                    return self.stack.pop()
-                else:
-                    raise Damaged(f"its pickle uses the operation {operation.name}, which weights do not need")
-        except (IndexError, KeyError, ValueError, TypeError, UnicodeError, RecursionError, OverflowError) as error:
-            raise Damaged("its pickle is damaged") from error
-        raise Damaged("its pickle has no end")
-
-    def since_mark(self) -> list:
-        items = []
-        while (item := self.stack.pop()) is not _MARK:
-            items.append(item)
-        return items[::-1]
-
-    def op_PROTO(self, version):
-        pass
-
-    def op_FRAME(self, length):
-        pass
-
-    def op_MARK(self, _):
-        self.stack.append(_MARK)
-
-    def op_POP(self, _):
-        self.stack.pop()
-
-    def op_PUT(self, key):
-        self.memo[key] = self.stack[-1]
-
-    op_BINPUT = op_LONG_BINPUT = op_PUT
-
-    def op_MEMOIZE(self, _):
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def op_BINGET(self, key):
-        self.stack.append(self.memo[key])
-
-    op_LONG_BINGET = op_GET = op_BINGET
-
-    def op_EMPTY_DICT(self, _):
-        self.stack.append({})
-
-    def op_EMPTY_LIST(self, _):
-        self.stack.append([])
-
-    def op_TUPLE(self, _):
-        self.stack.append(tuple(self.since_mark()))
-
-    def op_TUPLE1(self, _):
-        self.stack[-1:] = [(self.stack[-1],)]
-
-    def op_TUPLE2(self, _):
-        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
-
-    def op_TUPLE3(self, _):
-        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
-
-    def op_SETITEM(self, _):
-        value, key = self.stack.pop(), self.stack.pop()
-        self.fill(self.stack[-1], [key, value])
-
-    def op_SETITEMS(self, _):
-        items = self.since_mark()
-        self.fill(self.stack[-1], items)
-
-    def fill(self, target, items):
-        if isinstance(target, _Other):
-            return
-        if not isinstance(target, dict) or len(items) % 2:
-            raise Damaged("its pickle is damaged")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int):
-                raise Damaged("a dictionary has a key that is neither text nor a number")
-            target[key] = value
-
-    def op_APPEND(self, _):
-        value = self.stack.pop()
-        self.extend(self.stack[-1], [value])
-
-    def op_APPENDS(self, _):
-        items = self.since_mark()
-        self.extend(self.stack[-1], items)
-
-    def extend(self, target, items):
-        if not isinstance(target, list):
-            raise Damaged("its pickle is damaged")
-        target.extend(items)
-
-    def op_GLOBAL(self, names):
-        self.stack.append(_Global(names.replace(" ", ".", 1)))
-
-    def op_STACK_GLOBAL(self, _):
-        name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(_Global(f"{module}.{name}"))
-
-    def op_BINPERSID(self, _):
-        self.stack.append(_storage(self.stack.pop()))
-
-    def op_REDUCE(self, _):
-        arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, _Global) or function.name not in _BUILDERS:
-            name = function.name if isinstance(function, _Global) else "something"
-            raise Damaged(f"it asks to call {name[:100]!r}; only tensors are read")
-        self.stack.append(_BUILDERS[function.name](*arguments))
-
-    def op_NEWOBJ(self, _):
-        kind = self.stack[-2]
-        name = kind.name[:100] if isinstance(kind, _Global) else "something"
-        raise Damaged(f"it holds an object of {name!r}, perhaps a whole module; save the module's state_dict() instead")
-
-    def op_BUILD(self, _):
-        # torch hangs a state dict's version numbers on it as an attribute: not needed, and nothing else may have state.
-        self.stack.pop()
-        if not isinstance(self.stack[-1], dict):
-            raise Damaged("it sets attributes of something that is not a dictionary")
-
-
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_LITERALS = frozenset(
-    ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-     "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES")
-)  # fmt: skip
+# ---- what the pickles may call ----
 
 
 def _storage(reference) -> _Storage:
@@ -425,9 +249,9 @@ def _storage(reference) -> _Storage:
     if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
         raise Damaged("it refers to something that is not a storage")
     _, kind, key, _, numel, *view = reference
-    name = kind.name.rpartition(".")[2] if isinstance(kind, _Global) else ""
-    if name not in STORAGES or kind.name.rpartition(".")[0] not in ("torch", "torch.cuda", "torch.storage"):
-        raise Damaged(f"it holds {kind.name[:100] if isinstance(kind, _Global) else 'something'!r}, no known storage")
+    name = kind.text.rpartition(".")[2] if isinstance(kind, Name) else ""
+    if name not in STORAGES or kind.text.rpartition(".")[0] not in ("torch", "torch.cuda", "torch.storage"):
+        raise Damaged(f"it holds {kind.text[:100] if isinstance(kind, Name) else 'something'!r}, no known storage")
     key = str(key)
     if not isinstance(numel, int) or isinstance(numel, bool) or numel < 0 or "/" in key or "\\" in key or ".." in key:
         raise Damaged("a storage has an impossible length or key")
@@ -457,26 +281,33 @@ def _parameter(tensor, *_) -> _Tensor:
     return tensor
 
 
+class _StateDict(dict):
+    """An OrderedDict. Torch hangs a state dict's version numbers on it as an attribute, which nobody needs here."""
+
+    def set_state(self, state) -> None:
+        """Leave the attributes out."""
+
+
 def _ordered_dict(items=()) -> dict:
     # Python 2 handed the items over, as a list of pairs.
     if not all(isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str) for item in items):
         raise Damaged("an OrderedDict is damaged")
-    return dict(items)
+    return _StateDict(items)
 
 
-def _size(items) -> tuple:
-    return tuple(items)
-
-
-_BUILDERS = {
+_FUNCTIONS = {
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
     "torch.nn.parameter.Parameter": _parameter,
-    "torch.Size": _size,
+    "torch.Size": tuple,
 }
+
+
+def _unpickle(stream: Bounded):
+    return read_pickle(stream, _FUNCTIONS, _storage)
 
 
 # ---- writing ----

@@ -1,0 +1,210 @@
+"""The folder of checkpoints: what lies where, which ones are whole, which one is meant, which are kept.
+
+Layout of `output/model/`:
+
+    step_00001000/      one complete checkpoint: n_g n_d n_e .pdparams, state.pdopt, opt.yaml, meta.json
+    latest              link to the last complete one; moved in one operation
+    best                link to the best one, when the run has a measure
+    n_g.pdparams ...    links through `latest`, so that the three always belong together
+
+Where the file system has no links, `latest` and `best` are small text files, and the others copies.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.errors import UserError
+from model.files import file_digest, unused
+from model.training.lock import NO_SPACE
+from model.weights.paddle_file import DamagedError
+
+FORMAT = 1
+STATE_FILE, OPT_FILE, META_FILE = "state.pdopt", "opt.yaml", "meta.json"
+LATEST, BEST = "latest", "best"
+STEP, TEMPORARY, _TRASH = "step_", "tmp_", "trash_"
+
+
+# ---- pointers ----
+
+
+def point(root: Path, name: str, target: str) -> bool:
+    """Let `root/name` lead to `target` in one operation; False where only a text file could serve."""
+    temporary = root / f"{TEMPORARY}{os.getpid()}_{name}"
+    temporary.unlink(missing_ok=True)
+    try:
+        os.symlink(target, temporary)
+        linked = True
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno in (*NO_SPACE, errno.EACCES, errno.EROFS):
+            raise
+        write_text(temporary, target)
+        linked = False
+    os.replace(temporary, root / name)
+    return linked
+
+
+def pointed(root: Path, name: str) -> str | None:
+    """The folder name that a pointer holds, or None."""
+    pointer = root / name
+    if pointer.is_symlink():
+        return os.readlink(pointer)
+    if pointer.is_file():
+        return pointer.read_text(encoding="utf-8", errors="replace").strip()
+    return None
+
+
+def publish(root: Path, folder: str, names: Sequence[str], linked: bool) -> None:
+    """Keep `root/<name>.pdparams` leading to the latest checkpoint's files, and only to those it has."""
+    wanted = {f"{name}.pdparams" for name in names}
+    for old in root.glob("*.pdparams"):
+        if old.is_symlink() and old.name not in wanted:
+            old.unlink()
+    for name in sorted(wanted):
+        shown, target = root / name, f"{LATEST}/{name}"
+        if linked:
+            if shown.is_symlink() and os.readlink(shown) == target:
+                continue
+            if shown.exists() and not shown.is_symlink():
+                aside = unused(root / f"{name}.before")
+                os.replace(shown, aside)
+                print(f"{shown} was there before this run; it is now {aside.name} (such a file is for --init_from)")
+            point(root, name, target)
+        else:
+            temporary = root / f"{TEMPORARY}{os.getpid()}_{name}"
+            shutil.copyfile(root / folder / name, temporary)
+            os.replace(temporary, shown)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and flush it to the disk."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# ---- which checkpoints there are ----
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint folder whose files are there, of the right size.
+
+    Attributes:
+        path: the folder.
+        serial: counts the saves in this root; the highest is the newest, whatever its step.
+        epoch_end: whether it was written at an epoch's end.
+        meta: the content of meta.json.
+    """
+
+    path: Path
+    serial: int
+    epoch_end: bool
+    meta: dict
+
+
+def step_folders(root: Path) -> Iterator[Path]:
+    """The folders that are named like checkpoints, whole or not."""
+    for path in sorted(root.glob(f"{STEP}*")):
+        if path.is_dir() and not path.is_symlink():
+            yield path
+
+
+def examine(folder: Path, verify: bool = False) -> Found:
+    """Check a checkpoint folder against its meta.json; options may have been edited.
+
+    Raises:
+        DamagedError: a file is missing, of another size, or (with `verify`) of another content.
+        UserError: a newer version of this program wrote it.
+    """
+    try:
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        files, serial = dict(meta["files"]), int(meta["serial"])
+        sizes = {name: int(entry["size"]) for name, entry in files.items()}
+        sums = {name: str(entry["sha256"]) for name, entry in files.items()}
+        step, epoch, version = int(meta["step"]), int(meta["epoch"]), int(meta["format"])
+        if OPT_FILE not in files:
+            raise KeyError(OPT_FILE)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{folder / META_FILE} is missing or unreadable ({error})") from None
+    if version > FORMAT:
+        raise UserError(f"{folder} has checkpoint format {version}, this program knows up to {FORMAT}; update it")
+    for name, size in sizes.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise DamagedError(f"{path} is missing")
+        if name == OPT_FILE:
+            continue
+        if path.stat().st_size != size:
+            raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, expected {size:,}")
+        if verify and file_digest(path) != sums[name]:
+            raise DamagedError(f"{path} was altered: its SHA-256 differs from the one in {META_FILE}")
+    return Found(folder, serial, bool(meta.get("epoch_end")), {**meta, "step": step, "epoch": epoch})
+
+
+def complete_folders(root: Path) -> list[Found]:
+    """All whole checkpoints, the newest first."""
+    found = []
+    for folder in step_folders(root):
+        with contextlib.suppress(DamagedError):
+            found.append(examine(folder))
+    return sorted(found, key=lambda one: one.serial, reverse=True)
+
+
+def home(path: str | os.PathLike) -> tuple[Path, Path | None]:
+    """(folder of checkpoints, the one checkpoint meant or None) for any path that a user may give."""
+    path = Path(path)
+    if path.is_file() and not path.is_symlink() and path.suffix != "":
+        path = path.parent
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link to {os.readlink(path)}, which does not exist")
+    if path.is_symlink() and path.suffix == ".pdparams":
+        path = path.parent
+    if path.is_file():  # a pointer on a file system without links
+        path = path.parent / path.read_text(encoding="utf-8", errors="replace").strip()
+    if (path / META_FILE).is_file() or path.name.startswith(STEP):
+        resolved = path.resolve()
+        return resolved.parent, resolved
+    if (path / "model").is_dir() and not any(step_folders(path)):
+        path = path / "model"
+    return path, None
+
+
+# ---- removing ----
+
+
+def retain(root: Path, latest: str, keep_epochs: int) -> None:
+    """Remove checkpoints but for the two newest, the last `keep_epochs` epoch ends, the best, and damaged ones."""
+    folders = complete_folders(root)
+    keep = {latest, pointed(root, BEST)}
+    # The one before the latest is kept against a damaged disk: with it there is always something to fall back on.
+    keep.update(found.path.name for found in folders[:2])
+    keep.update(found.path.name for found in [found for found in folders if found.epoch_end][: max(keep_epochs, 0)])
+    for folder in (found.path for found in folders):  # never a damaged one: its weights may be whole
+        if folder.name not in keep:
+            try:
+                _remove(folder)
+            except OSError as error:
+                print(f"warning: {folder} is no longer needed and cannot be removed: {error.strerror}")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that must at no moment look like a checkpoint with files missing."""
+    trash = unused(folder.with_name(_TRASH + folder.name))
+    os.replace(folder, trash)
+    shutil.rmtree(trash)
+
+
+def clear_leftovers(root: Path) -> None:
+    """Remove what a killed process was writing or removing."""
+    for left in [*root.glob(f"{TEMPORARY}*"), *root.glob(f"{_TRASH}*")]:
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink()

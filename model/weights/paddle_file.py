@@ -1,0 +1,246 @@
+"""Paddle's parameter files, `.pdparams` and `.pdopt`: pickles, read strictly, written in `paddle.save`'s form."""
+
+import hashlib
+import math
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from model.errors import UserError
+from model.weights.pickles import Bounded, Damaged, Forbidden, Name, read_pickle
+
+_NAME_TABLE, _BIG_PARAMETERS = "StructuredToParameterName@@", "UnpackBigParamInfor@@"
+_MAX_DEPTH = 32
+
+
+class DamagedError(UserError):
+    """A file of a checkpoint that is missing, cut short or altered; an older checkpoint may still be good."""
+
+
+# ---- what the pickles may call ----
+
+
+class _Dtype:
+    """Stands for `numpy.dtype` while a file is read: simple numbers only."""
+
+    def __init__(self, spec: object, *flags: object) -> None:
+        del flags  # align and copy, which say nothing for simple types
+        dtype = np.dtype(spec) if isinstance(spec, str) and len(spec) <= 4 else None
+        if dtype is None or dtype.kind not in "biufc" or dtype.itemsize == 0:
+            raise Damaged(f"array of type {spec!r}; only numbers are accepted")
+        self.dtype = dtype
+
+    def set_state(self, state: object) -> None:
+        """Take over the byte order, the one part of a simple dtype's state that matters."""
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+            raise Damaged("malformed array type")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands for `numpy.ndarray` while a file is read; checks sizes itself, because NumPy trusts its pickles."""
+
+    def __init__(self, kind: object, shape: object, code: object) -> None:
+        if kind != Name("numpy.ndarray") or shape != (0,) or code not in (b"b", "b"):
+            raise Damaged("malformed array")
+        self.value: np.ndarray | None = None
+
+    def set_state(self, state: object) -> None:
+        """Fill in the values from (version, shape, dtype, is_fortran, bytes)."""
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise Damaged("malformed array")
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or not isinstance(shape, tuple):
+            raise Damaged("malformed array")
+        if len(shape) > 32 or not all(isinstance(n, int) and 0 <= n < 2**62 for n in shape):
+            raise Damaged("malformed array shape")
+        if math.prod(shape) * dtype.dtype.itemsize != len(raw):
+            raise Damaged(f"array of shape {shape} has {len(raw)} bytes")
+        self.value = np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _scalar(dtype: object, raw: object) -> np.generic:
+    if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or len(raw) != dtype.dtype.itemsize:
+        raise Damaged("malformed number")
+    return np.frombuffer(raw, dtype.dtype)[0]
+
+
+def _encode(text: object, codec: object) -> bytes:
+    if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
+        raise Damaged("malformed bytes")
+    return text.encode("latin1")
+
+
+def _named_tensor(pair: object) -> _Array:
+    """A tensor as paddle.save writes it: `tuple((name, values))`; the name means nothing outside its process."""
+    if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], _Array):
+        raise Damaged("malformed tensor")
+    return pair[1]
+
+
+_FUNCTIONS = {
+    "collections.OrderedDict": lambda: {},
+    "_codecs.encode": _encode,
+    "builtins.bytes": lambda: b"",
+    "builtins.tuple": _named_tensor,
+    "numpy.dtype": _Dtype,
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy._core.multiarray._reconstruct": _Array,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+}
+
+
+# ---- reading ----
+
+
+def _resolve(value: Any, seen: dict[int, Any], depth: int = 0) -> Any:
+    """Replace stand-ins by their arrays. Each container is visited once, however often the file refers to it."""
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise Damaged("array without values")
+        return value.value
+    if value is None or isinstance(value, str | bytes | bool | int | float | np.generic):
+        return value
+    if isinstance(value, Name):
+        raise Forbidden(value.text[:100])
+    if not isinstance(value, dict | list | tuple):
+        raise Forbidden(f"a bare {type(value).__name__}")
+    if id(value) in seen:
+        if seen[id(value)] is None:
+            raise Damaged("a container that holds itself")
+        return seen[id(value)]
+    if depth > _MAX_DEPTH:
+        raise Damaged(f"more than {_MAX_DEPTH} levels of containers")
+    seen[id(value)] = None
+    if isinstance(value, dict):
+        result: Any = {key: _resolve(item, seen, depth + 1) for key, item in value.items()}
+    else:
+        result = type(value)([_resolve(item, seen, depth + 1) for item in value])
+    seen[id(value)] = result
+    return result
+
+
+def _join_big_parameters(state: dict) -> dict:
+    """Undo paddle.save's cutting of arrays above 1 GB (pickle protocols 2 and 3)."""
+    parts = state.pop(_BIG_PARAMETERS, {})
+    try:
+        for key, how in parts.items():
+            pieces = [state.pop(name) for name in how["slices"]]
+            state[key] = np.concatenate(pieces).reshape(how["OriginShape"])
+    except (ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
+        raise Damaged(f"its cut arrays do not fit together ({error})") from None
+    return state
+
+
+def read_state(path: str | os.PathLike) -> Any:
+    """Read what `paddle.save` wrote, arrays for tensors, without running anything from the file.
+
+    Args:
+        path: a `.pdparams` or `.pdopt` file of pickle protocol 2, 3 or 4.
+
+    Returns:
+        Dictionaries, lists, tuples, numbers, text and NumPy arrays (read-only views of the file's bytes) as saved.
+
+    Raises:
+        DamagedError: the file is missing, cut short, or no pickle.
+        UserError: the file holds anything else, code for example; nothing of it has been run.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+            if head[:2] == b"PK":
+                raise UserError(f"{path} is a zip archive (PyTorch writes those), not a Paddle parameter file")
+            if not head or head[:1] != pickle.PROTO:
+                raise DamagedError(f"{path} is not a Paddle parameter file (first bytes {head!r})")
+            file.seek(0)
+            state = _resolve(read_pickle(Bounded(file), _FUNCTIONS), {})
+            return _join_big_parameters(state) if isinstance(state, dict) else state
+    except Forbidden as error:
+        raise UserError(
+            f"{path} asks for {error}, which a parameter file has no use for; nothing of it was run, and it is not read"
+        ) from None
+    except FileNotFoundError:
+        raise DamagedError(f"{path} does not exist") from None
+    except EOFError:
+        raise DamagedError(f"{path} is cut short ({path.stat().st_size:,} bytes); copy or download it again") from None
+    except Damaged as error:
+        raise DamagedError(f"{path} cannot be read: {error}") from None
+
+
+def read_pdparams(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read a `.pdparams` file: one flat dictionary of arrays, as `paddle.save(net.state_dict(), path)` writes it.
+
+    Returns:
+        Arrays by name, in the file's order; read-only views of the file's bytes.
+
+    Raises:
+        DamagedError, UserError: see `read_state`; also when the file holds something else than named arrays.
+    """
+    state = read_state(path)
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}, expected arrays by name")
+    state.pop(_NAME_TABLE, None)
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, np.ndarray | np.generic):
+            raise UserError(f"{path}: entry {key!r} is a {type(value).__name__}, expected an array")
+    return {key: np.asarray(value) for key, value in state.items()}
+
+
+# ---- writing ----
+
+
+class _HashingFile:
+    """Counts and digests what is written, so that a checkpoint of gigabytes need not be read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.size += memoryview(data).nbytes
+        return self._file.write(data)
+
+
+def plain(value: Any) -> Any:
+    """Turn tensors and array scalars into arrays, copy containers, refuse what `read_state` would refuse."""
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"cannot save an array of type {array.dtype}")
+        return array
+    if value is None or isinstance(value, str | bytes | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(item) for item in value)
+    if hasattr(value, "numpy"):
+        return np.asarray(value.numpy())
+    raise TypeError(f"cannot save a {type(value).__name__}")
+
+
+def write_state(path: str | os.PathLike, state: Any) -> dict:
+    """Write `state` in the form of `paddle.save` (pickle protocol 4) and flush it to the disk.
+
+    Args:
+        path: the file, replaced if it exists.
+        state: dictionaries, lists, tuples, numbers, text, arrays and tensors.
+
+    Returns:
+        `{"size": bytes, "sha256": hex digest}` of the file.
+    """
+    state = plain(state)
+    with open(path, "wb") as file:
+        hashing = _HashingFile(file)
+        pickle.Pickler(hashing, protocol=4).dump(state)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"size": hashing.size, "sha256": hashing.digest.hexdigest()}

@@ -1,0 +1,103 @@
+"""The networks of others that training and the metrics need: where they are published, and finding their files."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import paddle
+
+from model.errors import UserError
+from model.weights.files import build, read_network
+
+
+@dataclass(frozen=True)
+class _Published:
+    name: str
+    where: str
+    folder: str
+    patterns: tuple[str, ...]
+    size: int = 0  # bytes; 0 and "" where they are not known
+    sha256: str = ""
+    hint: str = ""
+
+    @property
+    def known(self) -> str:
+        """Size and digest for messages."""
+        return f" ({self.size:,} bytes, sha256 {self.sha256})" if self.sha256 else ""
+
+
+PUBLISHED = {
+    "vgg19": _Published(
+        "vgg19-dcbb9e9d.pth",
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        "vgg",
+        ("vgg19pretrain.pdparams", "vgg19*.pdparams", "vgg19*.pth", "vgg19*.safetensors"),
+        574_673_361,
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        ", or train without the perceptual loss: --no_vgg_loss",
+    ),
+    "inception": _Published(
+        "pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "inception",
+        ("*inception*.pdparams", "pt_inception*.pth", "*inception*.safetensors"),
+        95_628_359,
+        "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    ),
+    "deeplab": _Published(
+        "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
+        "https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/"
+        "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
+        "deeplab",
+        ("deeplab*.pdparams", "deeplab*cocostuff164k*.pth", "deeplab*.safetensors"),
+    ),
+}
+
+
+def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
+    """The file with the weights of an auxiliary network.
+
+    Args:
+        kind: vgg19, inception or deeplab.
+        path: a file, or a folder to look in; by default the folder `vgg`, `inception` or `deeplab`. Where a named file
+            is missing, its folder is searched for the network under its other usual names.
+
+    Raises:
+        UserError: nothing found; says the official name, where it is published and where to put it.
+    """
+    published = PUBLISHED[kind]
+    path = Path(path or published.folder)
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() or not path.suffix else path.parent
+    for pattern in published.patterns:
+        for candidate in sorted(folder.glob(pattern)):
+            if candidate.is_file():
+                return candidate
+    raise UserError(
+        f"{path}: no {kind} weights there; download {published.name}{published.known} from {published.where} "
+        f"and put it in the folder {folder}{os.sep}{published.hint}"
+    )
+
+
+def _find(kind: str, path: str | os.PathLike | None) -> paddle.nn.Layer:
+    file = find_weights(kind, path)
+    found, _ = read_network(file)
+    if found.kind != kind:
+        raise UserError(f"{file} holds the weights of a {found.kind}, expected {kind}")
+    return build(found)
+
+
+def find_vgg(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """`VGG19` with its weights, from `vgg/vgg19pretrain.pdparams` or a torchvision file. See `find_weights`."""
+    return _find("vgg19", path)
+
+
+def find_inception(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """`FIDInception` with its weights, from the folder `inception`. See `find_weights`."""
+    return _find("inception", path)
+
+
+def find_deeplab(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """`DeepLabV2` with its weights, from the folder `deeplab`. See `find_weights`."""
+    return _find("deeplab", path)
