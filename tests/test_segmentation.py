@@ -276,8 +276,8 @@ def test_without_onnxruntime_the_way_out_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize("batch", ["n", 1])
 def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, monkeypatch, batch):
     class Session:
-        def __init__(self, path, providers):
-            self.providers = providers
+        def __init__(self, path, options, providers):
+            assert providers == ["CPUExecutionProvider"]
 
         def get_inputs(self):
             return [types.SimpleNamespace(name="x", shape=[batch, 3, "h", "w"])]
@@ -286,7 +286,11 @@ def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, monkeypatch, batch):
             assert outputs is None and (batch == "n" or len(feed["x"]) == 1)
             return [feed["x"], "a second output"]
 
-    fake = types.SimpleNamespace(InferenceSession=Session, get_available_providers=lambda: ["CPUExecutionProvider"])
+    fake = types.SimpleNamespace(
+        InferenceSession=Session,
+        SessionOptions=types.SimpleNamespace,
+        get_available_providers=lambda: ["CPUExecutionProvider"],
+    )
     monkeypatch.setitem(sys.modules, "onnxruntime", fake)
     (tmp_path / "a.onnx").write_bytes(b"model")
     predictor = load_predictor(tmp_path / "a.onnx", PLAIN)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import inference, nn
+from paddle import nn
 from paddle.static import InputSpec
 
-from model import THREADS
 from model.errors import UserError
-from model.serving.runtime import OPERATIONS, program_operations
+from model.serving.engines import check_program, paddle_engine
+from model.serving.runtime import OPERATIONS
 
 # What a foreign network may consist of, by the names in .pdmodel and in .json files: tensors go in and come out. All
 # else is refused, for Paddle has over a thousand operations, some of which read and write files, open connections or
@@ -115,12 +115,12 @@ def load_program(program: Path) -> Callable[[np.ndarray], np.ndarray]:
     Raises:
         UserError: it is no program, holds operations that are not in NETWORK_OPERATIONS, or has several inputs.
     """
-    strange = ", ".join(sorted(program_operations(program) - NETWORK_OPERATIONS))
-    if strange:
-        raise UserError(
-            f"{program} was not loaded: it holds operations that are not known to be harmless ({strange}). Give an "
-            "ONNX model, or a Python file of yours, FILE.py:NAME"
-        )
+    check_program(
+        program,
+        NETWORK_OPERATIONS,
+        "are not known to be harmless",
+        ". Give an ONNX model, or a Python file of yours, FILE.py:NAME",
+    )
     try:
         return _engine(program, onednn=False)
     except UserError:
@@ -131,32 +131,11 @@ def load_program(program: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _engine(program: Path, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
-    config = inference.Config(str(program), str(program.with_suffix(".pdiparams")))
-    device, _, number = paddle.get_device().partition(":")
-    if device == "gpu":
-        config.enable_use_gpu(256, int(number or 0))  # MB to begin with
-    else:
-        config.disable_gpu()
-    if onednn:
-        config.enable_mkldnn()
-    else:
-        config.disable_mkldnn()
-    config.set_cpu_math_library_num_threads(THREADS)
-    config.disable_glog_info()
-    predictor = inference.create_predictor(config)
-    inputs = predictor.get_input_names()
+    inputs, run = paddle_engine(program, program.with_suffix(".pdiparams"), paddle.get_device(), onednn)
     if len(inputs) != 1:
         raise UserError(f"{program} takes {', '.join(inputs) or 'nothing'}; expected one input [n, 3, h, w]")
-    source = predictor.get_input_handle(inputs[0])
-    sink = predictor.get_output_handle(predictor.get_output_names()[0])
-
-    def run(x: np.ndarray) -> np.ndarray:
-        source.reshape(list(x.shape))
-        source.copy_from_cpu(np.ascontiguousarray(x, np.float32))
-        predictor.run()
-        return sink.copy_to_cpu()
-
-    return run
+    (name,) = inputs
+    return lambda x: run({name: np.asarray(x, np.float32)})
 
 
 @contextlib.contextmanager

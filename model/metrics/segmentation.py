@@ -29,9 +29,10 @@ from PIL import Image
 
 from model.data.palettes import class_names
 from model.errors import UserError
+from model.files import file_digest
 from model.metrics.deeplab import DeepLabV2, network_input
 from model.metrics.engine import compiled, load_program, program_file
-from model.metrics.images import file_digest
+from model.serving.engines import onnx_engine
 
 # The 19 Cityscapes label ids that are evaluated, in the order of the trainIds that most networks put out.
 CITYSCAPES_TRAIN = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -315,18 +316,18 @@ class OnnxPredictor(FunctionPredictor):
         except ImportError as error:
             raise UserError(f"{path} needs onnxruntime, which is not here: pip install onnxruntime") from error
         try:
-            session = onnxruntime.InferenceSession(str(path), providers=onnxruntime.get_available_providers())
+            engine = onnx_engine(Path(path), onnxruntime.get_available_providers())
         except Exception as error:  # onnxruntime's errors share no base class
             raise UserError(f"{path} cannot be read as an ONNX model: {str(error).splitlines()[0]}") from error
-        inputs = session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            told = ", ".join(f"{i.name} {i.shape}" for i in inputs)
+        if [len(shape) for shape in engine.inputs.values()] != [4]:
+            told = ", ".join(f"{name} {shape}" for name, shape in engine.inputs.items())
             raise UserError(f"{path} takes {told}; expected one input [n, 3, h, w]")
-        fixed_batch = isinstance(inputs[0].shape[0], int)
+        ((name, shape),) = engine.inputs.items()
+        fixed_batch = isinstance(shape[0], int)
 
         def run(prepared: np.ndarray) -> np.ndarray:
             groups = np.split(prepared, len(prepared)) if fixed_batch else [prepared]
-            return np.concatenate([session.run(None, {inputs[0].name: group})[0] for group in groups])
+            return np.concatenate([engine.run({name: group}) for group in groups])
 
         super().__init__(run, input_format, Path(path).name, file_digest(path))
 

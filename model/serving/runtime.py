@@ -1,18 +1,16 @@
-"""Engines that run an exported folder: onnxruntime and Paddle Inference. Nothing that the folder holds is executed."""
+"""Exported folders run by onnxruntime or Paddle Inference. Nothing that the folder holds is executed."""
 
-import contextlib
 import importlib.util
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from model import THREADS
 from model.errors import UserError
 from model.neighbourhoods import graph_inputs, style_noise
 from model.options import OPT
 from model.serving.description import FILE, OPT_FILE, Description
+from model.serving.engines import Engine, check_program, onnx_engine, paddle_engine
 
 Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 # What exported graphs consist of: operations on tensors. Programs could also hold some that write files.
@@ -27,96 +25,23 @@ OPERATIONS = frozenset(
 
 def onnx_runner(file: Path) -> Run:
     """An ONNX file's graph as a function of its inputs by name to its one output."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors have no common class
-        raise UserError(f"{file} cannot be loaded ({str(error).splitlines()[0]}): export the model again") from None
-    wanted = {value.name for value in session.get_inputs()}
-    return lambda inputs: session.run(None, {name: inputs[name] for name in wanted})[0]
+    return _loaded(onnx_engine, file)
 
 
 def paddle_runner(file: Path) -> Run:
     """A Paddle inference model as a function of its inputs by name to its one output, on the CPU with oneDNN."""
-    from paddle import inference
-
-    _check_program(file)
+    check_program(file, OPERATIONS, "no export writes")
     arrays = file.with_name(file.name.split(".")[0].split("_")[0] + ".pdiparams")
     if not arrays.is_file():
         raise UserError(f"{arrays} is missing: export the model again")
-    config = inference.Config(str(file), str(arrays))
-    config.disable_gpu()
-    config.enable_mkldnn()
-    config.set_cpu_math_library_num_threads(THREADS)
-    config.disable_glog_info()
+    return _loaded(paddle_engine, file, arrays)
+
+
+def _loaded(make: Callable[..., Engine], file: Path, *rest: Path) -> Run:
     try:
-        predictor = inference.create_predictor(config)
-    except Exception as error:  # nor have this one's
+        return make(file, *rest).run
+    except Exception as error:  # the engines' errors have no common class
         raise UserError(f"{file} cannot be loaded ({str(error).splitlines()[0]}): export the model again") from None
-    output = predictor.get_output_names()[0]
-
-    def run(inputs):
-        for name in predictor.get_input_names():
-            handle, array = predictor.get_input_handle(name), np.ascontiguousarray(inputs[name])
-            handle.reshape(list(array.shape))
-            handle.copy_from_cpu(array)
-        predictor.run()
-        return predictor.get_output_handle(output).copy_to_cpu()
-
-    return run
-
-
-def _check_program(file: Path) -> None:
-    """Refuse programs with other operations than exports have."""
-    strange = ", ".join(sorted(program_operations(file) - OPERATIONS))
-    if strange:
-        raise UserError(f"{file} was not loaded: it holds operations that no export writes ({strange})")
-
-
-def program_operations(file: Path) -> set[str]:
-    """The names of all operations of a Paddle program, .json or .pdmodel, without loading it into an engine.
-
-    Raises:
-        UserError: it is no program, or not one of this Paddle.
-    """
-    import paddle
-
-    if file.suffix == ".json" and paddle.__version__.startswith("2."):
-        # Its engine takes every file for a .pdmodel, so what is checked here would not be what runs there.
-        raise UserError(f"{file} is a program of Paddle 3, and this is Paddle {paddle.__version__}: export it here")
-    try:
-        if file.suffix == ".json":
-            return set(_operations(json.loads(file.read_text(encoding="utf-8"))["program"]["regions"]))
-        with _static_mode():
-            program = paddle.static.deserialize_program(file.read_bytes())
-            return {operation.type for block in program.blocks for operation in block.ops}
-    except Exception as error:  # of two parsers, one in C++
-        raise UserError(f"{file} is no Paddle program ({type(error).__name__}): export the model again") from None
-
-
-def _operations(regions):
-    """The names of a program's operations, such as matmul for "1.matmul"."""
-    for region in regions:
-        for block in region["blocks"]:
-            for operation in block["ops"]:
-                yield operation["#"].partition(".")[2] or operation["#"]
-                yield from _operations(operation.get("regions", []))
-
-
-@contextlib.contextmanager
-def _static_mode():
-    import paddle
-
-    dynamic = paddle.in_dynamic_mode()
-    paddle.enable_static()
-    try:
-        yield
-    finally:
-        if dynamic:
-            paddle.disable_static()
 
 
 RUNNERS = {"onnx": onnx_runner, "paddle": paddle_runner}
