@@ -6,7 +6,6 @@ is measured loads only its own.
 
 import argparse
 import dataclasses
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -93,56 +92,16 @@ class Task:
         return np.random.default_rng([self.seed, draw]).standard_normal(shape).astype(np.float32)
 
 
-def made_up(prefix: str, shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights that follow from names: He's deviation, so that signals keep their size, and converging spectral vectors.
-
-    Args:
-        prefix: what distinguishes networks with equal names.
-        shapes: {official name: shape in torch's layout}.
-        seed: for other weights.
-
-    Returns:
-        {official name: float32 array, int64 for counters}.
-    """
-
-    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        rng = np.random.default_rng([seed, zlib.crc32(f"{prefix}.{name}".encode())])
-        return rng.standard_normal(shape, dtype=np.float32)
-
-    arrays = {}
-    for name, shape in shapes.items():
-        if name.endswith("num_batches_tracked"):
-            arrays[name] = np.zeros(shape, np.int64)
-        elif name.endswith("running_var"):
-            arrays[name] = np.ones(shape, np.float32)
-        elif name.endswith("running_mean"):
-            arrays[name] = np.zeros(shape, np.float32)
-        elif not name.endswith(("weight_u", "weight_v")):
-            scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
-            arrays[name] = draw(name, shape) * np.float32(scale)
-    for name in (name for name in shapes if name.endswith("weight_u")):
-        layer = name.removesuffix("weight_u")
-        matrix = arrays[layer + "weight_orig"].reshape(shapes[name][0], -1)
-        u = draw(name, shapes[name])
-        for _ in range(5):
-            v = matrix.T @ u
-            v /= np.linalg.norm(v)
-            u = matrix @ v
-            u /= np.linalg.norm(u)
-        arrays[name], arrays[layer + "weight_v"] = u, v
-    return arrays
-
-
 def fill(net, prefix: str, seed: int):
-    """Load `made_up` weights into a network of ours or of the baseline; returns it."""
-    if not hasattr(net, "sublayers"):
-        from benchmarks.torch_spade import load_arrays
+    """Load made-up weights, by names and seed, into a network of ours or of the baseline; returns it."""
+    from model.weights.made_up import made_up_arrays, made_up_weights
 
-        return load_arrays(net, made_up(prefix, {k: tuple(v.shape) for k, v in net.state_dict().items()}, seed))
-    from model.weights import export_official, load_official
+    key = f"{seed} {prefix}."
+    if hasattr(net, "sublayers"):
+        return made_up_weights(net, key)
+    from benchmarks.torch_spade import load_arrays
 
-    load_official(net, made_up(prefix, {k: v.shape for k, v in export_official(net).items()}, seed))
-    return net
+    return load_arrays(net, made_up_arrays({k: tuple(v.shape) for k, v in net.state_dict().items()}, key))
 
 
 def prepare(trainer, task: Task, tensor: Callable):

@@ -6,7 +6,6 @@ and seeds, alike in any framework.
 """
 
 import json
-import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +16,9 @@ from model.ops.device import as_tensor
 from model.options import OPT
 from model.semantics import Semantics
 from model.vgg import LAYERS, VGG19
-from model.weights import export_official, load_official
+from model.weights import load_official
+from model.weights.made_up import entry as entry
+from model.weights.made_up import made_up_arrays, made_up_weights
 
 FOLDER = Path(__file__).parent / "data" / "reference"
 PREFIX = {"G": "netG.", "D": "netD.", "E": "netE."}
@@ -27,46 +28,9 @@ COLUMNS = ("g_loss_gan", "g_loss_feat", "g_loss_vgg", "g_loss_vae", "d_loss", "d
 # ---- drawn values ----
 
 
-def generator_of(name):
-    """NumPy's default generator, seeded by a name."""
-    return np.random.default_rng(zlib.crc32(name.encode()))
-
-
-def entry(name, shape):
-    """One parameter or buffer [shape] (torch's layout) as its full name decides it; float32, or int64 for counters."""
-    if name.endswith("num_batches_tracked"):
-        return np.zeros(shape, np.int64)
-    noise = generator_of(name).standard_normal(tuple(shape))
-    if name.endswith("running_var"):
-        noise = 1 + 0.5 * np.abs(noise)
-    elif name.endswith("running_mean") or len(shape) < 2 and not name.endswith("weight"):
-        noise = 0.1 * noise
-    elif len(shape) < 2:
-        noise = 1 + 0.1 * noise
-    else:
-        noise = noise * np.sqrt(2 / np.prod(shape[1:]))
-    return noise.astype(np.float32)
-
-
 def weights(prefix, shapes):
-    """{official name: array} for {official name: shape}; spectral vectors are near the leading singular ones."""
-    arrays = {}
-    for name, shape in shapes.items():
-        if not name.endswith(("weight_u", "weight_v")):
-            arrays[name] = entry(prefix + name, shape)
-    for name in [name for name in shapes if name.endswith("weight_u")]:
-        layer = name.removesuffix("weight_u")
-        matrix = arrays[layer + "weight_orig"].astype(np.float64)
-        matrix = matrix.reshape(len(matrix), -1)
-        left = generator_of(prefix + name).standard_normal(len(matrix))
-        left = left / np.linalg.norm(left)
-        for _ in range(5):
-            right = matrix.T @ left
-            right = right / np.linalg.norm(right)
-            left = matrix @ right
-            left = left / np.linalg.norm(left)
-        arrays[name], arrays[layer + "weight_v"] = left.astype(np.float32), right.astype(np.float32)
-    return arrays
+    """{official name: array} for {official name: shape}."""
+    return made_up_arrays(shapes, prefix)
 
 
 def vgg_shapes():
@@ -83,8 +47,9 @@ def vgg_shapes():
 
 def fill(net, prefix, shapes=None):
     """Load a network's drawn weights; `shapes` default to the network's own."""
-    shapes = shapes or {name: array.shape for name, array in export_official(net).items()}
-    load_official(net, weights(prefix, shapes))
+    if shapes is None:
+        return made_up_weights(net, prefix)
+    load_official(net, made_up_arrays(shapes, prefix))
     return net
 
 

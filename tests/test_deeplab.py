@@ -7,17 +7,15 @@ import pytest
 
 from model.metrics import segmentation
 from model.metrics.deeplab import DeepLabV2, _shrink, network_input
-from model.metrics.layers import made_up_weights
 from model.metrics.segmentation import DeepLabPredictor, class_maps
+from model.weights.made_up import made_up_weights
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
 
 
 @pytest.fixture(scope="module")
 def net():
-    net = DeepLabV2()
-    made_up_weights(net, 1.0)
-    return net
+    return made_up_weights(DeepLabV2(), gain=1.0)
 
 
 def small_input():

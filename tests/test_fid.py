@@ -19,7 +19,7 @@ from model.metrics.fid import (
     image_statistics,
 )
 from model.metrics.inception import FIDInception
-from model.metrics.layers import made_up_weights
+from model.weights.made_up import made_up_weights
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
 
@@ -236,9 +236,7 @@ def reference_inputs():
 
 @pytest.fixture(scope="module")
 def inception():
-    net = FIDInception()
-    made_up_weights(net, 3.0)
-    return net
+    return made_up_weights(FIDInception(), gain=3.0)
 
 
 def test_inception_keys_are_the_official_ones(inception):

@@ -10,12 +10,12 @@ import official_layouts as made
 import pytest
 from PIL import Image
 
-from model.metrics.layers import made_up_weights
 from model.options import OPT
 from model.serving.synthesizer import Synthesizer
 from model.training import checkpoint
 from model.vgg import VGG19
 from model.weights import export_official
+from model.weights.made_up import made_up_weights
 from model.weights.paddle_file import read_pdparams
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,8 +128,7 @@ def test_grey_pictures_from_photos_to_an_exported_model(kernels, tmp_path, monke
     def run(name, *argv):
         return in_process(name, list(argv), capsys)
 
-    made_up_weights(vgg := VGG19(), 1.4)
-    np.savez(tmp_path / "vgg.npz", **export_official(vgg))
+    np.savez(tmp_path / "vgg.npz", **export_official(made_up_weights(VGG19(), gain=1.4)))
     data = made.MAKERS["custom"](tmp_path / "data")
     options = [*TINY, "--kernels", kernels, "--use_vae", "true", "--no_vgg_loss", "false", "--vgg_path", "vgg.npz"]
     options += ["--output_nc", "1", "--ema", "0.5", "--display_freq", "1"]

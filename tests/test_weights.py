@@ -19,6 +19,7 @@ from model.training.start import network_files
 from model.vgg import VGG19
 from model.weights import export_official, load_official, official_names
 from model.weights.files import build, read_network, read_weights, recognise
+from model.weights.made_up import made_up_arrays
 from model.weights.mindspore_file import from_mindspore, read_mindspore, write_mindspore
 from model.weights.published import find_deeplab, find_inception, find_vgg
 from model.weights.torch_file import read_torch, write_torch
@@ -99,6 +100,16 @@ def test_vgg_takes_a_full_torchvision_state():
     net = VGG19()
     arrays = export_official(net) | {"features.34.bias": np.zeros(512), "classifier.6.weight": np.zeros((1000, 4096))}
     assert load_official(net, arrays) == ["features.34.bias", "classifier.6.weight"]
+
+
+def test_made_up_weights_follow_from_names():
+    shapes = {"a.weight_orig": (4, 3, 3, 3), "a.weight_u": (4,), "a.weight_v": (27,), "n.running_var": (4,)}
+    one, two = made_up_arrays(shapes, "G."), made_up_arrays(shapes, "G.")
+    assert all((one[name] == two[name]).all() and one[name].shape == shapes[name] for name in shapes)
+    assert not (made_up_arrays(shapes, "D.")["a.weight_orig"] == one["a.weight_orig"]).any()
+    sigma = one["a.weight_u"] @ one["a.weight_orig"].reshape(4, -1) @ one["a.weight_v"]
+    largest = np.linalg.svd(one["a.weight_orig"].reshape(4, -1), compute_uv=False)[0]
+    assert sigma == pytest.approx(largest, rel=0.2)
 
 
 # ---- torch files ----

@@ -23,13 +23,13 @@ from model.metrics.images import (
 from model.metrics.inception import FEATURES, FIDInception
 from model.metrics.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.judge import Judge, class_rows
-from model.metrics.layers import made_up_weights
 from model.metrics.segmentation import (
     DeepLabPredictor,
     Predictor,
     segmentation_scores,
 )
 from model.metrics.settings import COLUMNS, MADE_UP, Pictures, Settings, Source
+from model.weights.made_up import made_up_weights
 from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights
 
 WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
@@ -43,7 +43,7 @@ def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False)
     """
     if made_up:
         net = FIDInception()
-        made_up_weights(net, INCEPTION_GAIN)
+        made_up_weights(net, gain=INCEPTION_GAIN)
         return FeatureExtractor(net, MADE_UP)
     return FeatureExtractor(find_inception(path), file_digest(find_weights("inception", path)))
 
@@ -56,7 +56,7 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
     """
     if made_up:
         net, digest = DeepLabV2(), MADE_UP
-        made_up_weights(net, DEEPLAB_GAIN)
+        made_up_weights(net, gain=DEEPLAB_GAIN)
     else:
         net, digest = find_deeplab(path), file_digest(find_weights("deeplab", path))
     net.legacy = legacy

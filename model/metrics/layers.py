@@ -1,8 +1,5 @@
 """The convolution unit that both evaluation networks are made of."""
 
-import zlib
-
-import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
@@ -58,31 +55,3 @@ class ConvUnit(nn.Layer):
         scale, shift = self.bn.scale_and_shift()
         x = F.conv2d(x, self.conv.weight * scale.reshape([-1, 1, 1, 1]), shift, **self.geometry)
         return F.relu(x) if self.relu else x
-
-
-def made_up_weights(net: nn.Layer, gain: float) -> None:
-    """Fill every entry of `net` with numbers drawn from a generator seeded by the entry's name.
-
-    They let the evaluation be tried, and its arithmetic be compared, where trained weights can't be had; scores
-    computed with them mean nothing.
-
-    Args:
-        net: a network of this package; changed in place.
-        gain: variance of a kernel's entries times its fan-in; near 2 keeps the activations' size through ReLUs.
-    """
-    linear = {f"{name}.weight" for name, layer in net.named_sublayers() if isinstance(layer, nn.Linear)}
-    for name, entry in net.state_dict().items():
-        shape = tuple(entry.shape)[::-1] if name in linear else tuple(entry.shape)  # PyTorch keeps Linear as [out, in]
-        rng = np.random.default_rng(zlib.crc32(name.encode()))
-        if name.endswith("num_batches_tracked"):
-            numbers = np.zeros(shape, np.int64)
-        elif name.endswith("running_mean"):
-            numbers = 0.1 * rng.standard_normal(shape)
-        elif name.endswith("running_var"):
-            numbers = 1 + 0.5 * np.abs(rng.standard_normal(shape))
-        elif len(shape) >= 2:
-            numbers = rng.standard_normal(shape) * np.sqrt(gain / np.prod(shape[1:]))
-        else:
-            numbers = 0.1 * rng.standard_normal(shape) + (1.0 if name.endswith("weight") else 0.0)
-        numbers = numbers.T if name in linear else numbers
-        entry.set_value(numbers.astype(np.int64 if name.endswith("num_batches_tracked") else np.float32))
