@@ -11,8 +11,8 @@ from test_weights import BAD
 
 from model import OPT, Semantics, define_D, define_E, define_G
 from model.errors import UserError, run_cli
-from model.metrics.deeplab import DeepLabV2
-from model.metrics.inception import FIDInception
+from model.judges.deeplab import DeepLabV2
+from model.judges.inception import FIDInception
 from model.serving.synthesizer import Synthesizer
 from model.vgg import VGG19
 from model.weights import export_official, load_official

@@ -5,8 +5,8 @@ import numpy as np
 import paddle
 import pytest
 
+from model.judges.deeplab import DeepLabV2, _shrink, network_input
 from model.metrics import segmentation
-from model.metrics.deeplab import DeepLabV2, _shrink, network_input
 from model.metrics.segmentation import DeepLabPredictor, class_maps
 from model.weights.made_up import made_up_weights
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from model.errors import UserError
+from model.judges.inception import FIDInception
 from model.metrics import fid as fid_module
 from model.metrics.fid import (
     FeatureExtractor,
@@ -18,7 +19,6 @@ from model.metrics.fid import (
     frechet_distance,
     image_statistics,
 )
-from model.metrics.inception import FIDInception
 from model.weights.made_up import made_up_weights
 
 DATA = os.path.join(os.path.dirname(__file__), "data")

@@ -443,8 +443,8 @@ def test_format(run, tmp_path):
 def test_scores_with_files_as_published(run, trained, tmp_path, monkeypatch):
     """Files that torch wrote under the published names, with random weights: both networks in their own places."""
     torch = pytest.importorskip("torch")
-    from model.metrics.deeplab import DeepLabV2
-    from model.metrics.inception import FIDInception
+    from model.judges.deeplab import DeepLabV2
+    from model.judges.inception import FIDInception
     from model.weights import export_official
     from model.weights.published import PUBLISHED
 

@@ -3,21 +3,21 @@
 import importlib
 
 _HOME = {
-    "DeepLabV2": "deeplab",
-    "FIDInception": "inception",
-    "FeatureExtractor": "fid",
-    "FeatureStatistics": "fid",
-    "InputFormat": "segmentation",
-    "Settings": "settings",
-    "cheap_fid": "fid",
-    "evaluate": "evaluation",
-    "file_statistics": "fid",
-    "frechet_distance": "fid",
-    "load_deeplab": "evaluation",
-    "load_extractor": "evaluation",
-    "load_predictor": "segmentation",
-    "text": "report",
-    "write_results": "report",
+    "DeepLabV2": "model.judges.deeplab",
+    "FIDInception": "model.judges.inception",
+    "FeatureExtractor": "model.metrics.fid",
+    "FeatureStatistics": "model.metrics.fid",
+    "InputFormat": "model.metrics.segmentation",
+    "Settings": "model.metrics.settings",
+    "cheap_fid": "model.metrics.fid",
+    "evaluate": "model.metrics.evaluation",
+    "file_statistics": "model.metrics.fid",
+    "frechet_distance": "model.metrics.fid",
+    "load_deeplab": "model.metrics.evaluation",
+    "load_extractor": "model.metrics.evaluation",
+    "load_predictor": "model.metrics.segmentation",
+    "text": "model.metrics.report",
+    "write_results": "model.metrics.report",
 }
 __all__ = sorted(_HOME)
 
@@ -26,4 +26,4 @@ def __getattr__(name):
     # Names load on first use: most of the project imports one network only.
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -9,8 +9,10 @@ import numpy as np
 import paddle
 
 from model.errors import UserError
-from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
-from model.metrics.deeplab import DeepLabV2
+from model.judges.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
+from model.judges.deeplab import DeepLabV2
+from model.judges.inception import FEATURES, FIDInception
+from model.judges.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
 from model.metrics.images import (
     common_folder,
@@ -20,8 +22,6 @@ from model.metrics.images import (
     partners,
     picture_size,
 )
-from model.metrics.inception import FEATURES, FIDInception
-from model.metrics.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.judge import Judge, class_rows
 from model.metrics.segmentation import (
     DeepLabPredictor,

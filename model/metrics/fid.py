@@ -11,9 +11,9 @@ import paddle
 
 from model.data.visual import tensor_to_image
 from model.errors import UserError
+from model.judges.inception import FEATURES, INPUT_SIZE, FIDInception
 from model.metrics.engine import compiled
 from model.metrics.images import Cache, files_digest, progress_bar, read_batches, write_atomically
-from model.metrics.inception import FEATURES, INPUT_SIZE, FIDInception
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1

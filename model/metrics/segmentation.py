@@ -30,7 +30,7 @@ from PIL import Image
 from model.data.palettes import class_names
 from model.errors import UserError
 from model.files import file_digest
-from model.metrics.deeplab import DeepLabV2, network_input
+from model.judges.deeplab import DeepLabV2, network_input
 from model.metrics.engine import compiled, load_program, program_file
 from model.serving.engines import onnx_engine
 

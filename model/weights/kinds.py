@@ -324,7 +324,7 @@ def _vgg_paddle(arrays, source) -> Found:
 
 
 def _inception(arrays, source) -> Found:
-    from model.metrics.inception import FIDInception
+    from model.judges.inception import FIDInception
 
     if len(_entry(arrays, "fc.weight", source, 2)) != 1008:
         raise UserError(
@@ -337,7 +337,7 @@ def _inception(arrays, source) -> Found:
 
 
 def _deeplab(arrays, source) -> Found:
-    from model.metrics.deeplab import DeepLabV2
+    from model.judges.deeplab import DeepLabV2
 
     used = {}
     for name, value in arrays.items():

@@ -4,7 +4,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.metrics.layers import ConvUnit
+from model.judges.layers import ConvUnit
 
 FEATURES = 2048
 INPUT_SIZE = 299
