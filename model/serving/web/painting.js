@@ -331,7 +331,7 @@ function forServer(given) {
 }
 
 function style() {
-  if (!model.serving.styles) return {};
+  if (!model.styles) return {};
   return { first: forServer(styles[0]), second: forServer(styles[1]), mix: Number($(".mix").value) };
 }
 
@@ -410,7 +410,7 @@ async function fillStart() {
 const blank = (id) => ({ ids: new Uint16Array(width * height).fill(id), objects: new Uint16Array(width * height) });
 
 function fillStyles() {
-  $(".style").hidden = !model.serving.styles;
+  $(".style").hidden = !model.styles;
   const box = $(".style .tiles"), input = $(".style input[type=file]");
   const seed = Object.assign(document.createElement("div"), { className: "seed" });
   seed.innerHTML = '<input type="number" min="0" max="4294967295" step="1" value="0" aria-label="Seed">';
