@@ -150,3 +150,45 @@ def test_pictures_pair_by_folder_where_their_names_come_twice(tmp_path):
     mine, theirs = (list_pictures(tmp_path / root / "photos") for root in ("generated", "photos"))
     for a, b in zip(mine, partners(mine, theirs, "photo"), strict=True):
         assert a.relative_to(tmp_path / "generated") == b.relative_to(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    "mine, theirs, pairs",
+    [
+        (["1", "a/1"], ["1", "a/1"], {"1": "1", "a/1": "a/1"}),  # at several depths
+        (["a/1", "a/b/1"], ["a/1", "a/b/1"], {"a/1": "a/1", "a/b/1": "a/b/1"}),
+        (["1", "2"], ["x/1", "y/2"], {"1": "x/1", "2": "y/2"}),  # by the name, which one alone has
+        (["x/1", "y/2"], ["1", "2", "3"], {"x/1": "1", "y/2": "2"}),
+        (["photos/1"], ["1", "photos/1"], {"photos/1": "photos/1"}),
+        (["u\u0308/1"], ["\u00fc/1", "2"], {"u\u0308/1": "\u00fc/1"}),
+        (["1"], ["x/1", "y/1"], "x/1.png and .*y/1.png have the same name"),
+        (["1", "a/1"], ["1"], r"1 of 2 pictures \(a/1.png\) have no photo"),
+        (["a/1", "b/1"], ["1"], r"2 of 2 pictures \(a/1.png, b/1.png\) have no photo"),
+        (["a/1"], ["b/2"], r"\(a/1.png\) have no photo"),
+    ],
+)
+def test_pictures_pair_by_their_path_and_else_by_their_name(tmp_path, mine, theirs, pairs):
+    folders = [tmp_path / "generated", tmp_path / "photos"]
+    files = [[folder / f"{name}.png" for name in names] for folder, names in zip(folders, (mine, theirs), strict=True)]
+    if isinstance(pairs, str):
+        with pytest.raises(UserError, match=pairs):
+            partners(*files, "photo", tuple(map(str, folders)))
+        return
+    want = [folders[1] / f"{pairs[name]}.png" for name in mine]
+    assert partners(*files, "photo", tuple(map(str, folders))) == want
+    for i in range(len(mine)):  # and so do some of them
+        assert partners(files[0][i:], files[1], "photo", tuple(map(str, folders))) == want[i:]
+
+
+def test_scores_of_nested_folders_say_where_they_are_from(tmp_path, monkeypatch, capsys):
+    """A folder of each kind of name, scored; the table stays a table."""
+    monkeypatch.chdir(tmp_path)
+    odd = f"a|b\n{GBK} **100%**"
+    pictures(tmp_path / odd, ["1", "a/1", "b/1", "b/2"], "val")
+    where = [str(tmp_path / odd / "photos"), str(tmp_path / odd / "photos"), "--labels", str(tmp_path / odd / "maps")]
+    options = ["--made_up_weights", "--metrics", "seg", "--sheets", "4", "--quiet", "--device", "cpu", "--no_cache"]
+    in_process("evaluate", [*where, *options, "--output", odd], capsys)
+    table = [line for line in Path(odd, "metrics.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 4 and len({line.replace(r"\|", "").count("|") for line in table}) == 1
+    result = json.loads(Path(odd, "metrics.json").read_text())
+    assert result["protocol"]["reference"]["folder"] == str(tmp_path / odd / "photos" / "val")

@@ -28,6 +28,7 @@ from model.metrics.images import (
     file_digest,
     files_digest,
     list_maps,
+    list_pictures,
     listed,
     partners,
     picture_size,
@@ -164,11 +165,23 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Source:
-    """One set of pictures that gets scores: the generated ones, another implementation's, the photos."""
+    """One set of pictures: the generated ones, another implementation's, the photos, the label maps."""
 
     name: str
     title: str
     pictures: list[Path]
+    folder: str  # where the pictures' paths begin
+
+    @classmethod
+    def of(cls, given: "Pictures", most: int | None, name: str, listing=list_pictures) -> "_Source":
+        """The first pictures of a folder, or of a list of files."""
+        files = listed(given, listing)
+        folder = os.fspath(given) if isinstance(given, str | os.PathLike) else common_folder(files)
+        return cls(name, name, files[:most], folder)
+
+    def partners(self, others: "_Source", what: str, most: int | None = None) -> list[Path]:
+        """Those of another set that belong to the first of these pictures."""
+        return partners(self.pictures[:most], others.pictures, what, (self.folder, others.folder))
 
 
 def evaluate(
@@ -208,10 +221,12 @@ def evaluate(
             f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
         )
 
-    photos, most = listed(real_dir), settings.max_pictures
-    sources = [_Source(settings.name, settings.name, listed(generated_dir)[:most])]
+    most = settings.max_pictures
+    real = _Source.of(real_dir, None, "photos")
+    photos = real.pictures
+    sources = [_Source.of(generated_dir, most, settings.name)]
     if other_dir is not None:
-        sources.append(_Source(settings.other_name, settings.other_name, listed(other_dir)[:most]))
+        sources.append(_Source.of(other_dir, most, settings.other_name))
     size = settings.size or picture_size(sources[0].pictures[0])
     protocol: dict[str, Any] = {
         "image_size": f"{size[1]}x{size[0]}",
@@ -227,12 +242,12 @@ def evaluate(
         extractor = extractor or load_extractor(settings.inception_weights, settings.made_up)
     if with_seg:
         predictor = predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales)
-        maps = listed(labels_dir, list_maps)
+        maps = _Source.of(labels_dir, None, "label maps", list_maps)
         judge = _Judge(predictor, settings, size)
         judged = list(sources)
         if settings.photos:
-            judged.append(_Source("photos", "photo", partners(sources[0].pictures, photos, "photo")))
-        truths = {source.name: partners(source.pictures, maps, "label map") for source in judged}
+            judged.append(_Source("photos", "photo", sources[0].partners(real, "photo"), real.folder))
+        truths = {source.name: source.partners(maps, "label map") for source in judged}
     used = [network for network, wanted in ((extractor, with_fid), (predictor, with_seg)) if wanted]
     if any(network.weights_sha256 == MADE_UP for network in used):
         result["warning"] = WARNING
@@ -248,9 +263,9 @@ def evaluate(
         for name, scores in by_source.items():
             rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if key != "fid"})
         result["classes"] = _class_table(by_source, judge.scheme)
-        protocol["segmentation"] = judge.protocol(common_folder(maps))
+        protocol["segmentation"] = judge.protocol(common_folder(maps.pictures))
     if settings.sheets:
-        result["sheets"] = [str(path) for path in judge.sheets(sources, photos, maps)]
+        result["sheets"] = [str(path) for path in judge.sheets(sources, real, maps)]
     protocol["versions"] = _versions()
     return result
 
@@ -388,13 +403,14 @@ class _Judge:
         key += [self.settings.unknown_ids] if self.settings.unknown_ids else []
         return Cache(folder, "seg", key)
 
-    def sheets(self, sources: Sequence[_Source], photos: Sequence[Path], maps: Sequence[Path]) -> list[Path]:
+    def sheets(self, sources: Sequence[_Source], photos: _Source, maps: _Source) -> list[Path]:
         """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
-        folder, pictures = Path(self.settings.output_dir), sources[0].pictures[: self.settings.sheets]
-        columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]]
-        columns.append(partners(pictures, photos, "photo"))
+        folder, most = Path(self.settings.output_dir), self.settings.sheets
+        pictures = sources[0].pictures[:most]
+        columns = [pictures, *(sources[0].partners(s, f"picture of {s.name}", most) for s in sources[1:])]
+        columns.append(sources[0].partners(photos, "photo", most))
         titles = [*(source.title for source in sources), "photo"]
-        truths = partners(pictures, maps, "label map")
+        truths = sources[0].partners(maps, "label map", most)
         names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
         colours[unknown] = 0
         written, rows = [], []
@@ -406,7 +422,7 @@ class _Judge:
             ids = [labels, *(self.scheme.label_ids(p) for p in predicted)]
             ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
             text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
-            text += [picture.stem, "", "pixels right:"]
+            text += [printable(picture.stem), "", "pixels right:"]
             text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
             upper = [colorize(ids[0], colours), *images]
             lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
@@ -498,7 +514,7 @@ def markdown(result: Mapping[str, Any], header: bool = True) -> str:
         cells += ["" if key not in row else f"{row[key]:.{2 if key == 'fid' else 4}f}" for key in keys]
         cells += [str(counts["pictures"]) if counts else "", protocol["image_size"]]
         cells += [f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"]
-        lines.append(f"| {' | '.join(map(printable, cells))} |")
+        lines.append(f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model import THREADS
-from model.errors import UserError
+from model.errors import UserError, utf8
 from model.neighbourhoods import graph_inputs, style_noise
 from model.options import OPT
 from model.serving.description import FILE, OPT_FILE, Description
@@ -32,7 +32,9 @@ def onnx_runner(file: Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(utf8(file, "onnxruntime"), options, providers=["CPUExecutionProvider"])
+    except UserError:
+        raise
     except Exception as error:  # the runtime's errors have no common class
         raise UserError(f"{file} cannot be loaded ({str(error).splitlines()[0]}): export the model again") from None
     wanted = {value.name for value in session.get_inputs()}
@@ -47,7 +49,7 @@ def paddle_runner(file: Path) -> Run:
     arrays = file.with_name(file.name.split(".")[0].split("_")[0] + ".pdiparams")
     if not arrays.is_file():
         raise UserError(f"{arrays} is missing: export the model again")
-    config = inference.Config(str(file), str(arrays))
+    config = inference.Config(utf8(file, "Paddle Inference"), str(arrays))
     config.disable_gpu()
     config.enable_mkldnn()
     config.set_cpu_math_library_num_threads(THREADS)

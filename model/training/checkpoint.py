@@ -34,7 +34,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from model.errors import UserError, listed
+from model.errors import UserError, listed, tell
 from model.files import sync_folder, told_size, unused
 from model.options import OPT
 
@@ -425,7 +425,7 @@ def _publish(root: Path, folder: str, names: Sequence[str], linked: bool) -> Non
             if shown.exists() and not shown.is_symlink():
                 aside = unused(root / f"{name}.before")
                 os.replace(shown, aside)
-                print(f"{shown} was there before this run; it is now {aside.name} (such a file is for --init_from)")
+                tell(f"{shown} was there before this run; it is now {aside.name} (such a file is for --init_from)")
             _point(root, name, target)
         else:
             temporary = root / f"{_TEMPORARY}{os.getpid()}_{name}"
@@ -618,7 +618,7 @@ def _retain(root: Path, latest: str, keep_epochs: int) -> None:
             try:
                 _remove(folder)
             except OSError as error:
-                print(f"warning: {folder} is no longer needed and cannot be removed: {error.strerror}")
+                tell(f"warning: {folder} is no longer needed and cannot be removed: {error.strerror}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -766,9 +766,9 @@ def load(
             problems.append(str(error))
             continue
         for problem in problems:
-            print(f"warning: damaged checkpoint: {problem}")
+            tell(f"warning: damaged checkpoint: {problem}")
         if problems:
-            print(f"warning: going on from the one before, {checkpoint.path} (step {checkpoint.step})")
+            tell(f"warning: going on from the one before, {checkpoint.path} (step {checkpoint.step})")
         return checkpoint
     raise UserError(f"{path} holds no whole checkpoint: " + "; ".join(problems))
 
@@ -780,7 +780,7 @@ def _load_folder(folder: Path, opt: Any, nets: Callable | None, with_state: bool
             OPT.load(folder / OPT_FILE)
         except UserError as error:
             raise DamagedError(str(error)) from None
-        print(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
+        tell(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
     if opt is not None:
         compare_architecture(opt, OPT.load(folder / OPT_FILE), folder)
     present = [name.removesuffix(".pdparams") for name in found.meta["files"] if name.endswith(".pdparams")]
