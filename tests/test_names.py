@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 from test_presets import TINY, in_process
 
-from model.data.dataset import list_items
+from model.data.dataset import PhotoMaps, list_items
 from model.errors import UserError, printable
 from model.metrics.images import list_pictures, partners
 from model.options import OPT
@@ -107,6 +109,72 @@ def test_a_link_that_leads_around_is_not_followed(tmp_path):
     for kind in ("maps", "photos"):
         (tmp_path / kind / "train" / "a" / "again").symlink_to(tmp_path / kind / "train")
     assert [item.name for item in list_items(nested(tmp_path), "train")] == ["a/1"]
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    pictures(tmp_path, ["a/1", "b/1"], "train")
+    for kind in ("maps", "photos"):
+        for here, there in ("ab", "ba"):
+            (tmp_path / kind / "train" / here / "other").symlink_to(tmp_path / kind / "train" / there)
+    names = ["a/1", "a/other/1", "b/1", "b/other/1"]
+    assert [item.name for item in list_items(nested(tmp_path), "train")] == names
+
+
+def test_instance_maps_lie_in_the_same_folders(tmp_path):
+    pictures(tmp_path, ["a/1", "b/1"], "train")
+    shutil.copytree(tmp_path / "maps", tmp_path / "inst")
+    opt = replace(nested(tmp_path), no_instance=False, instance_dir=str(tmp_path / "inst"))
+    assert [Path(item.instance).parent.name for item in list_items(opt, "train")] == ["a", "b"]
+    (tmp_path / "inst" / "train" / "b" / "1.png").rename(tmp_path / "inst" / "train" / "1.png")
+    with pytest.raises(UserError, match=r"1 of 2 label maps without instance map \(b/1\) and .* \(1\)"):
+        list_items(opt, "train")
+
+
+def test_maps_in_the_folder_of_photos_are_told_from_them(tmp_path):
+    pictures(tmp_path, ["a/1", "2"], "")
+    (tmp_path / "maps").rename(tmp_path / "photos" / "maps")
+    opt = OPT(dataset_mode="custom", label_dir=str(tmp_path / "photos" / "maps"), image_dir=str(tmp_path / "photos"),
+              no_instance=True, label_nc=4)  # fmt: skip
+    assert [item.name for item in list_items(opt, "train")] == ["2", "a/1"]
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_photos_and_maps_in_one_folder_are_told_by_their_suffix(tmp_path, split):
+    pictures(tmp_path, ["1", "a/2"], split)
+    folder = tmp_path / "maps" / split
+    for name in ("1", "a/2"):
+        Image.open(tmp_path / "photos" / split / f"{name}.png").save(folder / f"{name}.jpg")
+    opt = replace(nested(tmp_path), image_dir=f"{tmp_path}/photos/../maps")
+    data = PhotoMaps(opt, "train")
+    found = [(Path(item.label).suffix, Path(item.image).suffix) for item in data.items]
+    assert found == [(".png", ".jpg")] * 2 and not data.not_read
+    for name in ("1", "a/2"):
+        (folder / f"{name}.jpg").unlink()
+        shutil.copy(tmp_path / "photos" / split / f"{name}.png", folder / f"{name}_photo.png")
+    with pytest.raises(UserError, match="given for photos and for maps, .* in folders of their own"):
+        list_items(opt, "train")
+
+
+@pytest.mark.parametrize(
+    "maps, photos",
+    [("train val", "Train VAL"), ("train2017 val2017", "training validation"), ("train val test", "train val extra")],
+)
+def test_splits_are_known_by_their_usual_names(tmp_path, maps, photos):
+    for kind, names in (("maps", maps), ("photos", photos)):
+        for number, split in enumerate(names.split()):
+            pictures(tmp_path / f"with {kind}", [f"{number}", "x/y"], split)
+        (tmp_path / f"with {kind}" / kind).rename(tmp_path / kind)
+    for number, phase in enumerate(("train", "val")):
+        items = list_items(nested(tmp_path), phase)
+        assert [item.name for item in items] == [str(number), "x/y"] and all(item.image for item in items)
+
+
+@pytest.mark.parametrize("maps", ["train", "train test"])
+def test_a_split_that_is_not_there_is_not_taken_from_others(tmp_path, maps):
+    for split in maps.split():
+        pictures(tmp_path, ["1"], split)
+    with pytest.raises(UserError, match="maps/val is not a folder"):
+        list_items(nested(tmp_path), "val")
 
 
 @pytest.mark.parametrize("theirs", ["validation", "valid", "val"])

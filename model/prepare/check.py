@@ -74,6 +74,11 @@ FAULTS = {
         "Training works; previews then show training maps, and val.py needs --phase train.",
     ),
     "no_photos": (True, "there are no photos", "Training learns from photos: put them where the message says."),
+    "maps_alone": (
+        False,
+        "the validation split has label maps and no photos",
+        "val.py paints the maps; scores, and styles taken from photos, need the photos where the message says.",
+    ),
     "no_instances": (
         True,
         "there are no instance maps",
@@ -450,8 +455,10 @@ class Split:
             found = partners[kind]
             if found.files:
                 self._match(labels.files, found.files, what)
-            elif kind == "instance" or self.phase == "train":  # label maps alone will do for val.py
+            elif kind == "instance" or self.phase == "train":
                 self._say(f"no_{what}s", f"{found.folder or 'no folder'} holds none")
+            else:
+                self._say("maps_alone", f"{found.folder or 'no folder'} holds none")
 
     def _match(self, labels: dict[str, str], others: dict[str, str], what: str) -> None:
         lone, extra = (
