@@ -55,8 +55,8 @@ def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line's `main` and exit with its status.
 
     A `UserError` or an operating system error that concerns a file (a full disk, a missing folder) becomes one line on
-    stderr and its exit status, 2; anything else is a defect of ours and keeps its traceback. What stdout and stderr
-    cannot encode is printed as an escape.
+    stderr and its exit status, 2, and so does a name that the system's encoding cannot write; anything else is a defect
+    of ours and keeps its traceback. What stdout and stderr cannot encode is printed as an escape.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -69,6 +69,10 @@ def run_cli(main: Callable[[], int | None]) -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         tell(f"error: {where}{error.strerror or error}", sys.stderr)
+        sys.exit(2)
+    except UnicodeEncodeError as error:  # of a path: what is printed and written takes all characters
+        way_out = "use names that its encoding has, or set PYTHONUTF8=1"
+        tell(f"error: {error.object!r} cannot be a name in this system's files ({error}): {way_out}", sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -81,6 +81,24 @@ def test_a_terminal_that_takes_ascii_alone_shows_an_escape(tmp_path):
     assert printable(GBK).encode() in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_damaged_photo_ends_a_run_in_one_line_that_names_it(workers, tmp_path):
+    """Met after some steps, whoever reads it; what was learnt is saved."""
+    data = pictures(tmp_path / GBK, [f"{GBK}{i}" for i in range(8)], "train")
+    damaged = tmp_path / GBK / "photos" / "train" / f"{GBK}5.png"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    options = [*OPTIONS, "--batchSize", "1", "--nThreads", workers, "--output", f"{GBK} out", "--serial_batches"]
+    command = [sys.executable, str(ROOT / "train.py"), "--preset", "custom", *data, *options]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=200, env=environment)
+    said = printable(GBK)
+    (line,) = [line for line in done.stderr.decode("ascii").splitlines() if line.startswith("error")]
+    assert done.returncode == 2 and "Traceback" not in done.stderr.decode() and "queue" not in done.stderr.decode()
+    assert f"{said}/photos/train/{said}5.png: cannot be read" in line
+    assert line.endswith(f"step 5 is saved in {said} out/model/step_00000005")
+    assert (tmp_path / f"{GBK} out" / "model" / "step_00000005" / "meta.json").exists()
+
+
 # ---- folders in folders ----
 
 
