@@ -194,6 +194,8 @@ def _typed(f: dataclasses.Field, value: Any) -> Any:
         if math.isfinite(number):
             return number
     if str in kinds and isinstance(value, (str, os.PathLike)):
+        if "\0" in str(value):
+            raise UserError(f"{f.name} {value!r} holds a NUL character, which no name can")
         return os.fspath(value)
     raise UserError(f"{f.name} {value!r} is not {_expected(f)}")
 
@@ -700,7 +702,8 @@ class OPT(_Checked):
         for group, title in GROUPS.items():
             values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == group}
             lines.append(f"\n# {group}: {title}\n")
-            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=4096))
+            plain = not any("\x85" in str(value) for value in values.values())  # which a reader takes for a line break
+            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=4096))
         return "".join(lines) + _END
 
     @classmethod

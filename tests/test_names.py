@@ -31,6 +31,7 @@ NAMES = {
     "NFD": "u\u0308ber",
     "a dot": "a.b.c",
     "long": "n" * 200,
+    "digits": "²٣Ⅳ",
 }
 OPTIONS = [*TINY, "--no_instance", "--label_nc", "4"]
 

@@ -183,7 +183,7 @@ def item_name(key: str) -> str:
 
 def natural_order(key: str) -> list:
     """A sort key for names in which numbers count as numbers: p2 before p10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
 
 
 def _list(

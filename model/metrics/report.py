@@ -18,7 +18,7 @@ from model.data.label_ids import as_channels, unknown_class, unknown_ids
 from model.data.palettes import colorize, names_and_colours, read_palette
 from model.data.reading import IDS, Agreement
 from model.data.visual import enlarged, grid, legend, save_image
-from model.errors import UserError, printable
+from model.errors import UserError, printable, tell, utf8
 from model.metrics.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.metrics.deeplab import DeepLabV2
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
@@ -574,6 +574,11 @@ def log_visualdl(result: Mapping[str, Any], folder: str | os.PathLike, step: int
         from visualdl import LogWriter
     except ImportError as error:
         raise UserError(f"VisualDL does not work here ({error}): pip install visualdl") from None
+    try:
+        utf8(Path(folder).absolute(), "VisualDL")
+    except UserError as error:
+        tell(f"no VisualDL records are written: {error}")
+        return
     protocol = result["protocol"]
     for name, row in result["rows"].items():
         parameters = {
