@@ -9,7 +9,7 @@ import logging
 import signal
 from pathlib import Path
 
-from model.errors import UserError, run_cli
+from model.errors import UserError, run_cli, tell
 
 TRAINED = Path("output/model")
 SAMPLE = Path(__file__).parent / "model" / "serving" / "assets" / "sample"
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     from model.serving.painting import Studio
 
     synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
-    print(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}", flush=True)
+    tell(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # with which Gradio asks itself whether it is there
     page = build_page(Studio(synthesizer))
     url = launch_page(page, options.host, options.port, prevent_thread_lock=True)

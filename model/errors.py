@@ -1,9 +1,11 @@
 """One exception for everything that a user can put right, names and lists in its message, and who prints it."""
 
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from typing import TextIO
 
 
 class UserError(ValueError):
@@ -25,6 +27,23 @@ def printable(text: object) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda m: ascii(m[0])[1:-1], str(text))
 
 
+def tell(text: object, file: TextIO | None = None) -> None:
+    """Print one line at once, as `printable` has it, on stdout or another stream."""
+    print(printable(text), file=file, flush=True)
+
+
+def utf8(path: object, who: str) -> str:
+    """A path for a library that takes UTF-8 alone.
+
+    Raises:
+        UserError: it has other bytes.
+    """
+    try:
+        return os.fsencode(str(path)).decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: {who} opens no path that is not UTF-8: choose or rename the folder") from None
+
+
 def listed(items: Iterable[object], most: int = 8) -> str:
     """The first of some items for a message: "a, b and 3 more"."""
     items = list(items)
@@ -36,8 +55,8 @@ def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line's `main` and exit with its status.
 
     A `UserError` or an operating system error that concerns a file (a full disk, a missing folder) becomes one line on
-    stderr and its exit status, 2; anything else is a defect of ours and keeps its traceback. What stdout and stderr
-    cannot encode is printed as an escape.
+    stderr and its exit status, 2, and so does a name that the system's encoding cannot write; anything else is a defect
+    of ours and keeps its traceback. What stdout and stderr cannot encode is printed as an escape.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -45,11 +64,15 @@ def run_cli(main: Callable[[], int | None]) -> None:
     try:
         status = main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", sys.stderr)
         sys.exit(error.status)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(printable(f"error: {where}{error.strerror or error}"), file=sys.stderr)
+        tell(f"error: {where}{error.strerror or error}", sys.stderr)
+        sys.exit(2)
+    except UnicodeEncodeError as error:  # of a path: what is printed and written takes all characters
+        way_out = "use names that its encoding has, or set PYTHONUTF8=1"
+        tell(f"error: {error.object!r} cannot be a name in this system's files ({error}): {way_out}", sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

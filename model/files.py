@@ -11,6 +11,7 @@ from pathlib import Path
 from model.errors import UserError
 
 _STALE = 3600.0  # seconds after which a temporary file is nobody's
+_LONGEST_NAME = 255  # bytes of a file's name
 
 
 @contextlib.contextmanager
@@ -25,7 +26,8 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
         UserError: no space, no permission or the like, there or in the `with` block.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tail = os.fsencode(f".{os.getpid()}.tmp")
+    temporary = path.with_name(os.fsdecode(b"." + os.fsencode(path.name)[: _LONGEST_NAME - 1 - len(tail)] + tail))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -39,9 +41,40 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; check the space and the permissions there"
-        ) from error
+        check = "the length of the name" if error.errno == errno.ENAMETOOLONG else "the space and the permissions there"
+        raise UserError(f"cannot write {path}: {error.strerror or error}; check {check}") from error
+
+
+def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The folders in a folder, along links too, each listed once, without what is hidden.
+
+    Yields:
+        (path in `folder`, "" for itself; names of the folders there, from which the caller may take some out; names of
+        the files there). Nothing where `folder` is not there.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+
+    def tell(error):
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise UserError(f"{error.filename}: {error.strerror}: the folder cannot be listed") from None
+
+    top = str(folder)
+    real = {top: [os.path.realpath(top)]}  # of each folder to come, real paths from the top down to it
+    for parent, folders, names in os.walk(top, onerror=tell, followlinks=True):
+        above = real.pop(parent)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in list(folders):
+            path, at = os.path.join(parent, name), os.path.join(above[-1], name)
+            if os.path.islink(path):
+                at = os.path.realpath(path)
+                if any(os.path.commonpath([at, place]) == at for place in above):
+                    folders.remove(name)  # it holds a folder on the way to itself, and leads around for ever
+                    continue
+            real[path] = [*above, at]
+        inside = os.path.relpath(parent, top)
+        yield "" if inside == "." else inside, folders, [name for name in names if not name.startswith(".")]
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:

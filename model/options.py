@@ -534,7 +534,8 @@ class OPT(Checked):
         for group, title in GROUPS.items():
             values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == group}
             lines.append(f"\n# {group}: {title}\n")
-            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=4096))
+            plain = not any("\x85" in str(value) for value in values.values())  # which a reader takes for a line break
+            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=4096))
         return "".join(lines) + END
 
     @classmethod

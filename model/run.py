@@ -217,6 +217,8 @@ class Session:
         except UserError as error:
             self._notes.append(f"previews   of training maps, for there is no validation split: {error}")
             data, self._split = self.loader.dataset, " --phase train"
+        if data.without_photos:
+            self._notes.append(f"previews   without photos: {data.without_photos}")
         return [collate([data[i]], data.opt) for i in range(min(count, len(data)))]
 
     def _prepare_fid(self):

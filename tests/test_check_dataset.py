@@ -285,6 +285,7 @@ PLANTED = [
     ("coco_stuff", lambda r: drop(r, "train_inst/*.png"), [], "label_without_instance", r"make the missing ones"),
     ("coco_stuff", lambda r: drop(r, "train_inst"), [], "no_instances", r"train_inst holds none\n  -> .*--no_instance"),
     ("coco_stuff", lambda r: drop(r, "train_img"), [], "no_photos", r"train_img holds none"),
+    ("coco_stuff", lambda r: drop(r, "val_img"), [], "maps_alone", r"val_img holds none"),
     ("coco_stuff", lambda r: drop(r, "train_label"), [], "no_labels", r"train_label is not there"),
     ("coco_stuff", same_name, [], "layout", r"000000000001\.png have the same name|000000000001\.jpg have the same"),
     ("coco_stuff", lambda r: edit(r, "train_label/*1.png", lambda a: a[:64]), [], "photo_size",

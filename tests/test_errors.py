@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from model.errors import UserError, listed
+from model.errors import UserError, listed, tell, utf8
 
 
 def test_long_lists_are_cut():
@@ -22,6 +22,26 @@ def test_messages_take_names_of_any_bytes_on_one_line():
     assert message == r"\udcbd\udcd6\n0.png: damaged"
     assert message.encode() and str(UserError(message)) == message
     assert yaml.safe_load(yaml.safe_dump({"dataroot": name}, allow_unicode=True))["dataroot"] == name
+
+
+def test_a_line_stays_one_line(capsys):
+    tell("a\nb\x1b[31m\udcbd\u8857")
+    tell("c", sys.stderr)
+    assert capsys.readouterr() == ("a\\nb\\x1b[31m\\udcbd\u8857\n", "c\n")
+
+
+def test_libraries_that_take_utf8_alone_are_given_nothing_else():
+    assert utf8("a/\u8857", "onnxruntime") == "a/\u8857"
+    with pytest.raises(UserError, match=r"^a/\\udcbd: onnxruntime opens no path that is not UTF-8"):
+        utf8("a/\udcbd", "onnxruntime")
+
+
+def test_names_that_the_file_system_cannot_hold_are_told():
+    code = r"from pathlib import Path; from model.errors import run_cli; run_cli(lambda: Path('caf\u00e9').stat())"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
+    assert rb"caf\xe9' cannot be a name" in done.stderr and b"PYTHONUTF8=1" in done.stderr
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])

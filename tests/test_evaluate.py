@@ -264,6 +264,18 @@ def test_scores_of_made_up_weights_say_so_everywhere(folders, networks, tmp_path
     assert not (tmp_path / "log").exists()
 
 
+@pytest.mark.parametrize("name", ["a\nb", "[x] **100%**", "-x", "\udcbd\udcd6"])
+def test_records_in_folders_of_any_name(tmp_path, name, capsys):
+    pytest.importorskip("visualdl")
+    protocol = {"image_size": "8x8", "reference": {"pictures": 3, "folder": name}}
+    log_visualdl({"rows": {"generated": {"fid": 1.0}}, "protocol": protocol}, tmp_path / name)
+    said = capsys.readouterr().out
+    if "\udcbd" in name:
+        assert said.startswith("no VisualDL records are written: ") and said.count("\n") == 1
+    else:
+        assert not said and list((tmp_path / name / "generated").glob("*.log"))
+
+
 def test_metrics_can_be_computed_alone(folders, networks):
     fid_only = evaluate(folders / "good", folders / "photo", settings=Settings(metrics=("fid",)), **networks)
     assert list(fid_only["rows"]) == ["generated"] and networks["predictor"].seen == 0

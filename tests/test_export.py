@@ -53,6 +53,20 @@ def deviation(got, want):
     return np.abs(got - want).max()
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "paddle"])
+def test_a_path_that_is_not_utf8_is_told_in_one_line(exported, tmp_path, runtime):
+    odd = tmp_path / os.fsdecode("\u8857".encode("gbk"))
+    with pytest.raises(UserError, match=r"\\udcbd\\udcd6/out: .* opens no path that is not UTF-8"):
+        export_tool.main([str(exported / "model"), "--output", str(odd / "out"), "--runtimes", runtime])
+    shutil.copytree(exported / "out", odd)
+    with pytest.raises(UserError, match=r"\\udcbd\\udcd6/generator.*opens no path that is not UTF-8"):
+        Synthesizer.load(odd, runtime=runtime)
+    command = [sys.executable, odd / "predict.py", "label.png", "picture.png"]
+    Image.new("L", (64, 64)).save(tmp_path / "label.png")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and rb"\udcbd\udcd6/generator" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("runtime", "form"),
     [

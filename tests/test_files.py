@@ -51,6 +51,44 @@ def test_what_the_system_refuses_is_told_with_the_file(tmp_path, monkeypatch):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
 
 
+@pytest.mark.parametrize("name", ["n" * 255, "\u8857" * 85, "\udcbd" * 255])
+def test_names_may_be_as_long_as_the_system_allows(tmp_path, name):
+    with replacing(tmp_path / name) as temporary:
+        temporary.write_text("new")
+    assert os.listdir(tmp_path) == [name]
+    with pytest.raises(UserError, match="File name too long; check the length of the name"):
+        with replacing(tmp_path / f"{name}ab") as temporary:
+            temporary.write_text("new")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_links_are_followed_but_never_around(tmp_path):
+    for folder in ("set/a/b", "elsewhere/c", "twice"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").touch()
+    for link, target in (
+        ("set/up", "set"), ("set/a/b/above", "."), ("set/out", "elsewhere"), ("elsewhere/c/back", "set/a"),
+        ("set/t1", "twice"), ("set/t2", "twice"), ("set/.hidden", "twice"), ("set/lost", "nowhere"),
+        ("set/self", "set/self"),
+    ):  # fmt: skip
+        (tmp_path / link).symlink_to(tmp_path / target)
+    found = [os.path.join(inside, name) for inside, _, names in files.walk(tmp_path / "set") for name in names]
+    assert sorted(name for name in found if name.endswith(".png")) == [
+        "a/b/1.png", "out/c/1.png", "out/c/back/b/1.png", "t1/1.png", "t2/1.png",
+    ]  # fmt: skip
+    assert list(files.walk(tmp_path / "missing")) == []
+
+
+def test_the_caller_of_walk_leaves_folders_out(tmp_path):
+    for folder in ("a/b", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+    seen = []
+    for inside, folders, _ in files.walk(tmp_path):
+        seen.append(inside)
+        folders[:] = [name for name in folders if name != "a"]
+    assert seen == ["", "c"]
+
+
 def test_only_old_leftovers_are_removed(tmp_path):
     for name in (".a.png.1.tmp", ".b.png.2.tmp", "c.tmp", ".d"):
         (tmp_path / name).touch()

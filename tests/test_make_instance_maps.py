@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -281,6 +282,23 @@ def test_label_maps_that_the_annotations_do_not_name(coco, capsys):
     for name in NAMES:
         (coco / "label" / f"{name}.png").unlink()
     with pytest.raises(UserError, match="names none of the 1 label maps .*same split"):
+        tool.main(arguments(coco))
+
+
+def test_label_maps_in_folders_make_maps_in_folders(coco, capsys):
+    tool.main(arguments(coco))
+    flat = maps(coco / "inst")
+    for i, name in enumerate(NAMES):
+        (coco / "label" / f"f{i}").mkdir()
+        (coco / "label" / f"{name}.png").rename(coco / "label" / f"f{i}" / f"{name}.png")
+    output = coco / "label" / "instances"  # which is not read, though it lies there
+    tool.main([*arguments(coco), "--output_instance_dir", str(output)])
+    tool.main([*arguments(coco), "--output_instance_dir", str(output)])
+    assert "0 made, 4 were there" in capsys.readouterr().out
+    for i, name in enumerate(NAMES):
+        np.testing.assert_array_equal(maps(output / f"f{i}")[name], flat[name])
+    shutil.copytree(coco / "label" / "f0", coco / "label" / "again")
+    with pytest.raises(UserError, match=f"again/{NAMES[0]}.png and f0/{NAMES[0]}.png have one name"):
         tool.main(arguments(coco))
 
 

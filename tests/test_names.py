@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 from test_presets import TINY, in_process
 
+from model.data.dataset import PhotoMaps
 from model.data.listing import list_items
 from model.errors import UserError, printable
 from model.metrics.images import list_pictures, partners
@@ -29,6 +32,7 @@ NAMES = {
     "NFD": "u\u0308ber",
     "a dot": "a.b.c",
     "long": "n" * 200,
+    "digits": "²٣Ⅳ",
 }
 OPTIONS = [*TINY, "--no_instance", "--label_nc", "4"]
 
@@ -79,6 +83,24 @@ def test_a_terminal_that_takes_ascii_alone_shows_an_escape(tmp_path):
     assert printable(GBK).encode() in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_damaged_photo_ends_a_run_in_one_line_that_names_it(workers, tmp_path):
+    """Met after some steps, whoever reads it; what was learnt is saved."""
+    data = pictures(tmp_path / GBK, [f"{GBK}{i}" for i in range(8)], "train")
+    damaged = tmp_path / GBK / "photos" / "train" / f"{GBK}5.png"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    options = [*OPTIONS, "--batchSize", "1", "--nThreads", workers, "--output", f"{GBK} out", "--serial_batches"]
+    command = [sys.executable, str(ROOT / "train.py"), "--preset", "custom", *data, *options]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=200, env=environment)
+    said = printable(GBK)
+    (line,) = [line for line in done.stderr.decode("ascii").splitlines() if line.startswith("error")]
+    assert done.returncode == 2 and "Traceback" not in done.stderr.decode() and "queue" not in done.stderr.decode()
+    assert f"{said}/photos/train/{said}5.png: cannot be read" in line
+    assert line.endswith(f"step 5 is saved in {said} out/model/step_00000005")
+    assert (tmp_path / f"{GBK} out" / "model" / "step_00000005" / "meta.json").exists()
+
+
 # ---- folders in folders ----
 
 
@@ -107,6 +129,72 @@ def test_a_link_that_leads_around_is_not_followed(tmp_path):
     for kind in ("maps", "photos"):
         (tmp_path / kind / "train" / "a" / "again").symlink_to(tmp_path / kind / "train")
     assert [item.name for item in list_items(nested(tmp_path), "train")] == ["a/1"]
+
+
+def test_folders_that_link_to_each_other_end(tmp_path):
+    pictures(tmp_path, ["a/1", "b/1"], "train")
+    for kind in ("maps", "photos"):
+        for here, there in ("ab", "ba"):
+            (tmp_path / kind / "train" / here / "other").symlink_to(tmp_path / kind / "train" / there)
+    names = ["a/1", "a/other/1", "b/1", "b/other/1"]
+    assert [item.name for item in list_items(nested(tmp_path), "train")] == names
+
+
+def test_instance_maps_lie_in_the_same_folders(tmp_path):
+    pictures(tmp_path, ["a/1", "b/1"], "train")
+    shutil.copytree(tmp_path / "maps", tmp_path / "inst")
+    opt = replace(nested(tmp_path), no_instance=False, instance_dir=str(tmp_path / "inst"))
+    assert [Path(item.instance).parent.name for item in list_items(opt, "train")] == ["a", "b"]
+    (tmp_path / "inst" / "train" / "b" / "1.png").rename(tmp_path / "inst" / "train" / "1.png")
+    with pytest.raises(UserError, match=r"1 of 2 label maps without instance map \(b/1\) and .* \(1\)"):
+        list_items(opt, "train")
+
+
+def test_maps_in_the_folder_of_photos_are_told_from_them(tmp_path):
+    pictures(tmp_path, ["a/1", "2"], "")
+    (tmp_path / "maps").rename(tmp_path / "photos" / "maps")
+    opt = OPT(dataset_mode="custom", label_dir=str(tmp_path / "photos" / "maps"), image_dir=str(tmp_path / "photos"),
+              no_instance=True, label_nc=4)  # fmt: skip
+    assert [item.name for item in list_items(opt, "train")] == ["2", "a/1"]
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_photos_and_maps_in_one_folder_are_told_by_their_suffix(tmp_path, split):
+    pictures(tmp_path, ["1", "a/2"], split)
+    folder = tmp_path / "maps" / split
+    for name in ("1", "a/2"):
+        Image.open(tmp_path / "photos" / split / f"{name}.png").save(folder / f"{name}.jpg")
+    opt = replace(nested(tmp_path), image_dir=f"{tmp_path}/photos/../maps")
+    data = PhotoMaps(opt, "train")
+    found = [(Path(item.label).suffix, Path(item.image).suffix) for item in data.items]
+    assert found == [(".png", ".jpg")] * 2 and not data.not_read
+    for name in ("1", "a/2"):
+        (folder / f"{name}.jpg").unlink()
+        shutil.copy(tmp_path / "photos" / split / f"{name}.png", folder / f"{name}_photo.png")
+    with pytest.raises(UserError, match="given for photos and for maps, .* in folders of their own"):
+        list_items(opt, "train")
+
+
+@pytest.mark.parametrize(
+    "maps, photos",
+    [("train val", "Train VAL"), ("train2017 val2017", "training validation"), ("train val test", "train val extra")],
+)
+def test_splits_are_known_by_their_usual_names(tmp_path, maps, photos):
+    for kind, names in (("maps", maps), ("photos", photos)):
+        for number, split in enumerate(names.split()):
+            pictures(tmp_path / f"with {kind}", [f"{number}", "x/y"], split)
+        (tmp_path / f"with {kind}" / kind).rename(tmp_path / kind)
+    for number, phase in enumerate(("train", "val")):
+        items = list_items(nested(tmp_path), phase)
+        assert [item.name for item in items] == [str(number), "x/y"] and all(item.image for item in items)
+
+
+@pytest.mark.parametrize("maps", ["train", "train test"])
+def test_a_split_that_is_not_there_is_not_taken_from_others(tmp_path, maps):
+    for split in maps.split():
+        pictures(tmp_path, ["1"], split)
+    with pytest.raises(UserError, match="maps/val is not a folder"):
+        list_items(nested(tmp_path), "val")
 
 
 @pytest.mark.parametrize("theirs", ["validation", "valid", "val"])
@@ -150,3 +238,45 @@ def test_pictures_pair_by_folder_where_their_names_come_twice(tmp_path):
     mine, theirs = (list_pictures(tmp_path / root / "photos") for root in ("generated", "photos"))
     for a, b in zip(mine, partners(mine, theirs, "photo"), strict=True):
         assert a.relative_to(tmp_path / "generated") == b.relative_to(tmp_path / "photos")
+
+
+@pytest.mark.parametrize(
+    "mine, theirs, pairs",
+    [
+        (["1", "a/1"], ["1", "a/1"], {"1": "1", "a/1": "a/1"}),  # at several depths
+        (["a/1", "a/b/1"], ["a/1", "a/b/1"], {"a/1": "a/1", "a/b/1": "a/b/1"}),
+        (["1", "2"], ["x/1", "y/2"], {"1": "x/1", "2": "y/2"}),  # by the name, which one alone has
+        (["x/1", "y/2"], ["1", "2", "3"], {"x/1": "1", "y/2": "2"}),
+        (["photos/1"], ["1", "photos/1"], {"photos/1": "photos/1"}),
+        (["u\u0308/1"], ["\u00fc/1", "2"], {"u\u0308/1": "\u00fc/1"}),
+        (["1"], ["x/1", "y/1"], "x/1.png and .*y/1.png have the same name"),
+        (["1", "a/1"], ["1"], r"1 of 2 pictures \(a/1.png\) have no photo"),
+        (["a/1", "b/1"], ["1"], r"2 of 2 pictures \(a/1.png, b/1.png\) have no photo"),
+        (["a/1"], ["b/2"], r"\(a/1.png\) have no photo"),
+    ],
+)
+def test_pictures_pair_by_their_path_and_else_by_their_name(tmp_path, mine, theirs, pairs):
+    folders = [tmp_path / "generated", tmp_path / "photos"]
+    files = [[folder / f"{name}.png" for name in names] for folder, names in zip(folders, (mine, theirs), strict=True)]
+    if isinstance(pairs, str):
+        with pytest.raises(UserError, match=pairs):
+            partners(*files, "photo", tuple(map(str, folders)))
+        return
+    want = [folders[1] / f"{pairs[name]}.png" for name in mine]
+    assert partners(*files, "photo", tuple(map(str, folders))) == want
+    for i in range(len(mine)):  # and so do some of them
+        assert partners(files[0][i:], files[1], "photo", tuple(map(str, folders))) == want[i:]
+
+
+def test_scores_of_nested_folders_say_where_they_are_from(tmp_path, monkeypatch, capsys):
+    """A folder of each kind of name, scored; the table stays a table."""
+    monkeypatch.chdir(tmp_path)
+    odd = f"a|b\n{GBK} **100%**"
+    pictures(tmp_path / odd, ["1", "a/1", "b/1", "b/2"], "val")
+    where = [str(tmp_path / odd / "photos"), str(tmp_path / odd / "photos"), "--labels", str(tmp_path / odd / "maps")]
+    options = ["--made_up_weights", "--metrics", "seg", "--sheets", "4", "--quiet", "--device", "cpu", "--no_cache"]
+    in_process("evaluate", [*where, *options, "--output", odd], capsys)
+    table = [line for line in Path(odd, "metrics.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 4 and len({line.replace(r"\|", "").count("|") for line in table}) == 1
+    result = json.loads(Path(odd, "metrics.json").read_text())
+    assert result["protocol"]["reference"]["folder"] == str(tmp_path / odd / "photos" / "val")

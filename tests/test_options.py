@@ -181,6 +181,7 @@ def test_uncropped_pictures_may_have_any_crop_size(mode):
         (dict(beta2=1), r"beta2 1.0 is out of range: expected >= 0 and < 1"),
         (dict(use_vae=1), r"use_vae 1 is not true or false"),
         (dict(dataroot=3), r"dataroot 3 is not text"),
+        (dict(dataroot="a\0b"), r"dataroot 'a\\x00b' holds a NUL character"),
         (dict(max_steps=0), r"max_steps 0 is out of range: expected >= 1"),
         (dict(max_steps="all"), r"max_steps 'all' is not a whole number or null"),
         (dict(seed=2**32), r"seed 4294967296 is out of range: expected >= 0 and <= 4294967295"),
@@ -211,6 +212,13 @@ def test_what_is_unused_is_not_refused():
     OPT(use_vae=False, z_dim=0)
     OPT(no_vgg_loss=True, lambda_vgg=0)
     OPT(dataset_mode="custom", label_dir="l", no_instance=True)
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(1, 0xA1)), *"\u2028\u2029\ufeff\ufffe\u8857\U0001f600\udcbd"])
+def test_names_with_any_character_come_back(tmp_path, character):
+    name = f"{character}a {character}: #{character}"
+    OPT(dataroot=name, output=character).save(tmp_path / "opt.yaml")
+    assert (OPT.load(tmp_path / "opt.yaml").dataroot, OPT.load(tmp_path / "opt.yaml").output) == (name, character)
 
 
 def test_values_take_their_fields_type():

@@ -23,6 +23,7 @@ PROGRAMS = {
     "check": ROOT / "tools" / "check_dataset.py",
     "train": ROOT / "train.py",
     "val": ROOT / "val.py",
+    "evaluate": ROOT / "tools" / "evaluate.py",
     "export": ROOT / "tools" / "export.py",
     "convert": ROOT / "tools" / "convert_weights.py",
 }

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from model import CORES  # noqa: E402
 from model.command_line import parse_train  # noqa: E402
 from model.configuration.presets import PRESETS  # noqa: E402
-from model.errors import UserError, printable, run_cli  # noqa: E402
+from model.errors import UserError, printable, run_cli, tell  # noqa: E402
 
 
 def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
@@ -56,7 +56,7 @@ def main(argv=None) -> int:
     def progress(records, total, phase):
         return tqdm(records, desc=phase, total=total, unit=" pictures", disable=args.quiet or not total)
 
-    print(f"checking {args.name} in {printable(opt.label_dir or opt.dataroot)}", flush=True)
+    tell(f"checking {args.name} in {opt.label_dir or opt.dataroot}")
     report = check_dataset(
         opt,
         ("train", "val") if args.phase == "both" else (args.phase,),
@@ -71,7 +71,7 @@ def main(argv=None) -> int:
     if sheet:
         save_image(sheet, folder / f"{args.name}.jpg")
     pictures = sum(len(split.records) for split in report.splits)
-    sheets = f" and {folder / args.name}.jpg, the contact sheet" if sheet else ""
+    sheets = f" and {printable(folder / args.name)}.jpg, the contact sheet" if sheet else ""
     print(f"\n{pictures} pictures in {report.seconds:.0f} s; written: {printable(folder / args.name)}.json{sheets}")
     return int(report.stops or (args.strict and bool(report.findings)))
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 
 from model.configuration.presets import PRESETS  # noqa: E402
-from model.errors import UserError, listed, printable, run_cli  # noqa: E402
+from model.errors import UserError, listed, run_cli, tell  # noqa: E402
 from model.options import OPT  # noqa: E402
 from model.weights import export_official  # noqa: E402
 from model.weights.files import build, read_network, write_weights  # noqa: E402
@@ -71,11 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
         if opt_file.exists() and not options.force:
             raise UserError(f"{opt_file} exists; choose a TARGET in another folder, leave out --preset or pass --force")
 
-    print(f"{printable(options.source)}: {info.format}, {found.kind}, {found.parameters():,} parameters")
+    tell(f"{options.source}: {info.format}, {found.kind}, {found.parameters():,} parameters")
     if found.options:
         print("  options: " + " ".join(f"{name}={value}" for name, value in found.options.items()))
     for note in found.notes:
-        print(f"  note: {note}")
+        tell(f"  note: {note}")
     broken = [name for name, array in found.weights.items() if not np.isfinite(array).all()]
     if broken:
         print(f"  warning: not all numbers are finite in {listed(broken)}")
@@ -86,10 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"  {len(found.weights)} keys used" + (f", {len(added)} counters added" if added else ""))
     print(f"  {len(found.ignored)} keys ignored" + (f": {listed(found.ignored)}" if found.ignored else ""))
     form = write_weights(target, replace(found, weights=complete))
-    print(f"{printable(target)}: {form}, {target.stat().st_size / 1e6:.1f} MB")
+    tell(f"{target}: {form}, {target.stat().st_size / 1e6:.1f} MB")
     if opt:
         opt.save(opt_file)
-        print(f"{printable(opt_file)}: {options.preset}'s options, with those of the weights")
+        tell(f"{opt_file}: {options.preset}'s options, with those of the weights")
     return 0
 
 

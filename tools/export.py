@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.errors import UserError, printable, run_cli  # noqa: E402
+from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.serving import FORMS, RUNTIMES  # noqa: E402
 
 
@@ -69,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
 
     set_device("cpu")
     painter = Painter.load(args.checkpoint, args.which_epoch, not args.no_ema)
-    print(printable(painter.file) + ("" if painter.step is None else f" (step {painter.step})"), flush=True)
+    tell(f"{painter.file}" + ("" if painter.step is None else f" (step {painter.step})"))
     export(painter, args.output, forms=args.forms, runtimes=args.runtimes, force=args.force, say=print)
-    print(f"{printable(args.output)}: model.json says what the model expects, README.md how to run it")
+    tell(f"{args.output}: model.json says what the model expects, README.md how to run it")
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model import CORES  # noqa: E402
-from model.errors import UserError, run_cli  # noqa: E402
+from model.errors import UserError, printable, run_cli  # noqa: E402
 from model.prepare.instance_maps import Summary, make_instance_maps  # noqa: E402
 
 
@@ -32,10 +32,10 @@ def describe(summary: Summary) -> str:
     if s.unlisted:
         lines.append(
             f"  note: {len(s.unlisted)} label maps are not named in the annotation file and were copied "
-            f"(such as {s.unlisted[0]})"
+            f"(such as {printable(s.unlisted[0])})"
         )
     if s.wide:
-        lines.append(f"  note: {len(s.wide)} maps have numbers above 255 and 16 bits (such as {s.wide[0]})")
+        lines.append(f"  note: {len(s.wide)} maps have numbers above 255 and 16 bits (such as {printable(s.wide[0])})")
     return "\n".join(lines)
 
 

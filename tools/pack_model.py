@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np  # noqa: E402
 
 from model.data.palettes import class_names  # noqa: E402
-from model.errors import UserError, printable, run_cli  # noqa: E402
+from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.options import OPT  # noqa: E402
 from model.serving.painter import Painter  # noqa: E402
 from model.serving.painting import SAMPLE_CLASSES  # noqa: E402
@@ -53,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     error = max(np.abs(back[net][key] - array).max() for net in arrays for key, array in arrays[net].items())
     steps = "" if painter.step is None else f", {painter.step} steps"
     (options.folder / "README.md").write_text(_origin(painter, recipe, options.folder, size), encoding="utf-8")
-    print(f"{printable(painter.file)}{steps}: {sum(a.size for n in arrays.values() for a in n.values()):,} numbers")
-    print(f"{printable(options.folder / FILE)}: {size / 1e6:.2f} MB, no number moved by more than {error:.2g}")
+    tell(f"{painter.file}{steps}: {sum(a.size for n in arrays.values() for a in n.values()):,} numbers")
+    tell(f"{options.folder / FILE}: {size / 1e6:.2f} MB, no number moved by more than {error:.2g}")
     return 0
 
 

@@ -11,6 +11,7 @@ examples:
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tqdm import tqdm  # noqa: E402
 
 from model import CORES, OPT  # noqa: E402
 from model.data.listing import list_items  # noqa: E402
-from model.errors import UserError, printable, run_cli  # noqa: E402
+from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
 from model.prepare.archives import (  # noqa: E402
     DATA_SETS,
@@ -71,7 +72,7 @@ def main(argv=None) -> int:
         labels = [member for member in every if member.target.parent.name.endswith("_label")]
         needed += sum(_map_space(m, args.distinct) for m in labels if not _instance(m.target).exists())
     check_space(target, needed)
-    print(f"{printable(target)}: {told_size(needed)} to write")
+    tell(f"{target}: {told_size(needed)} to write")
     for archive, rest in new.items():
         print(
             f"{where(archive, args.folder).name}: {len(rest)} of {len(members[archive])} files to take out", flush=True
@@ -91,8 +92,9 @@ def main(argv=None) -> int:
     for phase in phases:
         published = DATA_SETS[args.name].published.get(phase)
         also = f" ({published:,} are published)" if published else ""
-        print(f"{printable(target)}: {len(list_items(opt, phase)):,} {phase} examples{also}")
-    print(_next_commands(args, with_instances))
+        tell(f"{target}: {len(list_items(opt, phase)):,} {phase} examples{also}")
+    for line in _next_commands(args, with_instances):
+        tell(line)
     return 0
 
 
@@ -105,12 +107,12 @@ def _present(args, phases) -> list[Archive]:
     if args.no_instance:
         missing = [archive for archive in missing if archive.required]
     for archive in missing:
-        print(f"missing in {printable(args.folder)}: {archive.name} ({archive.size}), from {archive.url}")
+        tell(f"missing in {args.folder}: {archive.name} ({archive.size}), from {archive.url}")
     if missing:
         print(f"the data set's page: {data_set.page}")
     for name, what in data_set.mistaken.items():
         if missing and Path(args.folder, name).exists():
-            print(f"{name} in {printable(args.folder)} is {what}")
+            tell(f"{name} in {args.folder} is {what}")
     if required := [archive.name for archive in missing if archive.required]:
         raise UserError(f"{args.folder}: {' and '.join(required)} missing: fetch as printed above, then run this again")
     if missing:
@@ -135,14 +137,15 @@ def _map_space(label, distinct: bool) -> int:
     return label.info.file_size * (2 if distinct else 1) + 4096
 
 
-def _next_commands(args, with_instances: bool) -> str:
-    data = f" --dataroot {args.to}" if args.to else ""
+def _next_commands(args, with_instances: bool) -> tuple[str, str]:
+    between = "=" if (args.to or "").startswith("-") else " "
+    data = f" --dataroot{between}{shlex.quote(args.to)}" if args.to else ""
     if args.name == "coco_stuff" and not with_instances:
         data += " --no_instance True"
     phase = f" --phase {args.phase}" if args.phase else ""
     return (
-        f"next: python tools/check_dataset.py {args.name}{phase}{data}\n"
-        f"then: python train.py --preset {args.name}{data}"
+        f"next: python tools/check_dataset.py {args.name}{phase}{data}",
+        f"then: python train.py --preset {args.name}{data}",
     )
 
 

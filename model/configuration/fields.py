@@ -99,6 +99,8 @@ def typed(f: dataclasses.Field, value: Any) -> Any:
         if math.isfinite(number):
             return number
     if str in kinds and isinstance(value, (str, os.PathLike)):
+        if "\0" in str(value):
+            raise UserError(f"{f.name} {value!r} holds a NUL character, which no name can")
         return os.fspath(value)
     raise UserError(f"{f.name} {value!r} is not {expected(f)}")
 

@@ -14,6 +14,7 @@ from model.data.reading import (
     passed_over,
 )
 from model.errors import UserError, listed
+from model.files import walk
 
 
 class Item(NamedTuple):
@@ -36,6 +37,10 @@ class Listing(NamedTuple):
     others: Mapping[str, int] = {}
 
 
+# what files of each kind there are, and the suffixes that are read
+KINDS = {"label": MAP_SUFFIXES, "image": PHOTO_SUFFIXES, "instance": MAP_SUFFIXES}
+
+
 def item_name(key: str) -> str:
     """The name that an item of this pairing key has: all of it but the mark of COCO's portraits, "portrait//"."""
     return key.rpartition("//")[2]
@@ -43,50 +48,41 @@ def item_name(key: str) -> str:
 
 def natural_order(key: str) -> list:
     """A sort key for names in which numbers count as numbers: p2 before p10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
 
 
 def _list(
     folder,
     suffixes,
-    key: Callable[[str], str | None] = lambda name: os.path.splitext(name)[0],
+    key: Callable[[str], str | None] = lambda path: os.path.splitext(path)[0],
     recursive: bool = False,
-    nested: bool = False,
     without: Iterable[str] = (),
     prefix: str = "",
 ) -> Listing:
-    """Picture files of one folder by pairing key (default: the stem) in Unicode's form NFC; nothing hidden.
+    """Picture files of one folder by pairing key in Unicode's form NFC; nothing hidden.
 
     Args:
         folder: where; need not be there.
         suffixes: of the files that are read.
-        key: a file name's pairing key, None for files of another kind.
+        key: the pairing key of a file's path in `folder` (default: the path without suffix); None for other files.
         recursive: read the folders in it too.
-        nested: so, and put a file's path in `folder` before its key.
         without: folders in it, by their whole real paths, that are not read.
         prefix: begins all keys.
     """
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        inside = os.path.relpath(parent, folder)
-        before = prefix + (f"{inside}/" if nested and inside != "." else "")
-        real = os.path.realpath(parent)
-        folders[:] = [
-            name
-            for name, at in ((name, os.path.realpath(os.path.join(parent, name))) for name in folders)
-            if (recursive or nested) and name[0] != "." and at not in without
-            and os.path.commonpath([at, real]) != at  # a link to a folder that it lies in leads around for ever
-        ]  # fmt: skip
+    for inside, folders, names in walk(folder):
+        places = {name: os.path.join(folder, inside, name) for name in folders if recursive}
+        folders[:] = [name for name, place in places.items() if os.path.realpath(place) not in without]
         for name in names:
-            k, suffix = key(name), os.path.splitext(name)[1].lower()
-            if name.startswith(".") or k is None:
+            k, suffix = key(os.path.join(inside, name)), os.path.splitext(name)[1].lower()
+            if k is None:
                 continue
             if suffix not in suffixes:
                 others[suffix] += 1
                 continue
-            path = os.path.join(parent, name)
-            k = unicodedata.normalize("NFC", before + k)  # archives made on macOS hold names in the form NFD
+            path = os.path.join(folder, inside, name)
+            k = unicodedata.normalize("NFC", prefix + k)  # archives made on macOS hold names in the form NFD
             if k in found:
                 raise UserError(
                     f"{path} and {found[k]} have the same name but for suffix, folder or Unicode form, and files are "
@@ -108,8 +104,9 @@ def not_read(listings: dict[str, Listing]) -> str:
     """Which files of the listed folders are not read for their suffix, in words; nothing where all are."""
     told = []
     for kind, listing in listings.items():
-        beside = {os.path.splitext(path)[1].lower() for other in listings.values() for path in other.files.values()
-                  if other.folder == listing.folder and other is not listing}  # fmt: skip
+        place = os.path.realpath(listing.folder)
+        shared = [o for o in listings.values() if o is not listing and os.path.realpath(o.folder) == place]
+        beside = {os.path.splitext(path)[1].lower() for other in shared for path in other.files.values()}
         others = {suffix: count for suffix, count in listing.others.items() if suffix not in beside}
         if others:
             told.append(f"{passed_over(others)} in {listing.folder} ({kind})")
@@ -160,7 +157,7 @@ def _ade20k(opt, phase: str) -> dict[str, Listing]:
 
 def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     def ending(tail):
-        return lambda name: name[: -len(tail)] if name.endswith(tail) else None
+        return lambda path: os.path.basename(path)[: -len(tail)] if path.endswith(tail) else None
 
     root = Path(opt.dataroot)
     maps, photos = root / "gtFine" / phase, root / "leftImg8bit" / phase
@@ -171,39 +168,55 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     }
 
 
-# what the subfolders of label_dir, image_dir and instance_dir may be called
+# what the subfolders of label_dir, image_dir and instance_dir may be called, in any case and with a year behind
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
+
+
+def _split(folder: str) -> str:
+    """The phase that a subfolder of this name holds the files of; nothing for other names."""
+    name = folder.lower().rstrip("0123456789")
+    return next((phase for phase, names in SPLITS.items() if name in names), "")
 
 
 def _chosen(opt, phase: str) -> dict[str, Listing]:
     """label_dir, image_dir, instance_dir; where such a folder has a subfolder of the phase (`SPLITS`), that.
 
-    Files may lie in folders of their own, alike for maps and photos.
+    Files may lie in folders of their own, alike for maps and photos. In a folder that is given for both, photos are the
+    files whose suffix no map may have.
 
     Raises:
-        UserError: it has several such, or none and others, where label_dir has one.
+        UserError: it has several such, or none and others, where label_dir has one; or photos cannot be told from maps.
     """
-    listings, divided = {}, False
+    listings, divided, known = {}, False, set()
     names = SPLITS[phase]
-    given = {os.path.realpath(folder) for folder in (opt.label_dir, opt.image_dir, opt.instance_dir) if folder}
-    for kind, suffixes in (("label", MAP_SUFFIXES), ("image", PHOTO_SUFFIXES), ("instance", MAP_SUFFIXES)):
-        if folder := getattr(opt, f"{kind}_dir"):
-            folders = next(os.walk(folder), ("", [], []))[1]
-            inner = [name for name in names if name in folders]
-            splits = [name for name in folders if any(name in split for split in SPLITS.values())]
-            others = [name for name in folders if name not in splits and name[0] != "."]
-            if len(inner) > 1:
-                raise UserError(f"{folder} has {' and '.join(inner)}, which both mean {phase}: leave one there")
-            if divided and not inner and others:
-                raise UserError(
-                    f"{folder} has no subfolder {' or '.join(names)}, as {opt.label_dir} has, but {listed(others)}: "
-                    "call the subfolders of both alike"
-                )
-            divided = divided or bool(inner)
-            apart = {*given, *(os.path.realpath(os.path.join(folder, name)) for name in splits)}
-            listings[kind] = _list(Path(folder, *inner), suffixes, nested=True, without=apart)
-            if splits and not inner and not listings[kind].files:
-                listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
+    real = {kind: os.path.realpath(getattr(opt, f"{kind}_dir")) for kind in KINDS if getattr(opt, f"{kind}_dir")}
+    for kind in real:
+        folder, suffixes = getattr(opt, f"{kind}_dir"), KINDS[kind]
+        shared = kind == "image" and real[kind] in (real["label"], real.get("instance"))
+        if shared:
+            suffixes = [suffix for suffix in suffixes if suffix not in MAP_SUFFIXES]
+        folders = next(walk(folder), ("", [], []))[1]
+        inner = [name for name in folders if _split(name) == phase]
+        splits = [name for name in folders if _split(name)]
+        others = [name for name in folders if name not in splits and name not in known]
+        if len(inner) > 1:
+            raise UserError(f"{folder} has {' and '.join(sorted(inner))}, which both mean {phase}: leave one there")
+        if divided and not inner and others:
+            raise UserError(
+                f"{folder} has no subfolder {' or '.join(names)}, as {opt.label_dir} has, but {listed(others)}: "
+                "call the subfolders of both alike"
+            )
+        if kind == "label":
+            divided, known = bool(inner), set(folders)
+        apart = set(real.values())
+        listings[kind] = _list(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
+        if splits and not inner and not listings[kind].files:
+            listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
+        if shared and phase == "train" and not listings[kind].files:
+            raise UserError(
+                f"{listings[kind].folder} is given for photos and for maps, and has no photos that their suffix "
+                f"({', '.join(suffixes)}) tells from maps: give photos and maps in folders of their own"
+            )
     return listings
 
 
@@ -278,7 +291,7 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
     """What lacks its partner in two folders, in words; nothing if all are paired."""
 
     def told(missing, of, partner, folder):
-        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg"), nested=True).files)
+        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg"), recursive=True).files)
         note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
         return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
 

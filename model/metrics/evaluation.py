@@ -18,8 +18,6 @@ from model.metrics.images import (
     common_folder,
     file_digest,
     list_maps,
-    listed,
-    partners,
     picture_size,
 )
 from model.metrics.judge import Judge, class_rows
@@ -100,10 +98,12 @@ def evaluate(
             f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
         )
 
-    photos, most = listed(real_dir), settings.max_pictures
-    sources = [Source(settings.name, settings.name, listed(generated_dir)[:most])]
+    most = settings.max_pictures
+    real = Source.of(real_dir, None, "photos")
+    photos = real.pictures
+    sources = [Source.of(generated_dir, most, settings.name)]
     if other_dir is not None:
-        sources.append(Source(settings.other_name, settings.other_name, listed(other_dir)[:most]))
+        sources.append(Source.of(other_dir, most, settings.other_name))
     size = settings.size or picture_size(sources[0].pictures[0])
     protocol: dict[str, Any] = {
         "image_size": f"{size[1]}x{size[0]}",
@@ -119,12 +119,12 @@ def evaluate(
         extractor = extractor or load_extractor(settings.inception_weights, settings.made_up)
     if with_seg:
         predictor = predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales)
-        maps = listed(labels_dir, list_maps)
+        maps = Source.of(labels_dir, None, "label maps", list_maps)
         judge = Judge(predictor, settings, size)
         judged = list(sources)
         if settings.photos:
-            judged.append(Source("photos", "photo", partners(sources[0].pictures, photos, "photo")))
-        truths = {source.name: partners(source.pictures, maps, "label map") for source in judged}
+            judged.append(Source("photos", "photo", sources[0].partners(real, "photo"), real.folder))
+        truths = {source.name: source.partners(maps, "label map") for source in judged}
     used = [network for network, wanted in ((extractor, with_fid), (predictor, with_seg)) if wanted]
     if any(network.weights_sha256 == MADE_UP for network in used):
         result["warning"] = WARNING
@@ -140,9 +140,9 @@ def evaluate(
         for name, scores in by_source.items():
             rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if key != "fid"})
         result["classes"] = class_rows(by_source, judge.scheme)
-        protocol["segmentation"] = judge.protocol(common_folder(maps))
+        protocol["segmentation"] = judge.protocol(common_folder(maps.pictures))
     if settings.sheets:
-        result["sheets"] = [str(path) for path in judge.sheets(sources, photos, maps)]
+        result["sheets"] = [str(path) for path in judge.sheets(sources, real, maps)]
     protocol["versions"] = _versions()
     return result
 

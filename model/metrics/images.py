@@ -2,14 +2,13 @@
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import re
 import sys
 import time
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,8 @@ from tqdm import tqdm
 from model.data.palettes import Palette
 from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
 from model.errors import UserError, printable
-from model.files import replacing
+from model.errors import listed as told
+from model.files import replacing, walk
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
@@ -47,19 +47,22 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder that holds the pictures")
     found, others = [], Counter()
-    for path in folder.rglob("*"):
-        if any(part.startswith(".") for part in path.relative_to(folder).parts) or not path.is_file():
-            continue
-        if path.suffix.lower() in suffixes:
-            found.append(path)
-        else:
-            others[path.suffix.lower()] += 1
+    for inside, _, names in walk(folder):
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in suffixes:
+                found.append(folder / inside / name)
+            else:
+                others[suffix] += 1
     unread = passed_over(others)
     if not found:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))}){unread and f' but {unread}'}")
     if unread:
-        told = printable(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}")
-        print(told, file=sys.stderr, flush=True)
+        print(
+            printable(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}"),
+            file=sys.stderr,
+            flush=True,
+        )
     return sorted(found)
 
 
@@ -76,49 +79,50 @@ def list_maps(folder: str | os.PathLike) -> list[Path]:
     return [path for path in found if path.stem.endswith("_labelIds")] or found
 
 
-def partners(pictures: Sequence[Path], others: Sequence[Path], what: str) -> list[Path]:
-    """The file of `others` that belongs to each of `pictures`: the one of its name.
+def partners(
+    pictures: Sequence[Path], others: Sequence[Path], what: str, folders: tuple[str, str] | None = None
+) -> list[Path]:
+    """The file of `others` that belongs to each of `pictures`: that of the same path in its folder, else of its name.
 
-    Of several it is the one whose folders are called alike, "a" and "b" of "a/1.png" and "b/1.png", counted from the
-    file upwards; a set in folders, such as Cityscapes, thus also pairs with one in a single folder.
+    By the name alone goes a set in folders, such as Cityscapes, with one in a single folder.
+
+    Args:
+        pictures, others: two sets of files.
+        what: the others are called in messages.
+        folders: of both sets, where paths begin; None for the innermost that hold all.
 
     Raises:
         UserError: a picture without partner, or two candidates for a name.
     """
-    by_key: dict[str, list[Path]] = {}
-    for path in others:
-        by_key.setdefault(pairing_key(path), []).append(path)
-    found: dict[Path, tuple[int, Path]] = {}  # of each picture, how many of the folders' names agree, and its partner
-    owners: dict[Path, Path] = {}
-    for path in pictures:
-        agreeing = [(_alike(path, other), other) for other in by_key.get(pairing_key(path), [])]
-        best = max((count for count, _ in agreeing), default=0)
-        fitting = [other for count, other in agreeing if count == best]
+    mine, theirs = folders or (common_folder(pictures), common_folder(others))
+    by_path, by_name = defaultdict(list), defaultdict(list)
+    for path, key in zip(others, _paths_in(theirs, others), strict=True):
+        by_path[key].append(path)
+        by_name[pairing_key(path)].append(path)
+    keys, names = _paths_in(mine, pictures), Counter(map(pairing_key, pictures))
+    found: dict[Path, Path] = {}  # {partner: picture}
+    missing = []
+    for path, key in zip(pictures, keys, strict=True):
+        name = pairing_key(path)
+        fitting = by_path.get(key) or (by_name.get(name, []) if names[name] == 1 else [])
         if len(fitting) > 1:
             _refuse_twins(*fitting[:2])
         if not fitting:
-            continue
-        rival = owners.get(fitting[0])
-        if rival is not None and found[rival][0] == best:
-            _refuse_twins(rival, path)
-        if rival is None or found[rival][0] < best:
-            found.pop(rival, None)
-            owners[fitting[0]], found[path] = path, (best, fitting[0])
-    missing = [str(path.relative_to(common_folder(pictures))) for path in pictures if path not in found]
+            missing.append(os.path.relpath(path, mine))
+        elif found.setdefault(fitting[0], path) != path:
+            _refuse_twins(found[fitting[0]], path)
     if missing:
-        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise UserError(
-            f"{common_folder(pictures)}: {len(missing)} of {len(pictures)} pictures ({names}) have no {what} of the "
-            f"same name in {common_folder(others)}; files are paired by name"
+            f"{mine}: {len(missing)} of {len(pictures)} pictures ({told(missing, 5)}) have no {what} of the same name "
+            f"in {theirs}; files are paired by name"
         )
-    return [found[path][1] for path in pictures]
+    return list(found)
 
 
-def _alike(path: Path, other: Path) -> int:
-    """How many folders of two files, from the innermost outwards, are called alike."""
-    pairs = zip(path.parts[-2::-1], other.parts[-2::-1], strict=False)
-    names = ([unicodedata.normalize("NFC", name) for name in pair] for pair in pairs)
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], names))
+def _paths_in(folder: str, files: Sequence[Path]) -> list[str]:
+    """The files' paths in a folder, with their `pairing_key` in place of the file's name."""
+    parents = {parent: os.path.relpath(parent, folder) for parent in {path.parent for path in files}}
+    return [unicodedata.normalize("NFC", f"{parents[path.parent]}/{pairing_key(path)}") for path in files]
 
 
 def _refuse_twins(first: Path, second: Path) -> NoReturn:

@@ -14,11 +14,11 @@ from model.data.label_ids import as_channels, unknown_class
 from model.data.palettes import colorize, names_and_colours, read_palette
 from model.data.reading import IDS, Agreement
 from model.data.visual import enlarged, grid, legend, save_image
+from model.errors import printable
 from model.metrics.images import (
     Cache,
     file_digest,
     files_digest,
-    partners,
     progress_bar,
     read_batches,
     read_labels,
@@ -118,13 +118,14 @@ class Judge:
         key += [self.settings.unknown_ids] if self.settings.unknown_ids else []
         return Cache(folder, "seg", key)
 
-    def sheets(self, sources: Sequence[Source], photos: Sequence[Path], maps: Sequence[Path]) -> list[Path]:
+    def sheets(self, sources: Sequence[Source], photos: Source, maps: Source) -> list[Path]:
         """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
-        folder, pictures = Path(self.settings.output_dir), sources[0].pictures[: self.settings.sheets]
-        columns = [pictures] + [partners(pictures, s.pictures, f"picture of {s.name}") for s in sources[1:]]
-        columns.append(partners(pictures, photos, "photo"))
+        folder, most = Path(self.settings.output_dir), self.settings.sheets
+        pictures = sources[0].pictures[:most]
+        columns = [pictures, *(sources[0].partners(s, f"picture of {s.name}", most) for s in sources[1:])]
+        columns.append(sources[0].partners(photos, "photo", most))
         titles = [*(source.title for source in sources), "photo"]
-        truths = partners(pictures, maps, "label map")
+        truths = sources[0].partners(maps, "label map", most)
         names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
         colours[unknown] = 0
         written, rows = [], []
@@ -136,7 +137,7 @@ class Judge:
             ids = [labels, *(self.scheme.label_ids(p) for p in predicted)]
             ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
             text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
-            text += [picture.stem, "", "pixels right:"]
+            text += [printable(picture.stem), "", "pixels right:"]
             text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
             upper = [colorize(ids[0], colours), *images]
             lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]

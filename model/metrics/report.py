@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.errors import UserError, printable
+from model.errors import UserError, printable, tell, utf8
 from model.metrics.images import (
     write_atomically,
 )
@@ -31,7 +31,7 @@ def markdown(result: Mapping[str, Any], header: bool = True) -> str:
         cells += ["" if key not in row else f"{row[key]:.{2 if key == 'fid' else 4}f}" for key in keys]
         cells += [str(counts["pictures"]) if counts else "", protocol["image_size"]]
         cells += [f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"]
-        lines.append(f"| {' | '.join(map(printable, cells))} |")
+        lines.append(f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)
 
 
@@ -91,6 +91,11 @@ def log_visualdl(result: Mapping[str, Any], folder: str | os.PathLike, step: int
         from visualdl import LogWriter
     except ImportError as error:
         raise UserError(f"VisualDL does not work here ({error}): pip install visualdl") from None
+    try:
+        utf8(Path(folder).absolute(), "VisualDL")
+    except UserError as error:
+        tell(f"no VisualDL records are written: {error}")
+        return
     protocol = result["protocol"]
     for name, row in result["rows"].items():
         parameters = {

@@ -8,6 +8,12 @@ from typing import ClassVar
 
 from model.data.label_ids import unknown_ids
 from model.errors import UserError
+from model.metrics.images import (
+    common_folder,
+    list_pictures,
+    listed,
+    partners,
+)
 
 METRICS = ("fid", "seg")
 
@@ -90,8 +96,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Source:
-    """One set of pictures that gets scores: the generated ones, another implementation's, the photos."""
+    """One set of pictures: the generated ones, another implementation's, the photos, the label maps."""
 
     name: str
     title: str
     pictures: list[Path]
+    folder: str  # where the pictures' paths begin
+
+    @classmethod
+    def of(cls, given: "Pictures", most: int | None, name: str, listing=list_pictures) -> "Source":
+        """The first pictures of a folder, or of a list of files."""
+        files = listed(given, listing)
+        folder = os.fspath(given) if isinstance(given, str | os.PathLike) else common_folder(files)
+        return cls(name, name, files[:most], folder)
+
+    def partners(self, others: "Source", what: str, most: int | None = None) -> list[Path]:
+        """Those of another set that belong to the first of these pictures."""
+        return partners(self.pictures[:most], others.pictures, what, (self.folder, others.folder))

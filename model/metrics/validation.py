@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.data.dataset import PhotoMaps
 from model.data.visual import save_image, tensor_to_image
-from model.errors import UserError
+from model.errors import UserError, printable
 from model.metrics.evaluation import evaluate, load_deeplab, load_extractor
 from model.metrics.images import list_pictures, partners
 from model.metrics.report import text, write_results
@@ -50,7 +50,8 @@ class Scoring:
             folder = self.results / "other"
             files = [folder / file.relative_to(self.results / "pics") for file in self.generated]
             return Synthesizer.load(path, use_ema=self.val.use_ema, device=self.val.device), files
-        return None, partners(self.generated, list_pictures(path), f"picture of {self.val.other_name}")
+        folders = str(self.results / "pics"), path
+        return None, partners(self.generated, list_pictures(path), f"picture of {self.val.other_name}", folders)
 
     def write(self, step: int) -> str:
         """Score the pictures that were painted, write metrics.json, metrics.md, sheets and VisualDL records.
@@ -73,10 +74,10 @@ class Scoring:
         networks = {"extractor": self.extractor, "predictor": self.predictor}
         result = evaluate(self.generated, photos, maps, settings, other_dir=self.other, **networks)
         write_results(result, self.results, self.results / "log", step)
-        sheets = f"; comparison sheets are in {self.results / 'sheets'}" if result["sheets"] else ""
+        sheets = f"; comparison sheets are in {printable(self.results / 'sheets')}" if result["sheets"] else ""
         return (
-            f"{text(result)}\nscores are in {self.results / 'metrics.md'} and metrics.json{sheets}; "
-            f"visualdl --logdir {self.results / 'log'}"
+            f"{text(result)}\nscores are in {printable(self.results / 'metrics.md')} and metrics.json{sheets}; "
+            f"visualdl --logdir {printable(self.results / 'log')}"
         )
 
     def _references(self) -> tuple[list[Path], list[Path]]:

@@ -185,8 +185,10 @@ class Split:
             found = partners[kind]
             if found.files:
                 self._match(labels.files, found.files, what)
-            elif kind == "instance" or self.phase == "train":  # label maps alone will do for val.py
+            elif kind == "instance" or self.phase == "train":
                 self._say(f"no_{what}s", f"{found.folder or 'no folder'} holds none")
+            else:
+                self._say("maps_alone", f"{found.folder or 'no folder'} holds none")
 
     def _match(self, labels: dict[str, str], others: dict[str, str], what: str) -> None:
         lone, extra = (

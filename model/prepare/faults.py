@@ -37,6 +37,11 @@ FAULTS = {
         "Training works; previews then show training maps, and val.py needs --phase train.",
     ),
     "no_photos": (True, "there are no photos", "Training learns from photos: put them where the message says."),
+    "maps_alone": (
+        False,
+        "the validation split has label maps and no photos",
+        "val.py paints the maps; scores, and styles taken from photos, need the photos where the message says.",
+    ),
     "no_instances": (
         True,
         "there are no instance maps",

@@ -15,7 +15,6 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +24,8 @@ from tqdm import tqdm
 
 from model.data.reading import Agreement, read_ids
 from model.data.workers import begin_worker
-from model.errors import UserError
-from model.files import remove_leftovers, replacing
+from model.errors import UserError, printable, tell
+from model.files import remove_leftovers, replacing, walk
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Drawing
@@ -402,7 +401,7 @@ def make_instance_maps(
 
     Args:
         annotations: COCO's instances_*.json of these pictures.
-        labels: folder of label maps (PNG), of their pictures' size and name.
+        labels: folder of label maps (PNG), of their pictures' size and name; maps in folders within it stay in such.
         output: folder for the instance maps; gets a PNG for each label map, also for those without instances.
         distinct: the collision-free 16-bit form.
         processes: how many work at a time.
@@ -413,36 +412,44 @@ def make_instance_maps(
         UserError: nothing fits together; or, after all others were made, files that could not be used, by name.
     """
     started = time.monotonic()
-    names = sorted(e.name for e in _scan(labels) if e.name.lower().endswith(".png") and not e.name.startswith("."))
+    names = sorted(_label_maps(labels, output))
     if not names:
         raise UserError(f"{labels} holds no label maps (.png): unpack stuffthingmaps_trainval2017.zip there")
     if os.path.isdir(output) and os.path.samefile(labels, output):
         raise UserError(f"{output} is the label maps' own folder, which would be overwritten: choose another")
-    print(f"reading {annotations} ...", file=sys.stderr, flush=True)
+    tell(f"reading {annotations} ...", sys.stderr)
     index = index_annotations(annotations)
-    stems = {name: os.path.splitext(name)[0] for name in names}
-    unlisted = [name for name in names if stems[name] not in index.pictures]
+    owners: dict[str, str] = {}
+    for name in names:
+        if (other := owners.setdefault(_stem(name), name)) != name and _stem(name) in index.pictures:
+            raise UserError(f"{labels}: {other} and {name} have one name, and {annotations} one picture of it")
+    unlisted = [name for name in names if _stem(name) not in index.pictures]
     if len(unlisted) == len(names):
         raise UserError(
             f"{annotations} names none of the {len(names)} label maps in {labels} (such as {names[0]}): "
             "take the annotations of the same split"
         )
-    Path(output).mkdir(parents=True, exist_ok=True)
-    remove_leftovers(output)
     tasks = [
-        Task(os.path.join(labels, name), os.path.join(output, stem + ".png"), index.pictures.get(stem))
-        for name, stem in stems.items()
+        Task(
+            os.path.join(labels, name),
+            os.path.join(output, os.path.splitext(name)[0] + ".png"),
+            index.pictures.get(_stem(name)),
+        )
+        for name in names
     ]
+    for folder in {os.path.dirname(task.output) for task in tasks}:
+        os.makedirs(folder, exist_ok=True)
+        remove_leftovers(folder)
     counts = index.polygons, index.others
     del index
 
     settings = Settings(str(annotations), distinct, force)
     made, wide, errors, agreement = 0, [], [], Agreement()
-    with tqdm(total=len(tasks), desc=str(output), unit=" maps", disable=True if quiet else None) as bar:
+    with tqdm(total=len(tasks), desc=printable(output), unit=" maps", disable=True if quiet else None) as bar:
         for task, result in zip(tasks, _run(tasks, settings, processes), strict=True):
             made += result.made
             if result.wide:
-                wide.append(os.path.basename(task.output))
+                wide.append(os.path.relpath(task.output, output))
             if result.error:
                 errors.append(result.error)
             elif found := agreement.conflict(task.label, result.info):
@@ -450,7 +457,7 @@ def make_instance_maps(
             bar.update()
     if errors:
         for error in errors[:20]:
-            print(error, file=sys.stderr)
+            tell(error, sys.stderr)
         raise UserError(
             f"{len(errors)} of {len(tasks)} maps could not be made, the first 20 are listed above; "
             f"the others are in {output}"
@@ -459,11 +466,18 @@ def make_instance_maps(
     return Summary(made, len(tasks) - made, bare, unlisted, wide, *counts, time.monotonic() - started)
 
 
-def _scan(folder: str | os.PathLike) -> list[os.DirEntry]:
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _label_maps(folder: str | os.PathLike, output: str | os.PathLike) -> Iterator[str]:
+    """Paths in a folder of the label maps there and in the folders in it, but for the one to write."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder: it should hold the label maps")
-    with os.scandir(folder) as entries:
-        return list(entries)
+    output = os.path.realpath(output)
+    for inside, folders, names in walk(folder):
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(folder, inside, name)) != output]
+        yield from (os.path.join(inside, name) for name in names if name.lower().endswith(".png"))
 
 
 def _run(tasks: list[Task], settings: Settings, processes: int) -> Iterator[Result]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model import THREADS
-from model.errors import UserError
+from model.errors import UserError, utf8
 
 
 class Engine(NamedTuple):
@@ -33,7 +33,7 @@ def onnx_engine(file: Path, providers: Sequence[str] = ("CPUExecutionProvider",)
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    session = onnxruntime.InferenceSession(str(file), options, providers=list(providers))
+    session = onnxruntime.InferenceSession(utf8(file, "onnxruntime"), options, providers=list(providers))
     inputs = {value.name: value.shape for value in session.get_inputs()}
     return Engine(inputs, lambda arrays: session.run(None, {name: arrays[name] for name in inputs})[0])
 
@@ -49,7 +49,7 @@ def paddle_engine(program: Path, arrays: Path, device: str = "cpu", onednn: bool
     """
     from paddle import inference
 
-    config = inference.Config(str(program), str(arrays))
+    config = inference.Config(utf8(program, "Paddle Inference"), str(arrays))
     kind, _, number = device.partition(":")
     if kind == "gpu":
         config.enable_use_gpu(256, int(number or 0))  # MB to begin with

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from model.errors import UserError
+from model.errors import UserError, utf8
 from model.options import OPT
 from model.serving import FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import FILE, OPT_FILE, Description
@@ -48,6 +48,7 @@ def export(
     """
     folder = Path(folder)
     _refuse_to_replace(folder, force)
+    utf8(folder.absolute(), "the library that writes and runs models")
     graphs = {form: graph.generator(painter.G, painter.opt, form) for form in forms}
     style = None if painter.E is None else graph.encoder(painter.E, painter.opt.generator_size)
     folder.parent.mkdir(parents=True, exist_ok=True)

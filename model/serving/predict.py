@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from errors import UserError, run_cli
+from errors import UserError, run_cli, utf8
 from neighbourhoods import array_classes, array_ids, graph_inputs, style_noise
 
 HERE = Path(__file__).resolve().parent
@@ -68,7 +68,7 @@ def session(file):
     """An onnxruntime session on all cores that this process may use."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    return onnxruntime.InferenceSession(str(HERE / file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(utf8(HERE / file, "onnxruntime"), options, providers=["CPUExecutionProvider"])
 
 
 def main():

@@ -40,6 +40,8 @@ def paddle_runner(file: Path) -> Run:
 def _loaded(make: Callable[..., Engine], file: Path, *rest: Path) -> Run:
     try:
         return make(file, *rest).run
+    except UserError:
+        raise
     except Exception as error:  # the engines' errors have no common class
         raise UserError(f"{file} cannot be loaded ({str(error).splitlines()[0]}): export the model again") from None
 

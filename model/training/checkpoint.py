@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from model.errors import UserError
+from model.errors import UserError, tell
 from model.files import file_digest, sync_folder, unused
 from model.options import OPT
 from model.training.checkpoint_folder import (
@@ -243,9 +243,9 @@ def load(
             problems.append(str(error))
             continue
         for problem in problems:
-            print(f"warning: damaged checkpoint: {problem}")
+            tell(f"warning: damaged checkpoint: {problem}")
         if problems:
-            print(f"warning: going on from the one before, {checkpoint.path} (step {checkpoint.step})")
+            tell(f"warning: going on from the one before, {checkpoint.path} (step {checkpoint.step})")
         return checkpoint
     raise UserError(f"{path} holds no whole checkpoint: " + "; ".join(problems))
 
@@ -257,7 +257,7 @@ def _load_folder(folder: Path, opt: Any, nets: Callable | None, with_state: bool
             OPT.load(folder / OPT_FILE)
         except UserError as error:
             raise DamagedError(str(error)) from None
-        print(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
+        tell(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
     if opt is not None:
         compare_architecture(opt, OPT.load(folder / OPT_FILE), folder)
     present = [name.removesuffix(".pdparams") for name in found.meta["files"] if name.endswith(".pdparams")]

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.errors import UserError
+from model.errors import UserError, tell
 from model.files import file_digest, unused
 from model.training.lock import NO_SPACE
 from model.weights.paddle_file import DamagedError
@@ -73,7 +73,7 @@ def publish(root: Path, folder: str, names: Sequence[str], linked: bool) -> None
             if shown.exists() and not shown.is_symlink():
                 aside = unused(root / f"{name}.before")
                 os.replace(shown, aside)
-                print(f"{shown} was there before this run; it is now {aside.name} (such a file is for --init_from)")
+                tell(f"{shown} was there before this run; it is now {aside.name} (such a file is for --init_from)")
             point(root, name, target)
         else:
             temporary = root / f"{TEMPORARY}{os.getpid()}_{name}"
@@ -191,7 +191,7 @@ def retain(root: Path, latest: str, keep_epochs: int) -> None:
             try:
                 _remove(folder)
             except OSError as error:
-                print(f"warning: {folder} is no longer needed and cannot be removed: {error.strerror}")
+                tell(f"warning: {folder} is no longer needed and cannot be removed: {error.strerror}")
 
 
 def _remove(folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import UserError, printable
+from model.errors import UserError, printable, tell
 from model.files import replacing, unused
 from model.training.lock import claim
 
@@ -70,7 +70,7 @@ class LossLog:
         self._set_shape(self.rows)
         os.ftruncate(self._file, self._offset(self.rows))
         if self.rows < step:
-            print(f"{self.path} has {self.rows} of {step} steps; the others are filled with NaN")
+            tell(f"{self.path} has {self.rows} of {step} steps; the others are filled with NaN")
             filler = np.full((min(step - self.rows, 4096), columns), np.nan)
             while self.rows < step:
                 self._append_rows(filler[: step - self.rows])
@@ -107,7 +107,7 @@ class LossLog:
             if values.ndim != 2 or values.shape[1] != self.columns or values.dtype.kind not in "fiu":
                 raise ValueError(f"shape {values.shape}, type {values.dtype}")
         except (ValueError, EOFError, OSError) as error:
-            print(f"{self.path} is not a log of {self.columns} columns ({error}); it is now {_aside(self.path).name}")
+            tell(f"{self.path} is not a log of {self.columns} columns ({error}); it is now {_aside(self.path).name}")
             return 0
         self._replace(self._header(len(values)) + np.ascontiguousarray(values, "<f8").tobytes())
         return len(values)
@@ -271,7 +271,7 @@ def take(folder: Path, run: str, output: str, step: int) -> None:
         target.mkdir()
         for path in left:
             os.replace(path, target / path.name)
-        print(f"{folder} holds the losses of an earlier run; they are now in {target}")
+        tell(f"{folder} holds the losses of an earlier run; they are now in {target}")
         theirs = None
     if theirs != run:
         with replacing(note) as temporary:
