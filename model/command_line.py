@@ -1,14 +1,13 @@
 """The command lines of `train.py` and `val.py`."""
 
 import argparse
-import dataclasses
 import re
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from model.configuration.fields import closest, expected, fields_of, range_text
+from model.configuration.fields import closest, fields_of, from_text, range_text
 from model.configuration.presets import PRESETS, layered
 from model.configuration.yaml_file import read_yaml
 from model.errors import UserError
@@ -57,70 +56,66 @@ def _shown(value: Any) -> str:
     return words[value] if value is None or isinstance(value, bool) or value == "" else str(value)
 
 
-def _parser(cls: type, prog: str, description: str, groups: Mapping[str, str], epilog: str = ""):
-    import jsonargparse  # here, since reading a checkpoint's options needs no parser
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
-    class Formatter(argparse.HelpFormatter):
-        def _fill_text(self, text, width, indent):
-            return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.split("\n"))
 
-    parser = jsonargparse.ArgumentParser(
-        prog=prog,
+class _Formatter(argparse.HelpFormatter):
+    def _fill_text(self, text, width, indent):
+        return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.split("\n"))
+
+
+def _parser(cls: type, program: str, description: str, groups: Mapping[str, str], epilog: str) -> _Parser:
+    """A parser of the flags that are given, as texts, and of --config."""
+    parser = _Parser(
+        prog=program,
         description=description,
         epilog=epilog,
-        formatter_class=Formatter,
-        exit_on_error=False,
+        formatter_class=_Formatter,
         allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
         usage="%(prog)s [--option VALUE ...]",
     )
-    parser.add_argument("--config", type=str, metavar="FILE", help="yaml file of options; flags win over it")
+    parser.add_argument("--config", metavar="FILE", help="yaml file of options; flags win over it")
     titled = {group: parser.add_argument_group(group, title) for group, title in groups.items()}
-    for f in dataclasses.fields(cls):
-        extra = dict(nargs="?", const=True) if f.type is bool else {}
-        allowed = range_text(f.metadata)
-        titled[f.metadata["group"]].add_argument(
-            f"--{f.name}",
-            type=f.type,
-            default=f.default,
-            metavar="true|false" if f.type is bool else "VALUE",
-            help=f"{f.metadata['help']}{'; ' if allowed else ''}{allowed} (default: {_shown(f.default)})",
-            **extra,
-        )
+    for name, f in fields_of(cls).items():
+        value = dict(nargs="?", const="true", metavar="true|false") if f.type is bool else dict(metavar="VALUE")
+        about = "; ".join(filter(None, (f.metadata["help"], range_text(f.metadata))))
+        titled[f.metadata["group"]].add_argument(f"--{name}", help=f"{about} (default: {_shown(f.default)})", **value)
     return parser
 
 
-def _flags(cls: type, parser: Any, argv: Sequence[str]) -> dict[str, Any]:
-    """The options given on a command line, by name, brought to their types."""
-    fields = fields_of(cls)
-    known = ["config", "help", *fields]
-    given = {word[2:].split("=", 1)[0] for word in argv if word.startswith("--")}
-    for name in sorted(given):
-        if name in known:
-            continue
-        positive = re.sub("^no[_-]", "", name)
-        if positive != name and positive in fields and fields[positive].type is bool:
-            raise UserError(f"unknown option --{name}: to switch it off, give --{positive} false")
-        if name in RENAMED:
-            raise UserError(f"unknown option --{name}: here it is {RENAMED[name]}")
-        other = ValOPT if cls is OPT else OPT
-        if name in {f.name for f in dataclasses.fields(other)}:
-            program, why = ("val.py", "") if cls is OPT else ("train.py", ": options travel with the checkpoint")
-            raise UserError(f"--{name} is an option of {program} alone{why}")
-        raise UserError(f"unknown option --{name}{closest(name, known, '--') or '; see --help'}")
-    try:
-        values = parser.parse_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise UserError(_one_line(str(error), fields)) from None
-    return {name: values[name] for name in given if name != "help"}
+def _unknown(name: str, cls: type) -> str:
+    """What is said to who gives an option that is not there."""
+    fields, positive = fields_of(cls), re.sub("^no[_-]", "", name)
+    if positive != name and positive in fields and fields[positive].type is bool:
+        return f"unknown option --{name}: to switch it off, give --{positive} false"
+    if name in RENAMED:
+        return f"unknown option --{name}: here it is {RENAMED[name]}"
+    if cls is OPT and name in fields_of(ValOPT):
+        return f"--{name} is an option of val.py alone"
+    if cls is ValOPT and name in fields_of(OPT):
+        return f"--{name} is an option of train.py alone: options travel with the checkpoint"
+    return f"unknown option --{name}{closest(name, ['config', 'help', *fields], '--') or '; see --help'}"
 
 
-def _one_line(message: str, fields: Mapping[str, dataclasses.Field]) -> str:
-    """The parser's messages without the names of Python's types."""
-    text = " ".join(message.split())
-    match = re.fullmatch(r"Parser key \"(\w+)\": .*?(?:Got|Given) value: (.*)", text)
-    if match and match[1] in fields:
-        return f"--{match[1]} {match[2]} is not {expected(fields[match[1]])}"
-    return text[:1].lower() + text[1:]
+def _given(
+    cls: type,
+    argv: Sequence[str] | None,
+    program: str,
+    description: str,
+    groups: Mapping[str, str],
+    epilog: str = "",
+) -> dict[str, Any]:
+    """The options that a command line gives, in flags or in its --config file, brought to their types; flags win."""
+    argv, fields = sys.argv[1:] if argv is None else list(argv), fields_of(cls)
+    for name in sorted({word[2:].partition("=")[0] for word in argv if word.startswith("--")}):
+        if name not in ("config", "help", *fields):
+            raise UserError(_unknown(name, cls))
+    texts = vars(_parser(cls, program, description, groups, epilog).parse_args(argv))
+    config = read_yaml(cls, texts.pop("config")) if "config" in texts else {}
+    return {**config, **{name: from_text(fields[name], text) for name, text in texts.items()}}
 
 
 def parse_train(argv: Sequence[str] | None = None) -> OPT:
@@ -129,20 +124,17 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
     Raises:
         UserError: an unknown option, a wrong value, options that contradict each other or cannot be trained.
     """
-    argv = sys.argv[1:] if argv is None else argv
     recipes = {name: ", ".join(f"{k}={_shown(v)}" for k, v in values.items()) for name, values in PRESETS.items()}
-    epilog = "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())])
-    parser = _parser(
+    given = _given(
         OPT,
+        argv,
         "train.py",
         "Train SPADE. Flags win over --config, which wins over --preset, which wins over the defaults.",
         GROUPS,
-        epilog,
+        "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())]),
     )
-    flags = _flags(OPT, parser, argv)
-    config = read_yaml(OPT, flags.pop("config")) if "config" in flags else {}
-    opt = OPT(**layered(fields_of(OPT), flags, config))
-    if opt.dataset_mode == "custom" and "contain_dontcare_label" not in {**config, **flags}:
+    opt = OPT(**layered(fields_of(OPT), given))
+    if opt.dataset_mode == "custom" and "contain_dontcare_label" not in given:
         from model.data.dataset import with_unknown_class  # which reads files, and only these options depend on them
 
         opt = with_unknown_class(opt)
@@ -156,14 +148,11 @@ def parse_val(argv: Sequence[str] | None = None) -> ValOPT:
     Raises:
         UserError: an unknown option, a wrong value, options that contradict each other.
     """
-    argv = sys.argv[1:] if argv is None else argv
     groups = {
         "data": "checkpoint and pictures",
         "style": "the look of the pictures",
         "output": "what is written",
         "metrics": "what the pictures are judged by",
     }
-    parser = _parser(ValOPT, "val.py", "Generate pictures from a validation split with a trained checkpoint.", groups)
-    flags = _flags(ValOPT, parser, argv)
-    config = read_yaml(ValOPT, flags.pop("config")) if "config" in flags else {}
-    return ValOPT(**{**config, **flags})
+    about = "Generate pictures from a validation split with a trained checkpoint."
+    return ValOPT(**_given(ValOPT, argv, "val.py", about, groups))

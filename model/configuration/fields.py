@@ -1,5 +1,6 @@
 """Options as fields of a dataclass: each has a type, a range and a help, and is checked."""
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -9,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
+
+import yaml
 
 from model.errors import UserError
 
@@ -70,7 +73,7 @@ def _kinds(f: dataclasses.Field) -> tuple[type, ...]:
     return getattr(f.type, "__args__", (f.type,))
 
 
-def expected(f: dataclasses.Field) -> str:
+def _expected(f: dataclasses.Field) -> str:
     """The values of a field's type in words."""
     words = {
         bool: "true or false",
@@ -92,20 +95,40 @@ def typed(f: dataclasses.Field, value: Any) -> Any:
     if int in kinds and isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return int(value)
     if float in kinds and isinstance(value, numbers.Real) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if math.isfinite(number):
-            return number
+        with contextlib.suppress(OverflowError):
+            if math.isfinite(value):
+                return float(value)
     if str in kinds and isinstance(value, (str, os.PathLike)):
         if "\0" in str(value):
             raise UserError(f"{f.name} {value!r} holds a NUL character, which no name can")
         return os.fspath(value)
-    raise UserError(f"{f.name} {value!r} is not {expected(f)}")
+    raise UserError(f"{f.name} {value!r} is not {_expected(f)}")
+
+
+def from_text(f: dataclasses.Field, text: str) -> Any:
+    """What a flag's text means for a field: numbers as Python reads them; true, false and null as yaml does.
+
+    Raises:
+        UserError: it is not of the field's type.
+    """
+    kinds = _kinds(f)
+    if str in kinds:
+        return text
+    for kind in (int, float):
+        if kind in kinds:
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):
+        return typed(f, yaml.safe_load(text) if text.strip() else text)
+    raise UserError(f"--{f.name} {text or 'empty'} is not {_expected(f)}")
 
 
 def check_range(f: dataclasses.Field, value: Any) -> None:
+    """Refuse a value that is out of its field's range or none of its choices.
+
+    Raises:
+        UserError: names the valid values, and the nearest choice.
+    """
     meta = f.metadata
     if value is None:
         return

@@ -7,7 +7,6 @@ from typing import Any
 from model.configuration.fields import closest
 from model.errors import UserError
 
-# What each recipe changes in OPT's defaults, and nothing else.
 # Paper, appendix A: 200 epochs, the learning rate falls from the 100th on; the released recipes have no encoder.
 _LONG = dict(niter=100, niter_decay=100, use_vae=False)
 
@@ -75,18 +74,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def layered(
-    fields: Mapping[str, Field], flags: Mapping[str, Any], config: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Values of options: flags over config file over preset over defaults.
+def layered(fields: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given over those of their recipe.
 
     Args:
         fields: those of `OPT`, by name.
+        given: values by name; `preset`, else `dataset_mode`, names the recipe.
 
     Raises:
         UserError: an unknown option or preset.
     """
-    given = {**(config or {}), **flags}
     for key in given:
         if key not in fields:
             raise UserError(f"unknown option {key}{closest(key, fields)}")
