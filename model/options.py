@@ -14,12 +14,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import yaml
-
 from model.configuration.fields import Checked, check_device, check_folders, fields_of, option
 from model.configuration.presets import layered
 from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
-from model.configuration.yaml_file import END, HEADER, read_yaml
+from model.configuration.yaml_file import read_yaml, to_yaml
 from model.errors import UserError
 from model.files import replacing
 
@@ -530,13 +528,7 @@ class OPT(Checked):
 
     def to_yaml(self) -> str:
         """What `save` writes: every option, by group."""
-        lines = [HEADER, "# Read by val.py and by train.py --config; meanings: train.py --help.\n"]
-        for group, title in GROUPS.items():
-            values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.metadata["group"] == group}
-            lines.append(f"\n# {group}: {title}\n")
-            plain = not any("\x85" in str(value) for value in values.values())  # which a reader takes for a line break
-            lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=4096))
-        return "".join(lines) + END
+        return to_yaml(self, GROUPS)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "OPT":

@@ -5,9 +5,8 @@ import re
 from model.configuration.fields import closest
 from model.errors import UserError
 
-NORM_G = re.compile(r"(spectral)?spade(batch|syncbatch|instance)(3x3|5x5)")
-
-NORM_DE = re.compile(r"(spectral)?(instance|batch|syncbatch|none)")
+_NORM_G = re.compile(r"(spectral)?spade(batch|syncbatch|instance)(3x3|5x5)")
+_NORM_DE = re.compile(r"(spectral)?(instance|batch|syncbatch|none)")
 
 
 def parse_norm_g(text: str) -> tuple[bool, str, int]:
@@ -19,14 +18,10 @@ def parse_norm_g(text: str) -> tuple[bool, str, int]:
     Raises:
         UserError: the text is not of the form [spectral]spade{batch,syncbatch,instance}{3x3,5x5}.
     """
-    match = NORM_G.fullmatch(text)
+    match = _NORM_G.fullmatch(text)
     if match is None:
-        valid = [
-            f"{s}spade{n}{k}"
-            for s in ("spectral", "")
-            for n in ("batch", "syncbatch", "instance")
-            for k in ("3x3", "5x5")
-        ]
+        norms = ("batch", "syncbatch", "instance")
+        valid = [f"{s}spade{n}{k}" for s in ("spectral", "") for n in norms for k in ("3x3", "5x5")]
         raise UserError(
             f"norm_G {text!r} is unknown: expected [spectral]spade{{batch,syncbatch,instance}}{{3x3,5x5}}"
             f"{closest(text, valid)}"
@@ -43,7 +38,7 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     Raises:
         UserError: the text is not of the form [spectral]{instance,batch,syncbatch,none}; `option` names it.
     """
-    match = NORM_DE.fullmatch(text)
+    match = _NORM_DE.fullmatch(text)
     if match is None:
         valid = [s + n for s in ("spectral", "") for n in ("instance", "batch", "syncbatch", "none")]
         raise UserError(

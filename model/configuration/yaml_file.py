@@ -1,7 +1,9 @@
-"""Options in yaml files, read so that a stranger's file runs nothing."""
+"""Options in yaml files, such as opt.yaml beside a checkpoint; read so that a stranger's file runs nothing."""
 
+import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,8 @@ import yaml
 from model.configuration.fields import check_range, closest, fields_of, typed
 from model.errors import UserError
 
-HEADER = "# Options of a SPADE training run.\n"
-
-END = "...\n"  # yaml's end of document: a file of ours without it was cut off
-
+_HEADER = "# Options of a SPADE training run.\n"
+_END = "...\n"  # yaml's end of document: a file of ours without it was cut off
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 2e-4, which PyYAML reads as text, since it has no point
 
 
@@ -31,24 +31,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
-    """The mapping in a yaml file, its keys checked against a class's fields."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        values = yaml.load(text, _Loader)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}: expected a yaml file of options") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        what = getattr(error, "problem", None) or " ".join(str(error).split())
-        line = f", line {where.line + 1}" if where else ""
-        raise UserError(f"{path}{line}: not a yaml file of options: {what}") from None
-    if text.startswith(HEADER) and not text.rstrip().endswith(END.strip()):
-        raise UserError(f"{path}: cut off, its last line is not '...': take an older copy, or write the options again")
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: expected lines 'option: value', found {'nothing' if values is None else type(values).__name__}"
-        )
-    fields = fields_of(cls)
+    """The options of a class in a yaml file, brought to their types.
+
+    Raises:
+        UserError: no such file, not yaml, cut off, an unknown option, a value that is refused.
+    """
+    values, fields = _mapping(path), fields_of(cls)
     for key, value in values.items():
         if key not in fields:
             raise UserError(f"{path}: unknown option {key}{closest(str(key), fields)}")
@@ -60,3 +48,34 @@ def read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     return values
+
+
+def _mapping(path: str | os.PathLike) -> dict[Any, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = yaml.load(text, _Loader)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: expected a yaml file of options") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or " ".join(str(error).split())
+        line = f", line {where.line + 1}" if where else ""
+        raise UserError(f"{path}{line}: not a yaml file of options: {what}") from None
+    if text.startswith(_HEADER) and not text.rstrip().endswith(_END.strip()):
+        raise UserError(f"{path}: cut off, its last line is not '...': take an older copy, or write the options again")
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path}: expected lines 'option: value', found {'nothing' if values is None else type(values).__name__}"
+        )
+    return values
+
+
+def to_yaml(opt: Any, groups: Mapping[str, str]) -> str:
+    """Every option of a dataclass, under the titles of its groups."""
+    lines = [_HEADER, "# Read by val.py and by train.py --config; meanings: train.py --help.\n"]
+    for group, title in groups.items():
+        values = {f.name: getattr(opt, f.name) for f in dataclasses.fields(opt) if f.metadata["group"] == group}
+        plain = not any("\x85" in str(value) for value in values.values())  # which a reader takes for a line break
+        lines.append(f"\n# {group}: {title}\n")
+        lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=4096))
+    return "".join(lines) + _END
