@@ -15,27 +15,8 @@ def main(argv=None) -> int:
 
     from model.run import Session  # here, so that --help and mistakes need not wait for Paddle
 
-    with Session(opt) as run, run.stop:
-        if run.is_complete:
-            run.say(
-                f"nothing left to train: step {run.trainer.steps}, epoch {run.epoch - 1} of {opt.total_epochs}; "
-                "raise --niter or --max_steps to go on, or give --fresh to start anew"
-            )
-            return 0
-        while not run.is_complete and not run.stopped:
-            run.trainer.set_epoch(run.epoch)
-            for batch, waited in run.batches():
-                run.step(batch, waited)
-                last = run.is_complete or run.stopped
-                if opt.display_freq and (run.epoch_ended or last or run.trainer.steps % opt.display_freq == 0):
-                    run.preview()
-                if run.epoch_ended and opt.val_every and run.finished_epoch % opt.val_every == 0:
-                    run.validate()
-                if run.save_is_due():
-                    run.save()
-                if last:
-                    break
-        run.finish()
+    with Session(opt) as run:
+        run.train()
     return 130 if run.stopped else 0
 
 

@@ -1,175 +1,93 @@
-"""One run of training from its start or its last checkpoint to its end: what surrounds `Trainer.step`."""
+"""One run of training, from its start or its last checkpoint to its end: what surrounds `Trainer.step`."""
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import math
 import os
 import secrets
-import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import paddle
 
 from model import THREADS
-from model.data.dataset import PhotoMaps
 from model.data.label_ids import unknown_ids
-from model.data.loader import collate, make_loader
+from model.data.loader import Loader, make_loader
 from model.data.sample import ensure_sample
-from model.data.visual import grid, preview_sheet, save_image
+from model.data.visual import save_image
 from model.errors import UserError, listed
-from model.files import unused
 from model.ops import group
 from model.ops.device import set_device
 from model.options import OPT
 from model.trainer import Trainer
 from model.training import checkpoint
 from model.training.logger import Logger
-from model.training.start import begin_from, weight_files
+from model.training.previews import Previews
+from model.training.processes import Processes
+from model.training.resume import resume_or_begin
 from model.weights.networks import parameter_count
 from model.weights.published import find_vgg
 
 CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
-FID_PICTURES = 1000  # of the validation split, the first, for the quick FID
-_NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
-_OF_THE_START = ("init_type", "init_variance", "init_from")  # those that a checkpoint has behind it
-# Options that the machines of a run may differ in: where things lie, and how they are read.
-_OWN = (
-    "preset",
-    "name",
-    "dataroot",
-    "label_dir",
-    "image_dir",
-    "instance_dir",
-    "vgg_path",
-    "nThreads",
-    "output",
-    "log_dir",
-)
-
-
-class Stop:
-    """Turns SIGINT and SIGTERM into a note, so that the step is finished; a second signal ends the program at once.
-
-    Not under paddle.distributed.launch, which sends its processes SIGTERM three times and kills them after 30 seconds.
-    """
-
-    def __init__(self):
-        self.name = ""
-        self._before = {}
-
-    def _note(self, number, _frame):
-        self.name = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self):
-        if "PADDLE_TRAINER_ID" in os.environ:
-            return
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: Paddle's own, in C
-
-    def __enter__(self):
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_):
-        self._restore()
 
 
 class Session:
     """A training run: data, `Trainer`, logs, checkpoints, previews; a context that ends its workers and files.
 
-    Entering it resumes from `output/model` unless `opt.fresh`. Of several processes only that of rank 0 reads and
+    Making it resumes from `output/model` unless `opt.fresh`. Of several processes only that of rank 0 reads and
     writes there; all take the same steps, stop after the same one, and end with the message of one that cannot go on.
 
+    Attributes:
+        saved: the newest checkpoint's folder, None without one.
+        score: the quick FID of this moment, None where it is not measured.
+        best: the lowest so far.
+        run_id: what tells this run from others, also after it was resumed.
+
     Raises:
-        UserError: Data, weights, a checkpoint or a folder cannot be used.
+        UserError: data, weights, a checkpoint or a folder cannot be used.
     """
 
     def __init__(self, opt: OPT):
         self.opt = opt
-        group.join(opt.device)
-        self.rank, self.world = group.rank(), group.world()
         self.root, self.pics = Path(opt.output, "model"), Path(opt.output, "pics")
-        self.stop = Stop()
-        self.stopped = ""  # the signal that ended the run early, to whichever process it came
-        self.saved = None  # the newest checkpoint's folder
-        self.best = None  # lowest quick FID so far
-        self.run = secrets.token_hex(8)  # what tells this run from others, also after it was resumed
-        self.score = None  # that of this moment
-        self._notes, self._names, self._split = [], [], ""
-        self._extractor = self._reference = self._claim = vgg = None
-        with self.together("all"):
-            self.device = set_device(opt.device)
-            if opt.dataset_mode == "sample" and os.environ.get("PADDLE_LOCAL_RANK", "0") == "0":
-                ensure_sample(opt.dataroot)  # once on each machine
-        with self.together("all"):
-            self.loader = make_loader(opt, "train", rank=self.rank, world=self.world)
-            self.maps = self._fixed_maps()
-            if opt.val_every and self.rank == 0:
-                self._prepare_fid()
-            if self.rank == 0:
-                self._claim = checkpoint.prepare(self.root)
-            vgg = None if opt.no_vgg_loss else find_vgg(opt.vgg_path)
-        self._check_agreement()
+        self.saved = self.score = self.best = None
+        self.run_id = secrets.token_hex(8)
+        self._notes, self._names = [], []
+        self.processes = Processes(opt.device)
+        vgg = self._gather()
+        self.processes.agree(opt, [item.name for item in self.loader.dataset.items])
         self.trainer = Trainer(opt, vgg, self._calibration)
         origin = self._resume()
-        with self.together():
-            self.logger = Logger(
-                opt.log_dir, run=self.run, output=opt.output, step=self.trainer.steps, total_steps=self.total_steps,
-                epochs=opt.total_epochs, print_freq=opt.print_freq, enabled=self.rank == 0,
-            )  # fmt: skip
-            if self.rank == 0:
-                opt.save(Path(opt.output, "opt.yaml"))
+        self._open_logger()
         self._begun = (time.perf_counter(), self.trainer.steps)
         self._saved_step = self.trainer.steps
         for line in [*self._banner(origin), *self._notes]:
             self.say(line)
 
-    @contextlib.contextmanager
-    def together(self, wait=None):
-        """What each process does for itself: the first error of any is raised in all, and a signal to any is noted.
-
-        Args:
-            wait: "first" where process 0 may work for more than 30 seconds, "all" where any may.
-        """
-        own = None
-        try:
-            yield
-        except (UserError, OSError) as error:
-            if self.world == 1 or isinstance(error, group.LostError):
-                raise
-            own = error
-        if wait:
-            group.wait(everyone=wait == "all")
-        message = str(own) if own else ""
-        for rank, text in enumerate(group.texts(f"{self.stop.name}\n{message}" if self.stop.name or own else "")):
-            signal_name, _, message = text.partition("\n")
-            self.stopped = self.stopped or signal_name
-            if message:
-                raise UserError(f"process {rank}: {message}") from own
-
-    def _check_agreement(self):
-        """See that all machines were given the same command and the same pictures."""
-        if self.world == 1:
+    def train(self) -> None:
+        """Take the steps that are left, or those until a signal comes; show, measure and save as the options say."""
+        if self.is_complete:
+            self.say(
+                f"nothing left to train: step {self.trainer.steps}, epoch {self.epoch - 1} of "
+                f"{self.opt.total_epochs}; raise --niter or --max_steps to go on, or give --fresh to start anew"
+            )
             return
-        own = {name: value for name, value in dataclasses.asdict(self.opt).items() if name not in _OWN}
-        names = "\n".join(item.name for item in self.loader.dataset.items)
-        own["training pictures"] = (
-            f"{len(self.loader.dataset)} ({hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:8]})"
-        )
-        own["Paddle"] = paddle.__version__
-        first, *others = [json.loads(text) for text in group.texts(json.dumps(own))]
-        for rank, other in enumerate(others, 1):
-            different = [f"{key} {other[key]}, not {value}" for key, value in first.items() if value != other[key]]
-            if different:
-                raise UserError(
-                    f"process {rank} differs from process 0: {'; '.join(different)}: "
-                    "give every machine the same command and the same data"
-                )
+        with self.processes.stop:
+            while not self.is_complete and not self.stopped:
+                self.trainer.set_epoch(self.epoch)
+                for batch, waited in self.batches():
+                    self.step(batch, waited)
+                    last = self.is_complete or self.stopped
+                    if self.opt.display_freq and (last or self._preview_is_due()):
+                        self.preview()
+                    if self._validation_is_due():
+                        self.validate()
+                    if self.save_is_due():
+                        self.save()
+                    if last:
+                        break
+            self.finish()
 
     # Where the run is
 
@@ -205,41 +123,61 @@ class Session:
         """Whether no step is left."""
         return self.total_steps == self.trainer.steps
 
+    @property
+    def stopped(self) -> str:
+        """The signal that ended the run early, to whichever process it came; empty if there was none."""
+        return self.processes.stopped
+
+    @property
+    def _batch(self) -> int:
+        """Pictures of a step, in all processes."""
+        return self.opt.batchSize * self.processes.world
+
     # Beginning
 
-    def _fixed_maps(self):
-        """The batches, of one picture each, that previews show: the first of the validation split."""
-        count = self.opt.val_images if self.rank == 0 else 0
-        if not count:
-            return []
-        try:
-            data = PhotoMaps(self.opt, "val")
-        except UserError as error:
-            self._notes.append(f"previews   of training maps, for there is no validation split: {error}")
-            data, self._split = self.loader.dataset, " --phase train"
-        if data.without_photos:
-            self._notes.append(f"previews   without photos: {data.without_photos}")
-        return [collate([data[i]], data.opt) for i in range(min(count, len(data)))]
+    def _gather(self):
+        """Find all that the run needs, before networks are built; gives VGG's weights, or None without that loss."""
+        opt, together, is_first = self.opt, self.processes.together, self.processes.rank == 0
+        with together("all"):
+            self.device = set_device(opt.device)
+            if opt.dataset_mode == "sample" and os.environ.get("PADDLE_LOCAL_RANK", "0") == "0":
+                ensure_sample(opt.dataroot)  # once on each machine
+        with together("all"):
+            self.loader = self._loader()
+            self.previews = Previews(opt, self.loader.dataset, opt.val_images if is_first else 0)
+            self._notes.extend(self.previews.notes)
+            self._quick_fid = self._find_quick_fid() if is_first and opt.val_every else None
+            self._claim = checkpoint.prepare(self.root) if is_first else None
+            return None if opt.no_vgg_loss else find_vgg(opt.vgg_path)
 
-    def _prepare_fid(self):
-        """Find what the quick FID needs; without it the run goes on, and says so."""
-        from model.metrics import load_extractor
+    def _loader(self, epoch: int = 1, start: int = 0) -> Loader:
+        rank, world = self.processes.rank, self.processes.world
+        return make_loader(self.opt, "train", epoch=epoch, start=start, rank=rank, world=world)
+
+    def _find_quick_fid(self):
+        """What measures the quick FID; without what it needs the run goes on, and says so."""
+        from model.metrics.quick_fid import QuickFID  # here, since most runs measure none
 
         try:
-            data = PhotoMaps(self.opt, "val")
-            if len(data) < 2 or data.items[0].image is None:
-                raise UserError("the validation split has fewer than two photos")
-            self._extractor = load_extractor()
+            return QuickFID(self.opt)
         except UserError as error:
             self._notes.append(f"no FID     every {self.opt.val_every} epochs, and no best checkpoint: {error}")
 
+    def _calibration(self):
+        """The batches on which averaged weights' statistics are estimated: the first of epoch 1, always the same."""
+        with make_loader(dataclasses.replace(self.opt, nThreads=0), "train") as loader:
+            for _, batch in zip(range(-(-CALIBRATION_PICTURES // self.opt.batchSize)), loader, strict=False):
+                yield batch
+
     def _resume(self) -> str:
         """Take up the last checkpoint, if there is one; process 0 reads it for all. Where the run starts in words."""
-        origin, saved = "", None
-        with self.together("first"):
-            if self.rank == 0:
-                origin, saved = self._last_checkpoint()
-        content = group.from_first(saved and (str(saved.path), saved.nets, saved.state))
+        origin, content = "", None
+        with self.processes.together("first"):
+            if self.processes.rank == 0:
+                saved, origin, notes = resume_or_begin(self.opt, self.trainer.networks(), self.root, self.pics)
+                content = saved and (str(saved.path), saved.nets, saved.state)
+                self._notes.extend(notes)
+        content = group.from_first(content)
         if content is None:
             if self.opt.init_from:
                 self.trainer.copy_from_first()
@@ -247,72 +185,39 @@ class Session:
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
         self.trainer.load_state_dict(state["trainer"], path / checkpoint.STATE_FILE)
-        self.saved, self.best, self.run = path, state["best"], state.get("run", self.run)
+        self.saved, self.best, self.run_id = path, state["best"], state.get("run", self.run_id)
         self._place_loader(state)
         return f"resumes {path} (step {self.trainer.steps}, epoch {self.epoch}, batch {self.position + 1})"
 
-    def _last_checkpoint(self):
-        """Where the run starts in words, and the checkpoint to go on from, or None."""
-        has_checkpoint = checkpoint.exists(self.root)
-        if has_checkpoint and not self.opt.fresh:
-            saved = checkpoint.load(self.root, self.opt, verify=True)
-            self._tell_changes(saved)
-            return "", saved
-        origin = self._first_weights()
-        if has_checkpoint:
-            origin = f"anew {origin}; the earlier checkpoints are now in {_set_aside(self.root, self.pics)}"
-        return origin, None
-
-    def _first_weights(self):
-        """Fill the networks from init_from, if it is given; where they are from in words."""
-        if self.opt.init_from:
-            told = begin_from(self.opt.init_from, self.trainer.networks(), self.opt)
-            self._notes.extend(f"weights    {line}" for line in told)
-            return f"from the weights of {self.opt.init_from}"
-        strange = [] if checkpoint.exists(self.root) else [path.name for path in weight_files(self.root)]
-        if strange:
-            self._notes.append(
-                f"not read   {listed(strange)} in {self.root}, not of a checkpoint of this run: "
-                f"to start from these weights, give --init_from {self.root}"
-            )
-        return "from new weights"
-
     def _place_loader(self, state):
         """Let the loader begin where the saved one stopped."""
-        opt, position = self.opt, state["position"]
-        if (state["batch"], state["length"]) != (opt.batchSize * self.world, len(self.loader)):
-            position = min(position * len(self.loader) // state["length"], len(self.loader) - 1)
+        position, length = state["position"], len(self.loader)
+        if (state["batch"], state["length"]) != (self._batch, length):
+            position = min(position * length // state["length"], length - 1)
             self._notes.append(
-                f"batches    of an epoch were {state['length']} and are {len(self.loader)} now: "
+                f"batches    of an epoch were {state['length']} and are {length} now: "
                 f"going on at the same share of epoch {state['epoch']}"
             )
-        self.loader = make_loader(opt, "train", epoch=state["epoch"], start=position, rank=self.rank, world=self.world)
+        self.loader = self._loader(state["epoch"], position)
 
-    def _tell_changes(self, saved):
-        before = OPT.load(saved.opt_file)
-        differ = {name: f"{name} {then!r} -> {now!r}" for name, (then, now) in before.differences(self.opt).items()}
-        changed = [text for name, text in differ.items() if name not in _NOT_TOLD + _OF_THE_START]
-        if changed:
-            self._notes.append(f"changed    since that checkpoint, and valid from now on: {', '.join(changed)}")
-        unused = [differ[name] for name in _OF_THE_START if name in differ and name != "init_from"]
-        if self.opt.init_from:
-            unused.append(f"init_from {self.opt.init_from!r}")
-        if unused:
-            self._notes.append(
-                f"not used   {', '.join(unused)}: the run goes on from its own checkpoint; --fresh starts it anew"
-            )
-        betas = saved.state["trainer"].setdefault("betas", before.betas)
-        if not betas[0] and self.opt.beta1:
-            self._notes.append("moments    Adam's first ones start at 0: with beta1 0, as it was, none are kept")
+    def _open_logger(self):
+        opt, is_first = self.opt, self.processes.rank == 0
+        with self.processes.together():
+            self.logger = Logger(
+                opt.log_dir, run=self.run_id, output=opt.output, step=self.trainer.steps, total_steps=self.total_steps,
+                epochs=opt.total_epochs, print_freq=opt.print_freq, enabled=is_first,
+            )  # fmt: skip
+            if is_first:
+                opt.save(Path(opt.output, "opt.yaml"))
 
     def _banner(self, origin):
         opt, height, width = self.opt, *self.opt.generator_size
         counts = ", ".join(f"{n[-1].upper()} {parameter_count(net):,}" for n, net in self.trainer.networks().items())
-        processes = f", {self.world} processes" if self.world > 1 else ""
+        processes = f", {self.processes.world} processes" if self.processes.world > 1 else ""
         advice = group.launch_advice()
         return [
             f"data       {opt.label_dir or opt.dataroot} ({opt.dataset_mode}): {len(self.loader.dataset)} "
-            f"training pictures, {width}x{height}, {len(self.loader)} steps of {opt.batchSize * self.world} an epoch",
+            f"training pictures, {width}x{height}, {len(self.loader)} steps of {self._batch} an epoch",
             *([f"not read   {self.loader.dataset.not_read}"] if self.loader.dataset.not_read else []),
             *([f"classes    {self._classes()}"] if opt.dataset_mode == "custom" else []),
             f"networks   parameters: {counts}",
@@ -335,13 +240,13 @@ class Session:
         """Print a line, on rank 0."""
         self.logger.message(text)
 
-    def batches(self):
+    def batches(self) -> Iterator[tuple[dict, float]]:
         """The rest of the epoch's batches, each with the seconds that it was waited for."""
         batches = iter(self.loader)
         while True:
             start = time.perf_counter()
             try:
-                with self.together():
+                with self.processes.together():
                     batch = next(batches, None)
             except group.LostError:
                 raise
@@ -358,7 +263,7 @@ class Session:
         """Train on a batch and log it.
 
         Raises:
-            UserError: A loss is no finite number; names the batch's files. Nothing is saved then.
+            UserError: a loss is no finite number; names the batch's files. Nothing is saved then.
         """
         with group.unwrapped():
             losses = self.trainer.step(batch, self.loader.position - 1)
@@ -371,58 +276,38 @@ class Session:
                 "look at these files, or lower --lr"
             )
         lrs = {"G": self.trainer.optimizer_G.get_lr(), "D": self.trainer.optimizer_D.get_lr()}
-        images = len(batch["label"]) * self.world
-        with self.together():
+        images = len(batch["label"]) * self.processes.world
+        with self.processes.together():
             self.logger.log(losses, epoch=self.loader.epoch, images=images, data_time=waited, lrs=lrs)
 
     def _kept(self):
         return f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
 
-    def _calibration(self):
-        """The batches on which averaged weights' statistics are estimated: the first of epoch 1, always the same."""
-        with make_loader(dataclasses.replace(self.opt, nThreads=0), "train") as loader:
-            for _, batch in zip(range(-(-CALIBRATION_PICTURES // self.opt.batchSize)), loader, strict=False):
-                yield batch
+    def _preview_is_due(self):
+        return self.epoch_ended or self.trainer.steps % self.opt.display_freq == 0
 
     def preview(self) -> None:
-        """Show the fixed maps' pictures in output/pics/ and in VisualDL."""
-        with self.together("first"):
-            if self.maps:
-                self._show()
+        """Show the first label maps' pictures in output/pics/ and in VisualDL."""
+        with self.processes.together("first"):
+            if self.previews.maps:
+                sheet = self.previews.sheet(self.trainer.preview)
+                save_image(sheet, self.pics / f"step_{self.trainer.steps:08d}.jpg")
+                self.logger.picture("preview", sheet)
 
-    def _show(self):
-        rows = [(one["label"], self.trainer.preview(one).numpy(), one.get("image")) for one in self.maps]
-        photos = all(row[2] is not None for row in rows)
-        if len({row[0].shape for row in rows}) == 1:
-            labels, pictures, reals = zip(*rows, strict=True)
-            reals = np.concatenate(reals) if photos else None
-            sheet = preview_sheet(np.concatenate(labels), np.concatenate(pictures), reals, self.opt)
-        else:
-            sheet = grid([[preview_sheet(*row, self.opt)] for row in rows])
-        save_image(sheet, self.pics / f"step_{self.trainer.steps:08d}.jpg")
-        self.logger.picture("preview", sheet)
+    def _validation_is_due(self):
+        return self.epoch_ended and bool(self.opt.val_every) and self.finished_epoch % self.opt.val_every == 0
 
     def validate(self) -> None:
         """Measure the quick FID over the validation split, by which the best checkpoint is kept."""
-        with self.together("first"):
-            if self._extractor is not None:
-                self.score = self._measure()
+        with self.processes.together("first"):
+            if self._quick_fid is not None:
+                self.score = self._quick_fid.measure(self.trainer.preview)
+                self.logger.scalar("metrics/quick_fid", self.score)
+                best = "the first" if self.best is None else f"the best so far {self.best:.2f}"
+                self.say(
+                    f"step {self.trainer.steps}: quick FID {self.score:.2f} ({best}; comparable within this run only)"
+                )
         self.score = group.from_first(self.score)
-
-    def _measure(self):
-        from model.metrics.fid import cheap_fid, image_statistics
-
-        size = min(FID_PICTURES, self.opt.max_dataset_size or FID_PICTURES)
-        batch = self.opt.batchSize if self.opt.loader_size else 1  # one where pictures' sizes differ
-        with make_loader(dataclasses.replace(self.opt, max_dataset_size=size, batchSize=batch), "val") as loader:
-            if self._reference is None:
-                self._reference = image_statistics((b["image"].numpy() for b in loader), self._extractor)
-            pictures = (self.trainer.preview(b).numpy() for b in loader)
-            score = cheap_fid(pictures, self._reference, self._extractor)
-        self.logger.scalar("metrics/quick_fid", score)
-        best = "the first" if self.best is None else f"the best so far {self.best:.2f}"
-        self.say(f"step {self.trainer.steps}: quick FID {score:.2f} ({best}; comparable within this run only)")
-        return score
 
     def save_is_due(self) -> bool:
         """Whether the options ask for a checkpoint after this step."""
@@ -436,10 +321,10 @@ class Session:
         """Write a checkpoint of this moment.
 
         Raises:
-            UserError: Weights are not finite, no space, no permission; earlier checkpoints stay as they are.
+            UserError: weights are not finite, no space, no permission; earlier checkpoints stay as they are.
         """
-        with self.together("first"):
-            if self.rank == 0:
+        with self.processes.together("first"):
+            if self.processes.rank == 0:
                 self._write()
         self.saved = Path(group.from_first(str(self.saved)))
         self._saved_step, self.score = self.trainer.steps, None
@@ -459,10 +344,10 @@ class Session:
             "trainer": self.trainer.state_dict(),
             "epoch": self.epoch,
             "position": self.position,
-            "batch": self.opt.batchSize * self.world,
+            "batch": self._batch,
             "length": len(self.loader),
             "best": self.best,
-            "run": self.run,
+            "run": self.run_id,
         }
         self.logger.sync()
         self.saved = checkpoint.save(
@@ -483,7 +368,7 @@ class Session:
         if self.stopped:
             again = "the same command without --fresh" if self.opt.fresh else "the same command"
             self.say(f"go on: {again}")
-        look = f"python val.py --checkpoint {self.root}{self._split}"
+        look = f"python val.py --checkpoint {self.root}{self.previews.split}"
         self.say(f"look: {self.pics}, {look}, visualdl --logdir {self.opt.log_dir}")
 
     def __enter__(self):
@@ -494,15 +379,3 @@ class Session:
         self.logger.close()
         if self._claim is not None:
             self._claim.close()
-
-
-def _set_aside(root: Path, pics: Path) -> Path:
-    """Move the checkpoints and pictures of the run before --fresh to unused folders beside them."""
-    target = unused(root)
-    target.mkdir()
-    for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / checkpoint.BEST, root / checkpoint.LATEST]:
-        if path.exists() or path.is_symlink():
-            os.replace(path, target / path.name)
-    if pics.is_dir():
-        os.replace(pics, unused(pics))
-    return target

@@ -25,9 +25,10 @@ from model.errors import UserError
 from model.ops import group
 from model.ops.moments import combine_moments
 from model.options import OPT
-from model.run import Session, Stop
+from model.run import Session
 from model.trainer import Trainer
 from model.training import checkpoint
+from model.training.processes import Stop
 
 TRAIN = str(cases.ROOT / "train.py")
 SMALL = [*TINY, *"--ngf 2 --crop_size 32 --load_size 36 --norm_E spectralsyncbatch --display_freq 0".split()]
