@@ -1,12 +1,16 @@
-"""Files written whole or not at all, unused names, digests, and sizes for people."""
+"""Files written whole or not at all, unused names, digests, headers of arrays, and sizes for people."""
 
 import contextlib
 import errno
 import hashlib
 import os
 import time
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from model.errors import UserError
 
@@ -103,6 +107,19 @@ def file_digest(path: str | os.PathLike) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and type of the array of a .npy file, which is left at the first number.
+
+    Raises:
+        ValueError: it is no such file, or a damaged one.
+    """
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        return readers[np.lib.format.read_magic(file)](file)
+    except (KeyError, SyntaxError, tokenize.TokenError) as error:  # the header is Python text
+        raise ValueError(f"its header is damaged: {error}") from None
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -19,7 +19,7 @@ from model.ops.device import as_tensor
 from model.semantics import Part, Semantics
 from model.training.adam import Adam, with_betas
 from model.training.ema import Average
-from model.training.logger import COLUMNS
+from model.training.loss_log import COLUMNS
 from model.training.optimizer_state import load_optimizer, optimizer_state
 from model.weights.networks import load_net
 

@@ -25,7 +25,7 @@ from model.generator import define_G
 from model.options import OPT
 from model.semantics import Semantics
 from model.trainer import Trainer
-from model.training.logger import COLUMNS
+from model.training.loss_log import COLUMNS
 from model.vgg import VGG19
 from model.weights import export_official, load_official
 

@@ -279,7 +279,7 @@ SAVER = """
 import sys
 import numpy as np
 from model.training.checkpoint import exists, load, prepare, save
-from model.training.logger import LossLog
+from model.training.loss_log import LossLog
 from model.options import OPT
 root, opt = sys.argv[1] + "/model", OPT.from_preset("sample")
 claim = prepare(root)

@@ -17,7 +17,9 @@ from PIL import Image
 from visualdl import LogReader
 
 from model.errors import UserError
-from model.training.logger import COLUMNS, Logger, LossLog, VisualDLFile
+from model.training.logger import Logger
+from model.training.loss_log import COLUMNS, LossLog
+from model.training.visualdl_file import VisualDLFile
 
 ROOT = Path(__file__).parent.parent
 
@@ -138,7 +140,23 @@ def test_two_runs_do_not_write_the_same_logs(tmp_path):
     Logger(tmp_path, run="b").close()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00v\x00" + b"x" * 200, b"text\n"])
+def npy(shape):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00v\x00" + header + bytes(7 * 8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x01\x00v\x00" + b"x" * 200,
+        b"\x93NUMPY\x09\x00v\x00",
+        b"text\n",
+        npy((-1, 7)),
+        npy("(("),
+    ],
+)
 def test_file_that_is_no_log_is_not_overwritten(tmp_path, content):
     path = tmp_path / "log.npy"
     path.write_bytes(content)
@@ -156,6 +174,9 @@ def test_other_arrays(tmp_path):
     np.save(path, np.full((5, 7), 2, np.float32))  # the same history, written by another program
     LossLog(path, step=4).close()
     assert np.load(path).shape == (4, 7) and (np.load(path) == 2).all()
+    np.save(path, np.asfortranarray(np.arange(35.0).reshape(5, 7)))
+    LossLog(path, step=3).close()
+    assert (np.load(path) == np.arange(21).reshape(3, 7)).all()
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     LossLog(path, step=1).close()
     assert np.load(path).shape == (1, 7)
@@ -179,7 +200,7 @@ def test_full_disk(tmp_path):
 
 def test_kill_at_any_moment(tmp_path):
     code = (
-        "import sys; from model.training.logger import LossLog\n"
+        "import sys; from model.training.loss_log import LossLog\n"
         f"log = LossLog({str(tmp_path / 'log.npy')!r}, step=int(sys.argv[1]))\n"
         "print('ready', flush=True)\n"
         "while True: log.append([log.rows] * 7)"

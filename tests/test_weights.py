@@ -308,6 +308,14 @@ def npz_of(path, array):
         np.savez_compressed(file, a=array)
 
 
+def open_bracket(path):
+    """Let a bracket stay open in the header of an .npz file's array, which is Python text."""
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("a.npy")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", content.replace(b"(3,)", b"((3,"))
+
+
 def boxed(header):
     return struct.pack("<Q", len(header)) + header
 
@@ -385,6 +393,7 @@ BAD = {
         boxed(b'{"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}') + b"1"
     ),
     "npz with objects": lambda p, t: npz_of(p, np.array([Attack(t)], dtype=object)),
+    "npz with an open bracket in its header": lambda p, t: npz_of(p, np.zeros(3)) or open_bracket(p),
     "npz bomb": lambda p, t: npz_of(p, np.zeros(10**7, np.uint8)),
     "MindSpore truncated": lambda p, t: half_of(
         p, lambda q: q.open("wb").write(b"\x0a\x20\x0a\x01w\x12\x1b\x08\x04\x12\x07Float32\x1a\x10" + bytes(16))

@@ -5,9 +5,10 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import paddle
@@ -15,11 +16,11 @@ import safetensors
 import safetensors.numpy
 
 from model.errors import UserError
-from model.files import replacing
+from model.files import npy_header, replacing
 from model.weights.kinds import Found, recognise
 from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
 from model.weights.networks import load_official
-from model.weights.paddle_file import read_pdparams, write_state
+from model.weights.paddle_file import dump, read_pdparams
 from model.weights.torch_file import BROKEN_ZIP, LEGACY_START, from_bfloat16, read_torch, write_torch
 
 SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
@@ -111,16 +112,14 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
                 raise UserError(f"{path}: {held} bytes claim to hold {claimed}, which weights never do (a zip bomb?)")
             for info in infos:
                 stream = io.BytesIO(archive.read(info))
-                version = np.lib.format.read_magic(stream)
-                header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-                shape, fortran, dtype = header[version](stream)
+                shape, fortran, dtype = npy_header(stream)
                 if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
                     raise ValueError(f"array {info.filename!r} is not what its header says")
                 array = np.frombuffer(stream.read(), dtype)
                 arrays[info.filename[: -len(".npy")]] = array.reshape(shape, order="F" if fortran else "C")
     except UserError:
         raise
-    except (*BROKEN_ZIP, KeyError, EOFError) as error:
+    except (*BROKEN_ZIP, EOFError) as error:
         raise UserError(f"{path}: cannot read these NumPy arrays: {error}") from error
     return arrays
 
@@ -141,6 +140,24 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _write_paddle(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    dump(file, {name: np.ascontiguousarray(a.T) if a.ndim == 2 else a for name, a in arrays.items()})
+
+
+def _write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    file.write(safetensors.numpy.save({n: np.ascontiguousarray(a).reshape(a.shape) for n, a in arrays.items()}))
+
+
+_WRITERS = {
+    ".pdparams": ("Paddle", _write_paddle),
+    ".pth": ("PyTorch (zip)", write_torch),
+    ".pt": ("PyTorch (zip)", write_torch),
+    ".safetensors": ("safetensors", _write_safetensors),
+    ".npz": ("NumPy", lambda file, arrays: np.savez(file, **arrays)),
+    ".ckpt": ("MindSpore", lambda file, arrays: write_mindspore(file, to_mindspore(arrays))),
+}
+
+
 def write_weights(path: str | os.PathLike, found: Found) -> str:
     """Write recognised weights in the format of the file's ending, all or nothing.
 
@@ -155,34 +172,17 @@ def write_weights(path: str | os.PathLike, found: Found) -> str:
         UserError: an unknown ending, a network that MindSpore's SPADE does not have, no space, no permission.
     """
     path = Path(path)
-    arrays = found.weights
-    if path.suffix == ".pdparams":
-        transposed = {name: np.ascontiguousarray(a.T) if a.ndim == 2 else a for name, a in arrays.items()}
-        with replacing(path, sync=True) as temporary:
-            write_state(temporary, transposed)
-        return "Paddle"
-    if path.suffix in (".pth", ".pt"):
-        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
-            write_torch(file, arrays)
-        return "PyTorch (zip)"
-    if path.suffix == ".safetensors":
-        data = safetensors.numpy.save({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()})
-        with replacing(path, sync=True) as temporary:
-            temporary.write_bytes(data)
-        return "safetensors"
-    if path.suffix == ".npz":
-        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        return "NumPy"
-    if path.suffix == ".ckpt":
+    if path.suffix not in _WRITERS:
+        raise UserError(
+            f"{path}: cannot write a {path.suffix or 'file without ending'}: use .pdparams .pth .safetensors .npz or "
+            ".ckpt"
+        )
+    name, write = _WRITERS[path.suffix]
+    if name == "MindSpore":
         _check_mindspore(path, found)
-        named = to_mindspore(arrays)
-        with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
-            write_mindspore(file, named)
-        return "MindSpore"
-    raise UserError(
-        f"{path}: cannot write a {path.suffix or 'file without ending'}: use .pdparams .pth .safetensors .npz or .ckpt"
-    )
+    with replacing(path, sync=True) as temporary, open(temporary, "wb") as file:
+        write(file, found.weights)
+    return name
 
 
 def _check_mindspore(path: Path, found: Found) -> None:

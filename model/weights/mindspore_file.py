@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from model.errors import UserError
+from model.weights.pickles import Damaged
 from model.weights.torch_file import from_bfloat16
 
 TYPES = {
@@ -28,10 +29,6 @@ TYPES = {
 }  # fmt: skip
 TYPE_OF = {np.dtype(numpy): name for name, numpy in TYPES.items() if name != "BFloat16"}
 SLICE = 512 << 20  # bytes of one value; MindSpore cuts at the same size
-
-
-class _Damaged(Exception):
-    pass
 
 
 # ---- the file ----
@@ -48,20 +45,20 @@ def read_mindspore(path: Path) -> dict[str, np.ndarray]:
     try:
         for field, value in _fields(data):
             if field != 1 or not isinstance(value, memoryview):
-                raise _Damaged("an unknown field at its top level (encrypted checkpoints cannot be read)")
+                raise Damaged("an unknown field at its top level (encrypted checkpoints cannot be read)")
             tag, dims, kind, content = _value(value)
             if kind in ("str", "random_op"):
                 continue
             if kind not in TYPES:
-                raise _Damaged(f"parameter {tag!r} has the unknown type {kind[:40]!r}")
+                raise Damaged(f"parameter {tag!r} has the unknown type {kind[:40]!r}")
             known = pieces.setdefault(tag, [dims, kind, []])
             if known[:2] != [dims, kind]:
-                raise _Damaged(f"the pieces of parameter {tag!r} do not belong together")
+                raise Damaged(f"the pieces of parameter {tag!r} do not belong together")
             known[2].append(content)
         if not pieces:
-            raise _Damaged("it holds no parameters")
+            raise Damaged("it holds no parameters")
         return {tag: _array(tag, *piece) for tag, piece in pieces.items()}
-    except (_Damaged, UnicodeDecodeError) as error:
+    except (Damaged, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read this MindSpore checkpoint: {error}") from error
 
 
@@ -84,7 +81,7 @@ def _value(message: memoryview) -> tuple[str, list[int], str, memoryview]:
                 elif part == 3 and isinstance(entry, memoryview):
                     content = entry
     if tag is None or len(dims) > 16:
-        raise _Damaged("a parameter without a name or with too many dimensions")
+        raise Damaged("a parameter without a name or with too many dimensions")
     return tag, dims, kind, content
 
 
@@ -93,7 +90,7 @@ def _array(tag: str, dims: list[int], kind: str, contents: list[memoryview]) -> 
     shape = [] if dims == [0] else dims
     size = sum(len(content) for content in contents)
     if math.prod(shape) * dtype.itemsize != size:
-        raise _Damaged(f"parameter {tag!r} of shape {shape} and type {kind} has {size} bytes")
+        raise Damaged(f"parameter {tag!r} of shape {shape} and type {kind} has {size} bytes")
     array = np.frombuffer(b"".join(contents), dtype).reshape(shape)
     if kind == "BFloat16":
         return from_bfloat16(array)
@@ -102,14 +99,14 @@ def _array(tag: str, dims: list[int], kind: str, contents: list[memoryview]) -> 
 
 def _text(value) -> str:
     if not isinstance(value, memoryview) or len(value) > 10_000:
-        raise _Damaged("a name is damaged")
+        raise Damaged("a name is damaged")
     return bytes(value).decode()
 
 
 def _fields(message) -> Iterator[tuple[int, int | memoryview]]:
     """(field number, value) of a protobuf message: numbers as int, everything with a length as a view."""
     if not isinstance(message, memoryview):
-        raise _Damaged("a message is damaged")
+        raise Damaged("a message is damaged")
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -121,10 +118,10 @@ def _fields(message) -> Iterator[tuple[int, int | memoryview]]:
             if wire == 2:
                 length, at = _varint(message, at)
             if length > len(message) - at:
-                raise _Damaged("it is truncated")
+                raise Damaged("it is truncated")
             value, at = message[at : at + length], at + length
         else:
-            raise _Damaged(f"wire type {wire} does not exist")
+            raise Damaged(f"wire type {wire} does not exist")
         yield key >> 3, value
 
 
@@ -132,12 +129,12 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
     number = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
-            raise _Damaged("it is truncated")
+            raise Damaged("it is truncated")
         byte, at = message[at], at + 1
         number |= (byte & 127) << shift
         if byte < 128:
             return number, at
-    raise _Damaged("a number is too long")
+    raise Damaged("a number is too long")
 
 
 def write_mindspore(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:

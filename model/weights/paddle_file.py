@@ -227,8 +227,13 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot save a {type(value).__name__}")
 
 
+def dump(file: BinaryIO, state: Any) -> None:
+    """Write what `plain` takes in the form of `paddle.save`, pickle protocol 4."""
+    pickle.Pickler(file, protocol=4).dump(plain(state))
+
+
 def write_state(path: str | os.PathLike, state: Any) -> dict:
-    """Write `state` in the form of `paddle.save` (pickle protocol 4) and flush it to the disk.
+    """Write a file of `dump` and flush it to the disk.
 
     Args:
         path: the file, replaced if it exists.
@@ -237,10 +242,10 @@ def write_state(path: str | os.PathLike, state: Any) -> dict:
     Returns:
         `{"size": bytes, "sha256": hex digest}` of the file.
     """
-    state = plain(state)
+    state = plain(state)  # what cannot be saved is refused before the file is touched
     with open(path, "wb") as file:
         hashing = _HashingFile(file)
-        pickle.Pickler(hashing, protocol=4).dump(state)
+        dump(hashing, state)
         file.flush()
         os.fsync(file.fileno())
     return {"size": hashing.size, "sha256": hashing.digest.hexdigest()}
