@@ -194,6 +194,13 @@ def test_newer_format_is_refused(tmp_path, opt):
         load(tmp_path, opt)
 
 
+@pytest.mark.parametrize("content", ["", "[]", "[" * 100_000, '{"files": {}}', '{"format": 1, "files": []}', "\0"])
+def test_meta_that_is_none_is_damage(tmp_path, opt, content):
+    save_step(tmp_path, opt, 1)
+    (save_step(tmp_path, opt, 2) / "meta.json").write_text(content)
+    assert load(tmp_path, opt).step == 1
+
+
 def test_meta_cannot_lead_out_of_the_folder(tmp_path, opt):
     meta = save_step(tmp_path / "model", opt, 1) / "meta.json"
     (tmp_path / "x").write_bytes(b"12")

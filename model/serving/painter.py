@@ -1,6 +1,6 @@
 """A trained generator by itself: finding its weights and options, and making pictures."""
 
-import json
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from model.options import OPT
 from model.semantics import Semantics
 from model.serving.description import Description
 from model.training import checkpoint
+from model.training.checkpoint_folder import described, step_folders
 from model.weights import packed
 from model.weights.networks import load_net, parameter_count
-from model.weights.paddle_file import read_pdparams
+from model.weights.paddle_file import DamagedError, read_pdparams
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Painter:
     """A generator in evaluation mode with the project's own networks: the engine of a `Synthesizer`.
 
     Attributes:
-        opt: The options that it was trained with.
-        G: The generator.
-        E: The encoder; None without VAE, and when its file is not beside the generator's.
-        file: The generator's weights.
-        step: Steps that it was trained; None for a weights file without its checkpoint.
+        opt: the options that it was trained with.
+        G: the generator.
+        E: the encoder; None without VAE, and when its file is not beside the generator's.
+        file: the generator's weights.
+        step: steps that it was trained; None for a weights file without its checkpoint.
     """
 
     opt: OPT
@@ -46,20 +47,20 @@ class Painter:
         """Load a generator, and the encoder if there is one, from a checkpoint.
 
         Args:
-            path: A folder of checkpoints, one checkpoint, or a generator's .pdparams file (or a model.npz of
+            path: a folder of checkpoints, one checkpoint, or a generator's .pdparams file (or a model.npz of
                 tools/pack_model.py) with opt.yaml beside it or one folder above.
-            which: Of a folder of checkpoints: latest, best, or the number of epochs done.
-            use_ema: Take the averaged weights where there are any.
+            which: of a folder of checkpoints: latest, best, or the number of epochs done.
+            use_ema: take the averaged weights where there are any.
 
         Raises:
-            UserError: Nothing there, files that are damaged or do not fit each other, a file that is no parameter file.
+            UserError: nothing there, files that are damaged or do not fit each other, a file that is no parameter file.
         """
         path = Path(path)
         root = path / "model" if (path / "model").is_dir() else path
         if which == "best":
             path = _one_of(root, root / checkpoint.BEST, "best")
         elif which != "latest":
-            path = _one_of(root, _epoch_folder(root, int(which)), f"epoch {which}")
+            path = _one_of(root, _epochs(root).get(int(which)), f"epoch {which}")
         if checkpoint.exists(path):
             found = checkpoint.load(path, with_state=False, nets=lambda there: _shown(there, use_ema).values())
             opt, arrays, step, folder = OPT.load(found.opt_file), found.nets, found.step, found.path
@@ -125,25 +126,17 @@ def _one_of(root: Path, folder: Path | None, what: str) -> Path:
 
 def _epochs(root: Path) -> dict[int, Path]:
     """{epochs done: folder} of the checkpoints written at an epoch's end, the newest of each."""
-    found = {}
-    for meta in root.glob(f"step_*/{checkpoint.META_FILE}"):
-        try:
-            values = json.loads(meta.read_text(encoding="utf-8"))
-            if values["epoch_end"]:
-                found[int(values["epoch"])] = max(found.get(int(values["epoch"]), (0, meta)), (values["serial"], meta))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: loading another one must not fail for it
-    return {epoch: meta.parent for epoch, (_, meta) in found.items()}
+    found = []
+    for folder in step_folders(root):
+        with contextlib.suppress(DamagedError):  # loading another one must not fail for it
+            found.append(described(folder))
+    return {one.meta["epoch"]: one.path for one in sorted(found, key=lambda one: one.serial) if one.epoch_end}
 
 
 def _shown(there: Collection[str], use_ema: bool) -> dict[str, str]:
     """{n_g, n_e: the network to read for it}, of those that are there: the averaged one where it is wanted."""
     wanted = {name: f"{name}_ema" if use_ema and f"{name}_ema" in there else name for name in ("n_g", "n_e")}
     return {name: read for name, read in wanted.items() if read in there}
-
-
-def _epoch_folder(root: Path, epoch: int) -> Path | None:
-    return _epochs(root).get(epoch)
 
 
 def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path]:

@@ -94,7 +94,7 @@ def write_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint folder whose files are there, of the right size.
+    """A checkpoint folder and what its meta.json says.
 
     Attributes:
         path: the folder.
@@ -116,6 +116,26 @@ def step_folders(root: Path) -> Iterator[Path]:
             yield path
 
 
+def described(folder: Path) -> Found:
+    """A checkpoint folder by its meta.json alone.
+
+    Raises:
+        DamagedError: meta.json is missing or damaged.
+        UserError: a newer version of this program wrote it.
+    """
+    try:
+        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        version, serial = int(meta["format"]), int(meta["serial"])
+        meta.update(step=int(meta["step"]), epoch=int(meta["epoch"]))
+        for entry in [meta["files"][OPT_FILE], *meta["files"].values()]:
+            entry.update(size=int(entry["size"]), sha256=str(entry["sha256"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{folder / META_FILE} is missing or unreadable ({error})") from None
+    if version > FORMAT:
+        raise UserError(f"{folder} has checkpoint format {version}, this program knows up to {FORMAT}; update it")
+    return Found(folder, serial, bool(meta.get("epoch_end")), meta)
+
+
 def examine(folder: Path, verify: bool = False) -> Found:
     """Check a checkpoint folder against its meta.json; options may have been edited.
 
@@ -123,29 +143,18 @@ def examine(folder: Path, verify: bool = False) -> Found:
         DamagedError: a file is missing, of another size, or (with `verify`) of another content.
         UserError: a newer version of this program wrote it.
     """
-    try:
-        meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        files, serial = dict(meta["files"]), int(meta["serial"])
-        sizes = {name: int(entry["size"]) for name, entry in files.items()}
-        sums = {name: str(entry["sha256"]) for name, entry in files.items()}
-        step, epoch, version = int(meta["step"]), int(meta["epoch"]), int(meta["format"])
-        if OPT_FILE not in files:
-            raise KeyError(OPT_FILE)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{folder / META_FILE} is missing or unreadable ({error})") from None
-    if version > FORMAT:
-        raise UserError(f"{folder} has checkpoint format {version}, this program knows up to {FORMAT}; update it")
-    for name, size in sizes.items():
+    found = described(folder)
+    for name, entry in found.meta["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise DamagedError(f"{path} is missing")
         if name == OPT_FILE:
             continue
-        if path.stat().st_size != size:
-            raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, expected {size:,}")
-        if verify and file_digest(path) != sums[name]:
+        if path.stat().st_size != entry["size"]:
+            raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, expected {entry['size']:,}")
+        if verify and file_digest(path) != entry["sha256"]:
             raise DamagedError(f"{path} was altered: its SHA-256 differs from the one in {META_FILE}")
-    return Found(folder, serial, bool(meta.get("epoch_end")), {**meta, "step": step, "epoch": epoch})
+    return found
 
 
 def complete_folders(root: Path) -> list[Found]:

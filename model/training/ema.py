@@ -31,7 +31,7 @@ class Average:
             for networks without batch norms.
 
     Raises:
-        ValueError: The copies are other networks.
+        ValueError: the copies are other networks.
     """
 
     def __init__(self, live, copies, decay, opt, batches=None):
@@ -76,7 +76,7 @@ class Average:
         """The averaged networks in evaluation mode, with statistics of their own weights; shared, not copies.
 
         Raises:
-            UserError: There are batch norms, and no batches to estimate their statistics on.
+            UserError: there are batch norms, and no batches to estimate their statistics on.
         """
         if not self._is_ready:
             self._estimate()

@@ -36,12 +36,12 @@ def take(folder: Path, run: str, output: str, step: int) -> None:
 
     Args:
         folder: `log/`.
-        run: What tells the run from others.
-        output: The folder of its checkpoints, for people.
-        step: Steps done.
+        run: what tells the run from others.
+        output: the folder of its checkpoints, for people.
+        step: steps done.
 
     Raises:
-        UserError: The run goes on from `step`, and the folder holds another run's logs.
+        UserError: the run goes on from `step`, and the folder holds another run's logs.
     """
     note = folder / "run.json"
     try:
@@ -89,16 +89,16 @@ class Logger:
 
         Args:
             folder: `log/`; one run at a time may write it.
-            run: What tells the run from others, also after it was resumed.
-            output: The folder of its checkpoints, for people.
-            step: Steps done.
-            total_steps: Steps of the whole run, for the time left; 0 if unknown.
-            epochs: Epochs of the whole run.
-            print_freq: Steps between two lines and two points of the curves.
+            run: what tells the run from others, also after it was resumed.
+            output: the folder of its checkpoints, for people.
+            step: steps done.
+            total_steps: steps of the whole run, for the time left; 0 if unknown.
+            epochs: epochs of the whole run.
+            print_freq: steps between two lines and two points of the curves.
             enabled: False on all processes but the first: nothing is written or printed.
 
         Raises:
-            UserError: The folder cannot be written, is in use, or holds the logs of another run.
+            UserError: the folder cannot be written, is in use, or holds the logs of another run.
         """
         self.enabled = enabled
         self.step, self.total_steps, self.epochs, self.print_freq = step, total_steps, epochs, max(print_freq, 1)
@@ -137,11 +137,11 @@ class Logger:
         """Note one finished step.
 
         Args:
-            losses: The seven losses of `COLUMNS`, by name (others are shown as curves too).
-            epoch: The step's epoch, counted from 1.
-            images: Images that the step saw, over all processes.
-            data_time: Seconds spent waiting for the batch.
-            lrs: Learning rates by name, for the curves.
+            losses: the seven losses of `COLUMNS`, by name (others are shown as curves too).
+            epoch: the step's epoch, counted from 1.
+            images: images that the step saw, over all processes.
+            data_time: seconds spent waiting for the batch.
+            lrs: learning rates by name, for the curves.
         """
         self.step += 1
         if not self.enabled:

@@ -33,7 +33,7 @@ def network_files(path: str | os.PathLike) -> dict[str, Path]:
             letter; beside averaged weights, `n_g_ema`, D's is `n_d`.
 
     Raises:
-        UserError: There is no generator, or several; a run's folder without a whole checkpoint.
+        UserError: there is no generator, or several; a run's folder without a whole checkpoint.
     """
     path = Path(path)
     if not path.exists():

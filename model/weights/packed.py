@@ -20,7 +20,7 @@ def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.nda
     """Write networks, {"n_g": {key: array}, ...}, whole or not at all; returns the file's size in bytes.
 
     Raises:
-        UserError: Numbers that are not finite or too large for 16 bits, or the file cannot be written.
+        UserError: numbers that are not finite or too large for 16 bits, or the file cannot be written.
     """
     stored = {}
     for net, arrays in nets.items():
@@ -40,7 +40,7 @@ def read_packed(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
     """The networks of a packed file, float32 but for counters.
 
     Raises:
-        UserError: A damaged file, or one of another kind.
+        UserError: a damaged file, or one of another kind.
     """
     stored, _ = read_weights(path)
     nets: dict[str, dict[str, np.ndarray]] = {}
