@@ -429,6 +429,16 @@ def test_bad_files_are_refused_in_one_line_and_run_nothing(tmp_path, make):
     assert not touched.exists()
 
 
+@pytest.mark.parametrize(
+    "make", [lambda path, data: path.write_bytes(data), torch_zip, legacy], ids=["Paddle", "zip", "legacy"]
+)
+def test_pickles_of_too_many_operations_are_refused(tmp_path, monkeypatch, make):
+    monkeypatch.setattr("model.weights.pickles.MAX_OPERATIONS", 1000)
+    make(tmp_path / "a", b"\x80\x02" + b"N" * 1001 + b".")
+    with pytest.raises(UserError, match="its pickle is unreasonably long"):
+        read_weights(tmp_path / "a")
+
+
 def test_the_attack_would_work(tmp_path):
     pickle.loads(pickle.dumps(Attack(tmp_path / "touched"))).close()
     assert (tmp_path / "touched").exists()
