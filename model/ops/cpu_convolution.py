@@ -33,7 +33,7 @@ class _Modulated:
         self.size, self.stride, self.pad = size, stride, size // 2 if pad is None else pad
         self.out_height = (self.height + 2 * self.pad - size) // stride + 1
         self.out_width = (self.width + 2 * self.pad - size) // stride + 1
-        self.images, self.out_area = n, self.out_height * self.out_width
+        self.images, self.out_pixels = n, n * self.out_height * self.out_width
         tables = view(mean), view(table_a), view(table_b)
         self.source = loops.Source(
             view(x).reshape(-1, c), *tables, index, self.height, self.width, up, np.float32(slope)
@@ -65,6 +65,33 @@ class _Modulated:
             paddle.to_tensor(tables[0]) if need_a else None,
             paddle.to_tensor(tables[1]) if need_b else None,
         ]
+
+    def columns(self, first, last, by_window):
+        """The windows of output pixels [first, last) as rows."""
+        tensor, out = buffer(last - first, self.channels * self.size**2)
+        self._share(lambda part, b, e: loops.columns(self.source, self.window, first + b, by_window, out[b:e]), len(out))
+        return tensor
+
+    def add_columns(self, grad, first, by_window, low, high, grad_map):
+        """Adds the gradient of such rows into the map's, where its rows are in [low, high)."""
+
+        def work(part, begin, end):
+            place = (first, by_window, low + begin, low + end)
+            loops.columns_grad(grad, self.height, self.width, self.window, *place, grad_map)
+
+        self._share(work, high - low)
+
+    def _share(self, work, count):
+        """All threads work for a small map, of which no thread has a part of its own."""
+        if self.is_small:
+            parallel_for(work, count)
+        else:
+            work(0, 0, count)
+
+    @property
+    def is_small(self):
+        """A few rows against large weights: the products' own threads share them better."""
+        return self.out_pixels < WINOGRAD_PIXELS
 
     @property
     def takes_winograd(self):
@@ -163,7 +190,7 @@ def _winograd_backward(m, weight, factor, grad, need_weight, grad_map):
 
 def _by_window(m, k):
     """Whether permuting the weight, so that windows are copied as vectors, costs less than it gains."""
-    return m.size > 1 and m.images * m.out_area > 2 * k
+    return m.size > 1 and m.out_pixels > 2 * k
 
 
 def _flat_weight(weight, by_window):
@@ -172,32 +199,35 @@ def _flat_weight(weight, by_window):
     if not by_window:
         return weight.reshape([k, -1])
     tensor, out = buffer(k, size * size * channels)
-    loops.filters_by_window(view(weight).reshape(k, channels, -1), out.reshape(k, -1, channels))
+    _swap(view(weight).reshape(k, channels, -1), out.reshape(k, -1, channels))
     return tensor
+
+
+def _swap(source, out):
+    """Transposes each of k matrices, [k, a, b] -> [k, b, a]."""
+    parallel_for(lambda part, b, e: loops.filters_by_window(source[b:e], out[b:e]), len(out))
 
 
 def _direct_forward(m, weight, factor, bias, residual, out):
     k = weight.shape[0]
     by_window = _by_window(m, k)
     flat = _flat_weight(weight, by_window)
-    pixels = m.images * m.out_area
 
     def work(part, begin, end, rows):
         for first in range(begin, end, rows):
             last = min(end, first + rows)
-            col_tensor, col = buffer(last - first, flat.shape[1])
-            loops.columns(m.source, m.window, first, by_window, col)
+            col_tensor = m.columns(first, last, by_window)
             product = view(paddle.matmul(col_tensor, flat, transpose_y=True))
             np.multiply(product, factor, out=out[first:last])
             out[first:last] += bias
             if residual is not None:
                 out[first:last] += residual[first:last]
 
-    if pixels < WINOGRAD_PIXELS:  # a few rows against large weights: the product's own threads share it better
-        work(0, 0, pixels, pixels)
+    if m.is_small:
+        work(0, 0, m.out_pixels, m.out_pixels)
         return
     rows = max(FEWEST_TILES, PIECE // (4 * (flat.shape[1] + k)))
-    parallel_for(lambda part, b, e: work(part, b, e, rows), pixels)
+    parallel_for(lambda part, b, e: work(part, b, e, rows), m.out_pixels)
 
 
 def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
@@ -210,55 +240,45 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
         tensor = tensor * float(factor)
     values = view(grad).reshape(m.images, -1)
     # the photos' half of a batch has no gradient when D serves G's step
-    images = [i for i in range(m.images) if values[i].any()]
+    images = [i for i in range(m.images) if values[i].any()] or [0]
+    height, width = m.window.out_height, m.window.out_width
+    top, bottom = images[0] * height, (images[-1] + 1) * height  # of all images' output rows
     reach = -(-(m.size - 1) // m.stride)  # output rows above that touch the map's rows below a cut
 
-    def work(image, begin, end, rows):
-        """Output rows [begin, end) of an image, and the map's rows from the first one's window to the next part's."""
-        low = 0 if begin == 0 else begin * m.stride - m.pad
-        high = m.height if end == m.out_height else end * m.stride - m.pad
+    def own(row):
+        """The first row of the map that belongs to this output row and those below it."""
+        image, y = divmod(row, height)
+        return image * m.height + (0 if y == 0 else y * m.stride - m.pad)
+
+    def work(part, begin, end, rows):
+        """Output rows [begin, end), and the map's rows from the first one's window to the next part's."""
         total = None
-        offset, stop = image * m.out_area, end * m.out_width
-        start = begin * m.out_width
-        if grad_map is not None:
-            start = max(0, begin - reach) * m.out_width
-        for first in [*range(start, begin * m.out_width, rows), *range(begin * m.out_width, stop, rows)]:
-            own = first >= begin * m.out_width
-            last = min(stop if own else begin * m.out_width, first + rows)
-            g = tensor[offset + first : offset + last]
-            if need_weight and own:
-                col_tensor, col = buffer(last - first, flat.shape[1])
-                loops.columns(m.source, m.window, offset + first, by_window, col)
-                product = paddle.matmul(g, col_tensor, transpose_x=True)
+        begin, end = top + begin, top + end
+        above = begin - min(begin % height, reach) if grad_map is not None else begin
+        cuts = [*range(above * width, begin * width, rows), *range(begin * width, end * width, rows), end * width]
+        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+            g = tensor[first:last]
+            if need_weight and first >= begin * width:
+                product = paddle.matmul(g, m.columns(first, last, by_window), transpose_x=True)
                 total = product if total is None else total.add_(product)
             if grad_map is not None:
-                back = view(paddle.matmul(g, flat))
-                place = (offset + first, by_window, low, high)
-                loops.columns_grad(back, m.height, m.width, m.window, *place, grad_map)
+                m.add_columns(view(paddle.matmul(g, flat)), first, by_window, own(begin), own(end), grad_map)
         return total
 
-    rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
-    if m.images * m.out_area < WINOGRAD_PIXELS:
-        results = [work(image, 0, m.out_height, m.out_area) for image in images]
-    elif len(images) >= THREADS:
-        parts = parallel_for(lambda _, b, e: [work(image, 0, m.out_height, rows) for image in images[b:e]], len(images))
-        results = [total for part in parts for total in part]
+    if m.is_small:
+        results = [work(0, 0, bottom - top, m.out_pixels)]
     else:
-        results = []
-        for image in images:
-            results += parallel_for(lambda _, b, e, image=image: work(image, b, e, rows), m.out_height)
+        rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
+        results = parallel_for(lambda part, b, e: work(part, b, e, rows), bottom - top)
     if not need_weight:
         return None
-    if not results:
-        return paddle.zeros(weight.shape)
     total = results[0]
     for more in results[1:]:
         total = total.add_(more)
     if not by_window:
         return total.reshape(weight.shape)
     out_tensor, out = buffer(*weight.shape)
-    area = m.size**2
-    loops.filters_by_window(view(total).reshape(k, area, -1), out.reshape(k, -1, area))
+    _swap(view(total).reshape(k, m.size**2, -1), out.reshape(k, -1, m.size**2))
     return out_tensor
 
 
@@ -328,7 +348,7 @@ class Modulate(PyLayer):
         m = _Modulated(x, mean, table_a, table_b, 1, **spec)
         out_tensor, out = buffer(*x.shape)
         out = out.reshape(-1, m.channels)
-        parallel_for(lambda part, b, e: loops.modulated(m.source, b, e, out), m.pixels)
+        parallel_for(lambda part, b, e: loops.columns(m.source, m.window, b, True, out[b:e]), m.pixels)
         ctx.save_for_backward(x, mean, table_a, table_b)
         ctx.spec = spec
         ctx.needs = [not t.stop_gradient for t in (x, mean, table_a, table_b)]

@@ -51,30 +51,33 @@ _jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "
 
 
 @_jit
-def _modulated_line(source, image, y, line):
-    """One image row of act((x - mean) * a + b) into line[1 : width + 1], zeros around it and for rows outside."""
+def _modulated_span(source, image, y, first, last, out):
+    """Pixels [first, last) of an image's row of act((x - mean) * a + b) into out [last - first, C]."""
     x, means, table_a, table_b, index, height, width, up, slope = source
     channels = x.shape[1]
     mean = means[min(image, means.shape[0] - 1)]
-    if y < 0 or y >= height:
-        line[:] = 0
-        return
-    line[0, :] = 0
-    line[width + 1, :] = 0
-    first = (image * height + y) * width
-    if up:
-        start = (image * (height // 2) + y // 2) * (width // 2)
-    else:
-        start = first
-    for i in range(width):
-        row = x[start + (i // 2 if up else i)]
-        p = index[first + i]
+    start = (image * height + y) * width
+    place = (image * (height // 2) + y // 2) * (width // 2) if up else start
+    for i in range(first, last):
+        row = x[place + (i // 2 if up else i)]
+        p = index[start + i]
         a = table_a[p]
         b = table_b[p]
-        out = line[i + 1]
+        o = out[i - first]
         for c in range(channels):
             value = (row[c] - mean[c]) * a[c] + b[c]
-            out[c] = max(value, slope * value)
+            o[c] = max(value, slope * value)
+
+
+@_jit
+def _modulated_line(source, image, y, pad, line):
+    """One image row of act((x - mean) * a + b) into line[pad : pad + width], zeros around it and for rows outside."""
+    if y < 0 or y >= source.height:
+        line[:] = 0
+        return
+    line[:pad] = 0
+    line[pad + source.width :] = 0
+    _modulated_span(source, image, y, 0, source.width, line[pad:])
 
 
 @_jit
@@ -97,7 +100,7 @@ def winograd_input(source, first, count, lines, half, out):
         previous = image
         for r in range(fresh, 4):
             y = top + r
-            _modulated_line(source, image, y, lines[(y + 1) % 4])
+            _modulated_line(source, image, y, 1, lines[(y + 1) % 4])
         l0 = lines[(top + 1) % 4].reshape(span)
         l1 = lines[(top + 2) % 4].reshape(span)
         l2 = lines[(top + 3) % 4].reshape(span)
@@ -387,38 +390,42 @@ def columns(source, window, begin, by_window, out):
         by_window: whether out's columns have the window position outer and the channel inner, or the other way round.
         out: [pixels, size * size * C].
     """
-    x, means, table_a, table_b, index, height, width, up, slope = source
     size, stride, pad, out_height, out_width = window
-    channels = x.shape[1]
+    height, width, channels = source.height, source.width, source.x.shape[1]
     area = size * size
-    values = np.empty(channels, np.float32)
-    for r in range(out.shape[0]):
-        pixel = begin + r
-        image = pixel // (out_height * out_width)
-        mean = means[min(image, means.shape[0] - 1)]
-        top = pixel // out_width % out_height * stride - pad
-        left = pixel % out_width * stride - pad
-        target = out[r]
-        for k in range(area):
-            y = top + k // size
-            i = left + k % size
-            goal = target[k * channels : (k + 1) * channels] if by_window else values
-            if y < 0 or y >= height or i < 0 or i >= width:
-                goal[:] = 0
-            else:
-                p = index[(image * height + y) * width + i]
-                if up:
-                    row = x[(image * (height // 2) + y // 2) * (width // 2) + i // 2]
+    span = size * channels
+    lines = np.empty((size, width + 2 * pad, channels), np.float32)
+    held = np.full(size, -1, np.int64)  # the rows that they are
+    r = 0
+    while r < out.shape[0]:  # a part of an output row each time
+        row = (begin + r) // out_width
+        left = begin + r - row * out_width
+        image = row // out_height
+        y = row % out_height * stride
+        count = min(out_width - left, out.shape[0] - r)
+        if size == 1 and stride == 1:
+            _modulated_span(source, image, y, left, left + count, out[r : r + count])
+            r += count
+            continue
+        for k in range(y, y + size):
+            number = image * (height + 2 * pad) + k
+            if held[k % size] != number:
+                held[k % size] = number
+                _modulated_line(source, image, k - pad, pad, lines[k % size])
+        for k in range(size):
+            line = lines[(y + k) % size].reshape(-1)
+            for i in range(count):
+                values = line[(left + i) * stride * channels :]
+                target = out[r + i]
+                if by_window:
+                    goal = target[k * span : (k + 1) * span]
+                    for c in range(span):
+                        goal[c] = values[c]
                 else:
-                    row = x[(image * height + y) * width + i]
-                a = table_a[p]
-                b = table_b[p]
-                for c in range(channels):
-                    value = (row[c] - mean[c]) * a[c] + b[c]
-                    goal[c] = max(value, slope * value)
-            if not by_window:
-                for c in range(channels):
-                    target[c * area + k] = values[c]
+                    for j in range(size):
+                        for c in range(channels):
+                            target[c * area + k * size + j] = values[j * channels + c]
+        r += count
 
 
 @_jit
@@ -426,31 +433,35 @@ def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
     """The adjoint of `columns` behind the modulation.
 
     Args:
-        grad: [pixels, size * size * C]; low, high: the map's rows to add to, others are left alone.
+        grad: [pixels, size * size * C], of output pixels from `begin` on.
+        low, high: the rows of all images, from 0 to N*H, to add to; others are left alone.
         out: [N*H*W, C], added to.
     """
     size, stride, pad, out_height, out_width = window
     channels = out.shape[1]
     area = size * size
+    flat = out.reshape(-1)
     for r in range(grad.shape[0]):
-        pixel = begin + r
-        image = pixel // (out_height * out_width)
-        top = pixel // out_width % out_height * stride - pad
-        left = pixel % out_width * stride - pad
+        row = (begin + r) // out_width
+        left = (begin + r - row * out_width) * stride - pad
+        image = row // out_height
+        top = row % out_height * stride - pad
+        first = max(0, -left)
+        last = min(size, width - left)
         source = grad[r]
-        for k in range(area):
-            y = top + k // size
-            i = left + k % size
-            if y < low or y >= high or i < 0 or i >= width:
+        for k in range(max(0, -top), min(size, height - top)):
+            y = image * height + top + k
+            if y < low or y >= high:
                 continue
-            target = out[(image * height + y) * width + i]
+            target = flat[(y * width + left + first) * channels :]
             if by_window:
-                part = source[k * channels : (k + 1) * channels]
-                for c in range(channels):
+                part = source[(k * size + first) * channels : (k * size + last) * channels]
+                for c in range(part.shape[0]):
                     target[c] += part[c]
             else:
-                for c in range(channels):
-                    target[c] += source[c * area + k]
+                for j in range(first, last):
+                    for c in range(channels):
+                        target[(j - first) * channels + c] += source[c * area + k * size + j]
 
 
 @_jit
@@ -469,29 +480,28 @@ def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
     copies = 4 if up else 1
     tables = grad_a.shape[0] > 0
     for place in range(begin, end):
+        line = place // low_width
+        image = line // low_height
+        mean = means[min(image, means.shape[0] - 1)]
         row = x[place]
         dx = grad_x[place]
-        dx[:] = 0
-        image = place // (low_height * low_width)
-        mean = means[min(image, means.shape[0] - 1)]
-        y = place // low_width % low_height
-        i = place % low_width
         for k in range(copies):
+            pixel = place
             if up:
-                pixel = (image * height + 2 * y + k // 2) * width + 2 * i + k % 2
-            else:
-                pixel = place
+                pixel = (2 * line + k // 2) * width + 2 * (place - line * low_width) + k % 2
             g = grad[pixel]
             p = index[pixel]
             a = table_a[p]
             b = table_b[p]
             for c in range(channels):
                 value = (row[c] - mean[c]) * a[c] + b[c]
-                scratch[c] = np.float32(1) if value > 0 else slope
-            for c in range(channels):
-                scratch[c] *= g[c]
-            for c in range(channels):
-                dx[c] += scratch[c] * a[c]
+                scratch[c] = g[c] if value > 0 else slope * g[c]
+            if k == 0:
+                for c in range(channels):
+                    dx[c] = scratch[c] * a[c]
+            else:
+                for c in range(channels):
+                    dx[c] += scratch[c] * a[c]
             if tables:
                 da = grad_a[p]
                 db = grad_b[p]
@@ -681,23 +691,6 @@ def pool_max_grad(grad, x, pooled, out):
                         out[n, 2 * y + k // 2, 2 * i + k % 2, c] = g if hit else np.float32(0)
                         if hit:
                             g = np.float32(0)
-
-
-@_jit
-def modulated(source, begin, end, out):
-    """act((x - mean) * a + b) for pixels [begin, end) of a map that is not upsampled."""
-    x, means, table_a, table_b, index, height, width, _, slope = source
-    channels = x.shape[1]
-    area = height * width
-    for r in range(begin, end):
-        row = x[r]
-        mean = means[min(r // area, means.shape[0] - 1)]
-        a = table_a[index[r]]
-        b = table_b[index[r]]
-        o = out[r]
-        for c in range(channels):
-            value = (row[c] - mean[c]) * a[c] + b[c]
-            o[c] = max(value, slope * value)
 
 
 @_jit

@@ -6,20 +6,21 @@ from functools import cache
 import numpy as np
 import paddle
 
-ARENA_MAX, MMAP_THRESHOLD = -8, -3  # mallopt's numbers
+ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -3, -1  # mallopt's numbers
 
 
 @cache
 def _allocator():
     """glibc's allocator, set for a few large maps instead of many small objects; None with other C libraries.
 
-    One arena for all threads, and maps of more than 4 MB back to the system when they are freed: what remains of a
-    forward pass is too scattered for the gradients that follow.
+    One arena for all threads, and maps of more than 32 MB of their own, back to the system when they are freed. What is
+    smaller stays until `release_memory`: the system clears each page that it gives again, which was a tenth of a step.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(ARENA_MAX, 1)
-        libc.mallopt(MMAP_THRESHOLD, 4 << 20)
+        libc.mallopt(MMAP_THRESHOLD, 32 << 20)
+        libc.mallopt(TRIM_THRESHOLD, 2**31 - 1)
         return libc if hasattr(libc, "malloc_trim") else None
     except (OSError, AttributeError):
         return None
