@@ -105,7 +105,6 @@ class Trainer:
             raise UserError("the perceptual loss needs VGG19's weights: pass vgg, or set no_vgg_loss")
         opt.check_geometry()
         check_precision(opt)
-        backend(opt.kernels).release_memory()  # from the start, before threads have arenas of their own
         seed_everything(opt.seed)
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
@@ -271,7 +270,6 @@ class Trainer:
         scaler.step(optimizer)
         scaler.update()
         optimizer.clear_grad(set_to_zero=False)
-        backend(self.opt.kernels).release_memory()
 
     def step(self, batch, index=None):
         """One iteration: G (and E) against D's losses, then D on a fresh fake.

@@ -1,5 +1,7 @@
 """Operations on feature maps: one backend against the other, the CPU's against formulas; values and gradients."""
 
+import operator
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -8,7 +10,7 @@ from reference_cases import entry, evaluating
 
 from model.convolution import Conv2D
 from model.normalization import SPADE, BatchNorm, InstanceNorm
-from model.ops import backend, cpu, plain
+from model.ops import backend, cpu, plain, winograd
 from model.ops.cpu_convolution import ModulatedConv
 from model.ops.cpu_reductions import BatchMoments, column_sum
 from model.ops.memory import zeros
@@ -28,6 +30,8 @@ SIZES = {
     "winograd, batch": (3, 16, 32, 32, 7, False),
     "winograd, upsampled": (2, 16, 16, 35, 4, True),
     "winograd, odd number of tile rows": (1, 34, 32, 32, 3, False),
+    "winograd, large tiles": (1, 68, 64, 32, 3, False),
+    "winograd, large tiles, batch, upsampled": (3, 20, 24, 33, 5, True),
 }
 
 
@@ -42,9 +46,21 @@ def formula(x, mean, a, b, weight, bias, residual, scale, index, up, slope):
     return y + bias + residual
 
 
+@pytest.mark.parametrize("tile", winograd.POINTS)
+def test_minimal_filtering_is_a_convolution_in_exact_fractions(tile):
+    a, g, b = winograd.matrices(winograd.POINTS[tile])
+    d, w = [3, -1, 4, 1, -5, 9][: tile + 2], [2, 7, -1]
+    products = [
+        sum(map(operator.mul, row, d)) * sum(map(operator.mul, taps, w)) for row, taps in zip(b, g, strict=True)
+    ]
+    got = [sum(a[k][i] * products[k] for k in range(tile + 2)) for i in range(tile)]
+    assert got == [sum(w[j] * d[i + j] for j in range(3)) for i in range(tile)]
+
+
+@pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_modulated_convolution_and_gradients(size, kernel):
+def test_modulated_convolution_and_gradients(size, kernel, exact):
     n, h, w, c, k, up = SIZES[size]
     rng = np.random.default_rng(0)
     height, width = (2 * h, 2 * w) if up else (h, w)
@@ -69,7 +85,7 @@ def test_modulated_convolution_and_gradients(size, kernel):
         return [out.numpy(), *(t.grad.numpy() for t in tensors)]
 
     spec = {"index": index, "up": up, "slope": 0.2}
-    got = run(lambda *t: ModulatedConv.apply(*t, spec))
+    got = run(lambda *t: ModulatedConv.apply(*t, exact, spec))
     want = run(lambda *t: formula(*t, index, up, 0.2))
     # The scale's is one sum of parts that cancel, in which Paddle's float32 loses three digits.
     *_, bias, residual, scale = (a.astype(np.float64) for a in arrays)
@@ -86,7 +102,7 @@ def test_weights_without_gradient_are_left_out():
     weight = paddle.to_tensor(rng.standard_normal((3, 32, 3, 3)).astype(np.float32))
     one, zero = paddle.ones([1, 32]), paddle.zeros([1, 32])
     spec = {"index": np.zeros(1024, np.int32), "up": False, "slope": 0.0}
-    ModulatedConv.apply(x, zero, one, zero, weight, None, None, None, spec).sum().backward()
+    ModulatedConv.apply(x, zero, one, zero, weight, None, None, None, True, spec).sum().backward()
     assert weight.grad is None and one.grad is None and x.grad is not None
 
 

@@ -17,7 +17,6 @@ from model.ops.cpu_reductions import BatchMoments, MaxPool, ReluDistance
 from model.ops.cpu_tables import SpadeTables
 from model.ops.exact import halved, inverse_deviation
 from model.ops.feature_map import FeatureMap, Moments
-from model.ops.memory import release_memory
 
 
 class Modulation(NamedTuple):
@@ -36,8 +35,6 @@ class Modulation(NamedTuple):
 
 class Map(FeatureMap):
     """A `FeatureMap` of data [N,H,W,C] and what is put off: upsampling, modulation, activation."""
-
-    release_memory = staticmethod(release_memory)
 
     def __init__(self, data, up=False, modulation=None, slope=1.0):
         self._raw, self._up, self._modulation, self._slope = data, up, modulation, slope
@@ -90,7 +87,8 @@ class Map(FeatureMap):
         spec |= {"stride": conv.stride, "pad": conv.padding}
         scale = None if sigma is None else 1 / sigma
         added = None if residual is None else residual.data
-        return Map(ModulatedConv.apply(self._raw, *self._tables(), weight, bias, added, scale, spec))
+        exact = conv.training or paddle.is_grad_enabled()
+        return Map(ModulatedConv.apply(self._raw, *self._tables(), weight, bias, added, scale, exact, spec))
 
     def moments(self, epsilon, per_image=False, sync=False):
         x = self._unmodulated()

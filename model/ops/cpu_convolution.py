@@ -10,15 +10,16 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
-from model import THREADS
-from model.ops import loops
+from model.ops import loops, winograd
 from model.ops.cpu_reductions import column_sum, dot, group_sum
-from model.ops.memory import buffer, contiguous, view, zeros
+from model.ops.memory import buffer, contiguous, view
 from model.ops.threads import parallel_for
 
 PIECE = 6 << 20  # bytes of a piece's transformed input and output together
 FEWEST_TILES = 128  # of a piece: with fewer, reading the weights outweighs the products
-WINOGRAD_PIXELS = 1024  # of the batch, from which Winograd's form pays for its transforms,
+FEWEST_PIXELS = 1024  # of the batch, from which each thread has a part of its own
+LARGE_TILE = 4
+WINOGRAD_PIXELS = {LARGE_TILE: 4096, 2: 512}  # of the batch, from which the form pays for its transforms,
 WINOGRAD_CHANNELS = 32  # and input channels
 
 
@@ -29,7 +30,6 @@ class _Modulated:
         self.shape = n, h, w, c = tuple(x.shape)
         self.height, self.width = (2 * h, 2 * w) if up else (h, w)
         self.pixels, self.channels = n * self.height * self.width, c
-        self.tile_rows = n * self.height // 2
         self.size, self.stride, self.pad = size, stride, size // 2 if pad is None else pad
         self.out_height = (self.height + 2 * self.pad - size) // stride + 1
         self.out_width = (self.width + 2 * self.pad - size) // stride + 1
@@ -69,7 +69,11 @@ class _Modulated:
     def columns(self, first, last, by_window):
         """The windows of output pixels [first, last) as rows."""
         tensor, out = buffer(last - first, self.channels * self.size**2)
-        self._share(lambda part, b, e: loops.columns(self.source, self.window, first + b, by_window, out[b:e]), len(out))
+
+        def work(part, begin, end):
+            loops.columns(self.source, self.window, first + begin, by_window, out[begin:end])
+
+        self._share(work, len(out))
         return tensor
 
     def add_columns(self, grad, first, by_window, low, high, grad_map):
@@ -91,92 +95,86 @@ class _Modulated:
     @property
     def is_small(self):
         """A few rows against large weights: the products' own threads share them better."""
-        return self.out_pixels < WINOGRAD_PIXELS
+        return self.out_pixels < FEWEST_PIXELS
 
-    @property
-    def takes_winograd(self):
-        even = self.height % 2 == 0 and self.width % 2 == 0
-        large = self.pixels >= WINOGRAD_PIXELS and self.channels >= WINOGRAD_CHANNELS
-        return (self.size, self.stride, self.pad) == (3, 1, 1) and even and large
+    def form(self, exact=False):
+        """The form of Winograd's that pays for its transforms, None for a direct sum; `exact` rules out large tiles."""
+        if (self.size, self.stride, self.pad) != (3, 1, 1) or self.channels < WINOGRAD_CHANNELS:
+            return None
+        for tile, pixels in WINOGRAD_PIXELS.items():
+            fits = self.pixels >= pixels and self.height % tile == 0 and self.width % tile == 0
+            if fits and not (exact and tile == LARGE_TILE):
+                return winograd.form(tile)
+        return None
 
-    def piece(self, out_channels):
-        """Tile rows of a piece."""
-        tiles = max(FEWEST_TILES, PIECE // (64 * (self.channels + out_channels)))
-        return max(1, 2 * tiles // self.width)
-
-    def scratch(self):
-        span = self.width + 2
-        lines = np.empty((4, span, self.channels), np.float32)
-        return lines, np.empty((4, span * self.channels), np.float32)
+    def pieces(self, form, out_channels):
+        """Tile rows of all images, and those of a piece."""
+        tiles = max(FEWEST_TILES, PIECE // (4 * (form.tile + 2) ** 2 * (self.channels + out_channels)))
+        return self.images * self.height // form.tile, max(1, form.tile * tiles // self.width)
 
 
-def _winograd_weight(weight, factor):
-    """factor * G w G^T as a tensor [16,K,C]."""
+def _winograd_weight(weight, form, factor):
+    """factor * G w G^T as a tensor [(m + 2)^2, K, C]."""
     k, channels = weight.shape[:2]
-    tensor, out = buffer(16, k, channels)
+    tensor, out = buffer((form.tile + 2) ** 2, k, channels)
     w = view(weight).reshape(k, channels, 9)
-    parallel_for(lambda part, b, e: loops.winograd_weight(w[b:e], factor, out[:, b:e]), k)
+    parallel_for(lambda part, b, e: winograd.weight_tiles(w[b:e], form, factor, out[:, b:e]), k)
     return tensor
 
 
-def _winograd_forward(m, weight, factor, bias, residual, out):
+def _winograd_forward(m, form, weight, factor, bias, residual, out):
     k = weight.shape[0]
-    transformed = _winograd_weight(weight, factor)
-    tiles, step = m.width // 2, m.piece(k)
+    transformed = _winograd_weight(weight, form, factor)
+    tiles, (rows, step) = m.width // form.tile, m.pieces(form, k)
 
     def work(part, begin, end):
-        lines, half = m.scratch()
-        out_half = np.empty((8, k), np.float32)
         for first in range(begin, end, step):
             count = min(step, end - first)
-            v_tensor, v = buffer(16, count * tiles, m.channels)
-            loops.winograd_input(m.source, first, count, lines, half, v)
+            v_tensor, v = buffer(len(transformed), count * tiles, m.channels)
+            winograd.input_tiles(m.source, form, first, count, v)
             products = paddle.matmul(v_tensor, transformed, transpose_y=True)
-            loops.winograd_output(
-                view(products), bias, residual if residual is not None else out, residual is not None,
-                m.height, m.width, first, count, out_half, out,
-            )  # fmt: skip
+            added = out if residual is None else residual
+            place = (m.height, m.width, first, count)
+            winograd.output_tiles(view(products), form, bias, added, residual is not None, *place, out)
 
-    parallel_for(work, m.tile_rows)
+    parallel_for(work, rows)
 
 
-def _winograd_backward(m, weight, factor, grad, need_weight, grad_map):
+def _winograd_backward(m, form, weight, factor, grad, need_weight, grad_map):
     """Adds the gradient of the modulated map into grad_map, unless that is None; returns the weight's, or None."""
     k = weight.shape[0]
-    rows = view(grad).reshape(-1, k)
-    transformed = _winograd_weight(weight, np.float32(1))
-    tiles, step = m.width // 2, m.piece(k)
+    values = view(grad).reshape(-1, k)
+    transformed = _winograd_weight(weight, form, np.float32(1))
+    tiles, (rows, step) = m.width // form.tile, m.pieces(form, k)
 
     def work(part, begin, end):
-        lines, half = m.scratch()
-        out_half = np.empty((8, k), np.float32)
         total = None
         edges = np.zeros((2, m.width, m.channels), np.float32)
         for first in range(begin, end, step):
             count = min(step, end - first)
-            g_tensor, g = buffer(16, count * tiles, k)
-            loops.winograd_output_grad(rows, factor, m.height, m.width, first, count, out_half, g)
-            v_tensor, v = buffer(16, count * tiles, m.channels)
+            place = (m.height, m.width, first, count)
+            g_tensor, g = buffer(len(transformed), count * tiles, k)
+            winograd.output_tiles_grad(values, form, factor, *place, g)
             if need_weight:
-                loops.winograd_input(m.source, first, count, lines, half, v)
+                v_tensor, v = buffer(len(transformed), count * tiles, m.channels)
+                winograd.input_tiles(m.source, form, first, count, v)
                 product = paddle.matmul(g_tensor, v_tensor, transpose_x=True)
                 total = product if total is None else total.add_(product)
             if grad_map is None:
                 continue
-            v_tensor = paddle.matmul(g_tensor, transformed)
-            loops.winograd_input_grad(
-                view(v_tensor), m.height, m.width, first, count, lines, grad_map,
-                first > begin or begin == 0, first + count < end or end == m.tile_rows, edges[0], edges[1],
-            )  # fmt: skip
+            spread = view(paddle.matmul(g_tensor, transformed))
+            owned = first > begin or begin == 0, first + count < end or end == rows
+            winograd.input_tiles_grad(spread, form, *place, *owned, edges[0], edges[1], grad_map)
         return begin, end, edges, total
 
-    results = parallel_for(work, m.tile_rows)
+    results = parallel_for(work, rows)
     for begin, end, edges, _ in results if grad_map is not None else ():
         lines = grad_map.reshape(-1, m.width, m.channels)
-        if begin > 0 and 2 * begin % m.height:
-            lines[2 * begin - 1] += edges[0]
-        if end < m.tile_rows and 2 * end % m.height:
-            lines[2 * end] += edges[1]
+        above, below = form.tile * begin, form.tile * end
+        if begin > 0 and above % m.height:
+            lines[above - 1] += edges[0]
+        if end < rows and below % m.height:
+            lines[below] += edges[1]
     if not need_weight:
         return None
     total = results[0][3]
@@ -184,7 +182,11 @@ def _winograd_backward(m, weight, factor, grad, need_weight, grad_map):
         total = total.add_(result[3])
     out_tensor, out = buffer(*weight.shape)
     flat, source = out.reshape(k, m.channels, 9), view(total)
-    parallel_for(lambda part, b, e: loops.winograd_weight_grad(source[:, b:e], flat[b:e]), k)
+
+    def finish(part, begin, end):
+        winograd.weight_tiles_grad(source, form, begin, end, flat)
+
+    parallel_for(finish, k)
     return out_tensor
 
 
@@ -286,12 +288,14 @@ class ModulatedConv(PyLayer):
     """scale * convolution(act((x - mean) * a[index] + b[index])) + bias + residual, the activations padded with 0."""
 
     @staticmethod
-    def forward(ctx, x, mean, table_a, table_b, weight, bias, residual, scale, spec):
+    def forward(ctx, x, mean, table_a, table_b, weight, bias, residual, scale, exact, spec):
         """
         Args:
             x: [N,h,w,C]. mean: [1,C] or [N,C]. table_a, table_b: [P,C]. weight: [K,C,s,s]. bias: [K] or None.
             residual: like the result, or None.
             scale: a number, [], that multiplies the convolution, or None for 1.
+            exact: whether gradients are to be those of this very pass: activations that are rounded to the other side
+                of 0 have another one, so that the pass must round as a direct sum does.
             spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
                 the activation below 0), stride and pad (default: 1 and "same").
 
@@ -307,9 +311,12 @@ class ModulatedConv(PyLayer):
         if residual is not None:
             residual = contiguous(residual)
             added = view(residual).reshape(-1, k)
-        forward = _winograd_forward if m.takes_winograd else _direct_forward
         ctx.factor = np.float32(1 if scale is None else scale.item())
-        forward(m, weight, ctx.factor, offset, added, out.reshape(-1, k))
+        form, arguments = m.form(exact), (weight, ctx.factor, offset, added, out.reshape(-1, k))
+        if form is None:
+            _direct_forward(m, *arguments)
+        else:
+            _winograd_forward(m, form, *arguments)
         ctx.save_for_backward(x, mean, table_a, table_b, weight)
         ctx.spec = spec
         inputs = (x, mean, table_a, table_b, weight, bias, residual, scale)
@@ -324,9 +331,12 @@ class ModulatedConv(PyLayer):
         k = weight.shape[0]
         need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual, need_scale = ctx.needs
         need_map = need_x or need_mean or need_a or need_b
-        grad_map = zeros(m.pixels, m.channels)[1] if need_map else None
-        backward = _winograd_backward if m.takes_winograd else _direct_backward
-        grad_weight = backward(m, weight, ctx.factor, grad, need_weight or need_scale, grad_map)
+        grad_map = None
+        if need_map:
+            grad_map = buffer(m.pixels, m.channels)[1]
+            parallel_for(lambda part, b, e: grad_map[b:e].fill(0), m.pixels)
+        form, arguments = m.form(), (weight, ctx.factor, grad, need_weight or need_scale, grad_map)
+        grad_weight = _direct_backward(m, *arguments) if form is None else _winograd_backward(m, form, *arguments)
         grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
         grads.append(grad_weight if need_weight else None)
         if need_bias is not None:

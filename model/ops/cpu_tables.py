@@ -65,7 +65,9 @@ class SpadeTables(PyLayer):
         """The hidden layer of each inner window, and of the one outside the map: a tensor [Q + 1, H] and its array."""
         table = SpadeTables.table(w_shared, patterns)
         tensor, out = buffer(len(patterns.inner) + 1, table.shape[2])
-        loops.window_hidden(table, view(b_shared), patterns.inner, out)
+        out[-1] = 0  # as the convolution's padding is
+        bias, inner = view(b_shared), patterns.inner
+        parallel_for(lambda part, b, e: loops.window_hidden(table, bias, inner[b:e], out[b:e]), len(inner))
         return tensor, out
 
     @staticmethod

@@ -99,7 +99,3 @@ class FeatureMap(ABC):
     @abstractmethod
     def distance(self, target: "FeatureMap") -> paddle.Tensor:
         """Mean absolute difference of two maps, 0-d; no gradient reaches the target."""
-
-    @staticmethod  # noqa: B027  most backends have nothing to do
-    def release_memory() -> None:
-        """Called between two halves of a training step."""

@@ -2,12 +2,7 @@
 
 Paddle's CPU operators outside of matrix products run on one thread, one pass over memory each; these fuse the passes,
 release the interpreter lock and are called from a small pool of threads. Every array is float32 and C-contiguous unless
-said otherwise. Inner loops run over channels and touch at most three arrays, which lets the compiler vectorise them.
-
-Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016, section 4) computes a 3x3 convolution with 16 products per
-2x2 outputs and channel pair instead of 36; its constants are 0, 1 and 1/2, so it rounds about as a direct sum does:
-
-    Y = A^T [ (G w G^T) * (B^T d B) ] A,   d a 4x4 window, w the kernel, Y 2x2, * summed over input channels.
+said otherwise. Inner loops run over channels, which lets the compiler vectorise them.
 """
 
 from typing import NamedTuple
@@ -47,29 +42,40 @@ class Window(NamedTuple):
     out_width: int
 
 
-_jit = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 
 
-@_jit
-def _modulated_span(source, image, y, first, last, out):
-    """Pixels [first, last) of an image's row of act((x - mean) * a + b) into out [last - first, C]."""
+@compiled
+def modulated_span(source, image, y, first, last, out, at, parts):
+    """Pixels [first, last) of an image's row of act((x - mean) * a + b) into the rows of out from place `at` on.
+
+    Args:
+        out: [places, C], places in `parts` interleaved parts: of two, the even ones lie before the odd ones.
+    """
     x, means, table_a, table_b, index, height, width, up, slope = source
     channels = x.shape[1]
     mean = means[min(image, means.shape[0] - 1)]
     start = (image * height + y) * width
     place = (image * (height // 2) + y // 2) * (width // 2) if up else start
+    length = out.shape[0] // parts
+    part = at % parts
+    within = at // parts
     for i in range(first, last):
         row = x[place + (i // 2 if up else i)]
         p = index[start + i]
         a = table_a[p]
         b = table_b[p]
-        o = out[i - first]
+        o = out[part * length + within]
         for c in range(channels):
             value = (row[c] - mean[c]) * a[c] + b[c]
             o[c] = max(value, slope * value)
+        part += 1
+        if part == parts:
+            part = 0
+            within += 1
 
 
-@_jit
+@compiled
 def _modulated_line(source, image, y, pad, line):
     """One image row of act((x - mean) * a + b) into line[pad : pad + width], zeros around it and for rows outside."""
     if y < 0 or y >= source.height:
@@ -77,302 +83,10 @@ def _modulated_line(source, image, y, pad, line):
         return
     line[:pad] = 0
     line[pad + source.width :] = 0
-    _modulated_span(source, image, y, 0, source.width, line[pad:])
+    modulated_span(source, image, y, 0, source.width, line, pad, 1)
 
 
-@_jit
-def winograd_input(source, first, count, lines, half, out):
-    """B^T d B of the modulated map for `count` rows of 2x2 tiles from tile row `first` on.
-
-    Args:
-        source: the map, a `Source`.
-        lines: scratch [4, width + 2, C]; half: scratch [4, (width + 2) * C].
-        out: [16, count * width / 2, C].
-    """
-    height, width, channels = source.height, source.width, source.x.shape[1]
-    tiles = width // 2
-    previous = -1
-    span = (width + 2) * channels
-    for t in range(count):
-        image = (first + t) // (height // 2)
-        top = 2 * ((first + t) % (height // 2)) - 1
-        fresh = 0 if image != previous else 2  # two of the four rows are still there from the tile row above
-        previous = image
-        for r in range(fresh, 4):
-            y = top + r
-            _modulated_line(source, image, y, 1, lines[(y + 1) % 4])
-        l0 = lines[(top + 1) % 4].reshape(span)
-        l1 = lines[(top + 2) % 4].reshape(span)
-        l2 = lines[(top + 3) % 4].reshape(span)
-        l3 = lines[(top + 4) % 4].reshape(span)
-        h0 = half[0]
-        h1 = half[1]
-        h2 = half[2]
-        h3 = half[3]
-        for i in range(span):
-            h0[i] = l0[i] - l2[i]
-        for i in range(span):
-            h1[i] = l1[i] + l2[i]
-        for i in range(span):
-            h2[i] = l2[i] - l1[i]
-        for i in range(span):
-            h3[i] = l1[i] - l3[i]
-        for r in range(4):
-            row = half[r]
-            for j in range(tiles):
-                d0 = row[2 * j * channels : (2 * j + 1) * channels]
-                d1 = row[(2 * j + 1) * channels : (2 * j + 2) * channels]
-                d2 = row[(2 * j + 2) * channels : (2 * j + 3) * channels]
-                d3 = row[(2 * j + 3) * channels : (2 * j + 4) * channels]
-                o0 = out[4 * r, t * tiles + j]
-                o1 = out[4 * r + 1, t * tiles + j]
-                o2 = out[4 * r + 2, t * tiles + j]
-                o3 = out[4 * r + 3, t * tiles + j]
-                for c in range(channels):
-                    o0[c] = d0[c] - d2[c]
-                for c in range(channels):
-                    o1[c] = d1[c] + d2[c]
-                for c in range(channels):
-                    o2[c] = d2[c] - d1[c]
-                for c in range(channels):
-                    o3[c] = d1[c] - d3[c]
-
-
-@_jit
-def winograd_input_grad(grad, height, width, first, count, lines, out, own_top, own_bottom, top_line, bottom_line):
-    """The adjoint of `winograd_input` behind the modulation: adds B dV B^T into the gradient of the modulated map.
-
-    Args:
-        grad: [16, count * width / 2, C].
-        lines: scratch [4, width + 2, C].
-        out: [N*height*width, C], added to. Where another thread owns the row above the first tile row (not own_top) or
-            the one below the last (not own_bottom), it goes to `top_line`, `bottom_line` [width, C] instead.
-    """
-    channels = out.shape[1]
-    tiles = width // 2
-    for t in range(count):
-        image = (first + t) // (height // 2)
-        i = (first + t) % (height // 2)
-        lines[:] = 0
-        for r in range(4):
-            for j in range(tiles):
-                v0 = grad[4 * r, t * tiles + j]
-                v1 = grad[4 * r + 1, t * tiles + j]
-                v2 = grad[4 * r + 2, t * tiles + j]
-                v3 = grad[4 * r + 3, t * tiles + j]
-                d0 = lines[r, 2 * j]
-                d1 = lines[r, 2 * j + 1]
-                d2 = lines[r, 2 * j + 2]
-                d3 = lines[r, 2 * j + 3]
-                for c in range(channels):
-                    d0[c] += v0[c]
-                for c in range(channels):
-                    d1[c] += v1[c] - v2[c]
-                for c in range(channels):
-                    d1[c] += v3[c]
-                for c in range(channels):
-                    d2[c] += v1[c] + v2[c]
-                for c in range(channels):
-                    d2[c] -= v0[c]
-                for c in range(channels):
-                    d3[c] -= v3[c]
-        for r in range(4):
-            y = 2 * i - 1 + r
-            if y < 0 or y >= height:
-                continue
-            start = (image * height + y) * width
-            above = t == 0 and r == 0 and not own_top
-            below = t == count - 1 and r == 3 and not own_bottom
-            for j in range(width):
-                if above:
-                    target = top_line[j]
-                elif below:
-                    target = bottom_line[j]
-                else:
-                    target = out[start + j]
-                g0 = lines[0, j + 1]
-                g1 = lines[1, j + 1]
-                g2 = lines[2, j + 1]
-                g3 = lines[3, j + 1]
-                if r == 0:
-                    for c in range(channels):
-                        target[c] += g0[c]
-                elif r == 1:
-                    for c in range(channels):
-                        target[c] += g1[c] - g2[c]
-                    for c in range(channels):
-                        target[c] += g3[c]
-                elif r == 2:
-                    for c in range(channels):
-                        target[c] += g1[c] + g2[c]
-                    for c in range(channels):
-                        target[c] -= g0[c]
-                else:
-                    for c in range(channels):
-                        target[c] -= g3[c]
-
-
-@_jit
-def winograd_output(products, bias, residual, has_residual, height, width, first, count, half, out):
-    """Y = A^T M A of `count` tile rows, plus bias and, if given, a residual map.
-
-    Args:
-        products: M [16, count * width / 2, K]; bias: [K]; residual, out: [N*height*width, K]; half: scratch [8, K].
-    """
-    channels = out.shape[1]
-    tiles = width // 2
-    for t in range(count):
-        image = (first + t) // (height // 2)
-        y = 2 * ((first + t) % (height // 2))
-        for j in range(tiles):
-            for r in range(4):
-                m0 = products[4 * r, t * tiles + j]
-                m1 = products[4 * r + 1, t * tiles + j]
-                m2 = products[4 * r + 2, t * tiles + j]
-                m3 = products[4 * r + 3, t * tiles + j]
-                s0 = half[2 * r]
-                s1 = half[2 * r + 1]
-                for c in range(channels):
-                    s0[c] = m0[c] + m1[c]
-                for c in range(channels):
-                    s0[c] += m2[c]
-                for c in range(channels):
-                    s1[c] = m1[c] - m2[c]
-                for c in range(channels):
-                    s1[c] -= m3[c]
-            for q in range(2):
-                s0 = half[q]
-                s1 = half[2 + q]
-                s2 = half[4 + q]
-                s3 = half[6 + q]
-                upper = (image * height + y) * width + 2 * j + q
-                o0 = out[upper]
-                o1 = out[upper + width]
-                for c in range(channels):
-                    o0[c] = s0[c] + s1[c]
-                for c in range(channels):
-                    o0[c] += s2[c] + bias[c]
-                for c in range(channels):
-                    o1[c] = s1[c] - s2[c]
-                for c in range(channels):
-                    o1[c] += bias[c] - s3[c]
-                if has_residual:
-                    r0 = residual[upper]
-                    r1 = residual[upper + width]
-                    for c in range(channels):
-                        o0[c] += r0[c]
-                    for c in range(channels):
-                        o1[c] += r1[c]
-
-
-@_jit
-def winograd_output_grad(grad, factor, height, width, first, count, half, out):
-    """The adjoint of `winograd_output`: factor * A dY A^T of `count` tile rows.
-
-    Args:
-        grad: [N*height*width, K]; factor: float32; half: scratch [8, K]; out: [16, count * width / 2, K].
-    """
-    channels = grad.shape[1]
-    tiles = width // 2
-    for t in range(count):
-        image = (first + t) // (height // 2)
-        y = 2 * ((first + t) % (height // 2))
-        for j in range(tiles):
-            for q in range(2):
-                upper = (image * height + y) * width + 2 * j + q
-                g0 = grad[upper]
-                g1 = grad[upper + width]
-                e0 = half[q]
-                e1 = half[2 + q]
-                e2 = half[4 + q]
-                e3 = half[6 + q]
-                for c in range(channels):
-                    e0[c] = factor * g0[c]
-                for c in range(channels):
-                    e1[c] = factor * (g0[c] + g1[c])
-                for c in range(channels):
-                    e2[c] = factor * (g0[c] - g1[c])
-                for c in range(channels):
-                    e3[c] = -factor * g1[c]
-            for r in range(4):
-                e0 = half[2 * r]
-                e1 = half[2 * r + 1]
-                o0 = out[4 * r, t * tiles + j]
-                o1 = out[4 * r + 1, t * tiles + j]
-                o2 = out[4 * r + 2, t * tiles + j]
-                o3 = out[4 * r + 3, t * tiles + j]
-                for c in range(channels):
-                    o0[c] = e0[c]
-                for c in range(channels):
-                    o1[c] = e0[c] + e1[c]
-                for c in range(channels):
-                    o2[c] = e0[c] - e1[c]
-                for c in range(channels):
-                    o3[c] = -e1[c]
-
-
-@_jit
-def winograd_weight(weight, factor, out):
-    """factor * G w G^T: weight [K, C, 9], factor float32 -> out [16, K, C]."""
-    channels = weight.shape[1]
-    half = np.float32(0.5)
-    taps = np.empty((9, channels), np.float32)  # one filter, channels innermost, so that the rest is vectors
-    rows = np.empty((12, channels), np.float32)
-    for k in range(weight.shape[0]):
-        for c in range(channels):
-            for i in range(9):
-                taps[i, c] = factor * weight[k, c, i]
-        for i in range(3):
-            w0 = taps[i]
-            w1 = taps[3 + i]
-            w2 = taps[6 + i]
-            r1 = rows[3 + i]
-            r2 = rows[6 + i]
-            rows[i] = w0
-            rows[9 + i] = w2
-            for c in range(channels):
-                r1[c] = half * (w0[c] + w2[c])
-            for c in range(channels):
-                r2[c] = r1[c] - half * w1[c]
-            for c in range(channels):
-                r1[c] += half * w1[c]
-        for r in range(4):
-            w0 = rows[3 * r]
-            w1 = rows[3 * r + 1]
-            w2 = rows[3 * r + 2]
-            o1 = out[4 * r + 1, k]
-            o2 = out[4 * r + 2, k]
-            out[4 * r, k] = w0
-            out[4 * r + 3, k] = w2
-            for c in range(channels):
-                o1[c] = half * (w0[c] + w2[c])
-            for c in range(channels):
-                o2[c] = o1[c] - half * w1[c]
-            for c in range(channels):
-                o1[c] += half * w1[c]
-
-
-@_jit
-def winograd_weight_grad(grad, out):
-    """The adjoint of `winograd_weight`: grad [16, K, C] -> out [K, C, 9]."""
-    cols = np.empty((4, 3), np.float32)
-    for k in range(grad.shape[1]):
-        for c in range(grad.shape[2]):
-            for r in range(4):
-                g1 = np.float32(0.5) * grad[4 * r + 1, k, c]
-                g2 = np.float32(0.5) * grad[4 * r + 2, k, c]
-                cols[r, 0] = grad[4 * r, k, c] + g1 + g2
-                cols[r, 1] = g1 - g2
-                cols[r, 2] = g1 + g2 + grad[4 * r + 3, k, c]
-            for i in range(3):
-                h1 = np.float32(0.5) * cols[1, i]
-                h2 = np.float32(0.5) * cols[2, i]
-                out[k, c, i] = cols[0, i] + h1 + h2
-                out[k, c, 3 + i] = h1 - h2
-                out[k, c, 6 + i] = h1 + h2 + cols[3, i]
-
-
-@_jit
+@compiled
 def filters_by_window(weight, out):
     """weight [K, C, area] -> out [K, area, C]."""
     for k in range(weight.shape[0]):
@@ -381,7 +95,7 @@ def filters_by_window(weight, out):
                 out[k, i, c] = weight[k, c, i]
 
 
-@_jit
+@compiled
 def columns(source, window, begin, by_window, out):
     """The modulated map's size x size windows as rows, zero outside the map.
 
@@ -404,7 +118,7 @@ def columns(source, window, begin, by_window, out):
         y = row % out_height * stride
         count = min(out_width - left, out.shape[0] - r)
         if size == 1 and stride == 1:
-            _modulated_span(source, image, y, left, left + count, out[r : r + count])
+            modulated_span(source, image, y, left, left + count, out, r, 1)
             r += count
             continue
         for k in range(y, y + size):
@@ -428,7 +142,7 @@ def columns(source, window, begin, by_window, out):
         r += count
 
 
-@_jit
+@compiled
 def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
     """The adjoint of `columns` behind the modulation.
 
@@ -464,7 +178,7 @@ def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
                         target[(j - first) * channels + c] += source[c * area + k * size + j]
 
 
-@_jit
+@compiled
 def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
     """The adjoint of act((x - mean) * a + b): gradients of x and, summed over a table row's pixels, of the tables.
 
@@ -511,7 +225,7 @@ def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
                     db[c] += scratch[c]
 
 
-@_jit
+@compiled
 def moments(x, begin, end, total, square):
     """Sum and sum of squares of x's rows [begin, end) into total, square: float64 [C]."""
     channels = x.shape[1]
@@ -524,7 +238,7 @@ def moments(x, begin, end, total, square):
             square[c] += value * value
 
 
-@_jit
+@compiled
 def column_sum(x, begin, end, total):
     """Sum of x's rows [begin, end) into total, float64 [C]."""
     channels = x.shape[1]
@@ -534,7 +248,7 @@ def column_sum(x, begin, end, total):
             total[c] += np.float64(row[c])
 
 
-@_jit
+@compiled
 def dot(a, b, begin, end):
     """Sum of the products of entries [begin, end) of two vectors, in float64."""
     total = 0.0
@@ -543,7 +257,7 @@ def dot(a, b, begin, end):
     return total
 
 
-@_jit
+@compiled
 def column_dot(a, b, begin, end, total):
     """Sum of the products of two maps' rows [begin, end) into total, float64 [C]."""
     channels = a.shape[1]
@@ -554,7 +268,7 @@ def column_dot(a, b, begin, end, total):
             total[c] += np.float64(left[c]) * np.float64(right[c])
 
 
-@_jit
+@compiled
 def affine(x, scale, shift, begin, end, out):
     """out = x * scale + shift for rows [begin, end); scale, shift [C], float64 as the arithmetic."""
     for r in range(begin, end):
@@ -564,13 +278,13 @@ def affine(x, scale, shift, begin, end, out):
             o[c] = row[c] * scale[c] + shift[c]
 
 
-@_jit
+@compiled
 def window_hidden(table, bias, windows, out):
     """relu(bias + sum over k of table[k, windows[:, k]]): the shared layer of SPADE on numbered windows.
 
     Args:
         table: [area, codes + 1, H], the last row of each position (outside the map) zero; windows: int32 [Q, area].
-        out: [Q + 1, H]; its last row, the window outside the map, is zero as the convolution's padding is.
+        out: [Q, H].
     """
     hidden = bias.shape[0]
     for q in range(windows.shape[0]):
@@ -583,10 +297,9 @@ def window_hidden(table, bias, windows, out):
                 o[c] += row[c]
         for c in range(hidden):
             o[c] = max(o[c], np.float32(0))
-    out[windows.shape[0], :] = 0
 
 
-@_jit
+@compiled
 def window_hidden_grad(grad, hidden, windows, grad_table, grad_bias):
     """The adjoint of `window_hidden`; grad [Q + 1, H] is overwritten, the other two are added to."""
     for q in range(windows.shape[0]):
@@ -602,7 +315,7 @@ def window_hidden_grad(grad, hidden, windows, grad_table, grad_bias):
                 row[c] += g[c]
 
 
-@_jit
+@compiled
 def window_filters(weight, first, last, out):
     """Filters [first, last) of weight [C, H, area] as the rows (position, filter) of out [area * count, H]."""
     count = last - first
@@ -614,7 +327,7 @@ def window_filters(weight, first, last, out):
                 target[h] = source[h, k]
 
 
-@_jit
+@compiled
 def window_filters_grad(grad, first, last, out):
     """The adjoint of `window_filters`: writes filters [first, last) of out [C, H, area]."""
     count = last - first
@@ -625,7 +338,7 @@ def window_filters_grad(grad, first, last, out):
                 target[h, k] = grad[k * count + c, h]
 
 
-@_jit
+@compiled
 def window_sums(products, windows, bias, shift, scale, first, last, out):
     """(a convolution on numbered windows + shift) * scale, channels [first, last), from what each position adds.
 
@@ -633,21 +346,30 @@ def window_sums(products, windows, bias, shift, scale, first, last, out):
         products: [Q + 1, area * count], of each inner window and position; windows: int32 [P, area], rows of it.
         bias, scale: [C]; shift: float32. out: [P, C], those channels written.
     """
-    count = last - first
+    count, area = last - first, windows.shape[1]
+    start = bias[first:last]
     factor = scale[first:last]
+    rows = products.reshape(-1, count)
     for p in range(windows.shape[0]):
+        w = windows[p]
         o = out[p, first:last]
         for c in range(count):
-            o[c] = bias[first + c]
-        for k in range(windows.shape[1]):
-            row = products[windows[p, k], k * count : (k + 1) * count]
+            o[c] = start[c]
+        for k in range(0, area - 2, 3):  # three at a time, which loads and stores the sum less often
+            r0 = rows[w[k] * area + k]
+            r1 = rows[w[k + 1] * area + k + 1]
+            r2 = rows[w[k + 2] * area + k + 2]
+            for c in range(count):
+                o[c] = ((o[c] + r0[c]) + r1[c]) + r2[c]
+        for k in range(area - area % 3, area):
+            row = rows[w[k] * area + k]
             for c in range(count):
                 o[c] += row[c]
         for c in range(count):
             o[c] = (o[c] + shift) * factor[c]
 
 
-@_jit
+@compiled
 def window_sums_grad(grad, windows, scale, first, last, out):
     """The adjoint of `window_sums`: adds grad [P, C] of channels [first, last) into out [Q + 1, area * count]."""
     count = last - first
@@ -660,7 +382,7 @@ def window_sums_grad(grad, windows, scale, first, last, out):
                 row[c] += factor[c] * g[c]
 
 
-@_jit
+@compiled
 def pool_max(x, out):
     """2x2 maxima: x [N,H,W,C] -> out [N,H/2,W/2,C]."""
     for n in range(out.shape[0]):
@@ -677,7 +399,7 @@ def pool_max(x, out):
                     o[c] = max(o[c], max(a[c], b[c]))
 
 
-@_jit
+@compiled
 def pool_max_grad(grad, x, pooled, out):
     """The adjoint of `pool_max`: each gradient goes to the first of the four that is the maximum."""
     for n in range(grad.shape[0]):
@@ -693,7 +415,7 @@ def pool_max_grad(grad, x, pooled, out):
                             g = np.float32(0)
 
 
-@_jit
+@compiled
 def relu_distance(x, target, begin, end):
     """Sum of |relu(x) - relu(target)| over rows [begin, end), in float64."""
     total = 0.0
@@ -707,7 +429,7 @@ def relu_distance(x, target, begin, end):
     return total
 
 
-@_jit
+@compiled
 def relu_distance_grad(x, target, scale, begin, end, out):
     """scale * the derivative of `relu_distance` by x."""
     for r in range(begin, end):
