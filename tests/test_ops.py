@@ -251,6 +251,14 @@ def test_backends_agree(operation, shape):
     compare(OPERATIONS[operation], x)
 
 
+def test_backends_agree_where_every_neighbourhood_is_another():
+    layer = spade(6, 41, 3, "batch")
+    label = np.random.default_rng(5).integers(0, 41, (2, 24, 32))
+    maps = Semantics(label, None, OPT(label_nc=40, no_instance=True, crop_size=64))
+    assert len(maps.patterns(24, 32, 3).inner) > 0.9 * label.size
+    compare(of(layer, maps), np.random.default_rng(1).standard_normal((2, 6, 24, 32)).astype("float32"))
+
+
 @pytest.mark.parametrize("operation", ["modulated", "3x3", "all of it, 3x3"])
 def test_backends_agree_where_winograd_s_form_is_used(operation):
     x = np.random.default_rng(1).standard_normal((2, 32, 16, 32)).astype("float32")

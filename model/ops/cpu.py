@@ -12,11 +12,13 @@ import paddle
 import paddle.nn.functional as F
 
 from model.ops import group
-from model.ops.cpu_convolution import Modulate, ModulatedConv
+from model.ops.cpu_convolution import WINOGRAD_PIXELS, Modulate, ModulatedConv
 from model.ops.cpu_reductions import BatchMoments, MaxPool, ReluDistance
-from model.ops.cpu_tables import SpadeTables
+from model.ops.cpu_tables import SpadeTables, WindowHidden
 from model.ops.exact import halved, inverse_deviation
 from model.ops.feature_map import FeatureMap, Moments
+
+WINOGRAD_WORK = 6  # products for each pixel and pair of channels that a 3x3 convolution in that form costs
 
 
 class Modulation(NamedTuple):
@@ -110,15 +112,16 @@ class Map(FeatureMap):
 
     def modulated(self, semantics, shared, gamma, beta):
         mean, scale, _, _ = self._modulation
-        groups = mean.shape[0]
         if semantics.dense:
-            a, b, index = _dense(semantics, self.size, shared, gamma, beta, scale)
-            return Map(self._raw, self._up, Modulation(mean, a, b, index))
+            hidden = shared(Map.enter(semantics.one_hot(*self.size))).activated(0)
+            return self._modulated_by(hidden, gamma, beta)
         patterns = semantics.patterns(*self.size, shared.weight.shape[2])
+        rows = WindowHidden.apply(shared.weight, shared.bias, patterns)
+        if _are_many(patterns):
+            return self._modulated_by(_spread(rows, patterns), gamma, beta)
+        groups = mean.shape[0]
         common = scale if groups == 1 else paddle.ones([1, scale.shape[1]])
-        a, b = SpadeTables.apply(
-            shared.weight, shared.bias, gamma.weight, gamma.bias, beta.weight, beta.bias, common, patterns
-        )
+        a, b = SpadeTables.apply(rows, gamma.weight, gamma.bias, beta.weight, beta.bias, common, patterns)
         index = patterns.flat_index
         if groups > 1:  # one table an image
             rows = np.arange(groups, dtype=np.int32)[:, None] * np.int32(len(patterns.outer))
@@ -126,6 +129,13 @@ class Map(FeatureMap):
             b = paddle.concat([b] * groups)
             index = (index.reshape(groups, -1) + rows).ravel()
         return Map(self._raw, self._up, Modulation(mean, a, b, index))
+
+    def _modulated_by(self, hidden, gamma, beta):
+        """By convolutions of the hidden layer's map, one row of the tables a pixel."""
+        mean, scale, _, _ = self._modulation
+        gamma, beta = (conv(hidden).data for conv in (gamma, beta))  # [N,H,W,C]
+        a = ((1 + gamma) * scale.unsqueeze([1, 2])).flatten(0, 2)
+        return Map(self._raw, self._up, Modulation(mean, a, beta.flatten(0, 2), np.arange(a.shape[0], dtype=np.int32)))
 
     def distance(self, target):
         maps = self, target
@@ -176,9 +186,16 @@ class _Joined(Map):
         return image._convolved(conv, weight[:, weight.shape[1] - self._image.shape[1] :], sigma, None, part)
 
 
-def _dense(semantics, size, shared, gamma, beta, scale):
-    """As `SpadeTables`, with one row a pixel from convolutions of one-hot maps; scale [G,C]."""
-    hidden = shared(Map.enter(semantics.one_hot(*size))).activated(0)
-    gamma, beta = (conv(hidden).data for conv in (gamma, beta))  # [N,H,W,C]
-    a = ((1 + gamma) * scale.unsqueeze([1, 2])).flatten(0, 2)
-    return a, beta.flatten(0, 2), np.arange(a.shape[0], dtype=np.int32)
+def _are_many(patterns):
+    """Whether so many windows are distinct that convolving the hidden layer's map costs less than their tables."""
+    windows, area, pixels = len(patterns.inner), patterns.outer.shape[1], patterns.index.size
+    takes_winograd = area == 9 and pixels >= min(WINOGRAD_PIXELS.values())
+    return takes_winograd and windows * area > WINOGRAD_WORK * pixels
+
+
+def _spread(rows, patterns):
+    """The hidden layer's map from its rows [Q + 1, H]: that of the middle of each pixel's neighbourhood."""
+    middle = patterns.outer[patterns.flat_index, patterns.outer.shape[1] // 2]
+    nothing = paddle.zeros([1, rows.shape[1]])
+    x = paddle.zeros([*patterns.index.shape, rows.shape[1]])
+    return Map(x, modulation=Modulation(nothing, paddle.zeros_like(rows), rows, middle))
