@@ -62,14 +62,14 @@ class OPT(Checked):
         "coco_stuff",
         "data",
         "recipe that the other options start from; in OPT(...) it is a note only, OPT.from_preset applies it",
-        choices=("coco_stuff", "ade20k", "ade20k_mindspore", "cityscapes", "facades", "custom", "sample"),
+        choices=("coco_stuff", "ade20k", "ade20k_mindspore", "cityscapes", "facades", "camvid", "custom", "sample"),
     )
     dataset_mode: str = option(
         "coco_stuff",
         "data",
         "layout of the files on disk; alone on the command line it also "
         "chooses the preset of its name, as in the released code",
-        choices=("coco_stuff", "ade20k", "cityscapes", "facades", "custom", "sample"),
+        choices=("coco_stuff", "ade20k", "cityscapes", "facades", "camvid", "custom", "sample"),
     )
     dataroot: str = option("dataset/coco_stuff", "data", "folder of the data set")
     label_dir: str = option(

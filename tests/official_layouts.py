@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 PALETTE = "0 0 0 0 nothing\n1 128 64 128 road\n2 70 130 180 sky\n3 107 142 35 tree\n255 255 255 255\n"
 _COLOURS = np.array([[0, 0, 0], [128, 64, 128], [70, 130, 180], [107, 142, 35]], np.uint8)
 
@@ -28,7 +28,7 @@ def pictures(split: str, count: int, ids, size=(80, 72)):
 
 def coco_stuff(root: Path, train: int = 4, val: int = 2) -> list[str]:
     """COCO-Stuff as `{train,val}_{img,label,inst}`; returns the options that name the data."""
-    for split, count in zip(SPLITS, (train, val), strict=True):
+    for split, count in zip(SPLITS[:2], (train, val), strict=True):
         for number, photo, label in pictures(split, count, [0, 17, 91, 156, 181, 255]):
             name = f"{1000 * SPLITS.index(split) + number:012d}"
             label = label.astype(np.uint8)
@@ -44,7 +44,7 @@ def coco_stuff(root: Path, train: int = 4, val: int = 2) -> list[str]:
 def ade20k(root: Path, train: int = 4, val: int = 2) -> list[str]:
     """ADEChallengeData2016 as its archive unpacks."""
     inner = root / "ADEChallengeData2016"
-    for split, folder, count in zip(SPLITS, ("training", "validation"), (train, val), strict=True):
+    for split, folder, count in zip(SPLITS[:2], ("training", "validation"), (train, val), strict=True):
         for number, photo, label in pictures(split, count, [0, 1, 13, 150]):
             name = f"ADE_{split}_{number:08d}"
             save(inner / "images" / folder / f"{name}.jpg", photo)
@@ -56,7 +56,7 @@ def ade20k(root: Path, train: int = 4, val: int = 2) -> list[str]:
 
 def cityscapes(root: Path, train: int = 4, val: int = 2, size=(128, 64)) -> list[str]:
     """Cityscapes as leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip unpack, cities as folders."""
-    for split, cities, count in zip(SPLITS, (("aachen", "ulm"), ("munster",)), (train, val), strict=True):
+    for split, cities, count in zip(SPLITS[:2], (("aachen", "ulm"), ("munster",)), (train, val), strict=True):
         for number, photo, label in pictures(split, count, [3, 7, 11, 23, 24, 26, 33], size):
             city = cities[number % len(cities)]
             frame = f"{city}_{number:06d}_000019"
@@ -74,7 +74,7 @@ def cityscapes(root: Path, train: int = 4, val: int = 2, size=(128, 64)) -> list
 
 def facades(root: Path, train: int = 4, val: int = 2) -> list[str]:
     """CMP facades in SPADE's folders; the label maps are palette PNGs with the ids 1..12, as published."""
-    for split, count in zip(SPLITS, (train, val), strict=True):
+    for split, count in zip(SPLITS[:2], (train, val), strict=True):
         for number, photo, label in pictures(split, count, range(1, 13)):
             name = f"cmp_b{1000 * SPLITS.index(split) + number:04d}"
             save(root / f"{split}_img" / f"{name}.jpg", photo)
@@ -85,9 +85,22 @@ def facades(root: Path, train: int = 4, val: int = 2) -> list[str]:
     return ["--dataroot", str(root)]
 
 
+def camvid(root: Path, train: int = 4, val: int = 2, test: int = 3) -> list[str]:
+    """CamVid as in the SegNet tutorial's folder of that name; photos are JPEG there or PNG."""
+    for split, count in zip(SPLITS, (train, val, test), strict=True):
+        for number, photo, label in pictures(split, count, range(12)):
+            name = f"0001TP_{1000 * SPLITS.index(split) + number:06d}"
+            save(root / split / f"{name}.{'jpg' if split == 'val' else 'png'}", photo)
+            save(root / f"{split}annot" / f"{name}.png", label.astype(np.uint8))
+        (root / f"{split}.txt").write_text(
+            f"/SegNet/CamVid/{split}/{name}.png /SegNet/CamVid/{split}annot/{name}.png\n"
+        )
+    return ["--dataroot", str(root)]
+
+
 def custom(root: Path, train: int = 4, val: int = 2) -> list[str]:
     """A user's own data: coloured label maps with a palette file, no instance maps."""
-    for split, count in zip(SPLITS, (train, val), strict=True):
+    for split, count in zip(SPLITS[:2], (train, val), strict=True):
         for number, photo, label in pictures(split, count, range(4)):
             save(root / "photos" / split / f"{number}.jpg", photo)
             save(root / "maps" / split / f"{number}.png", _COLOURS[label])
@@ -102,5 +115,6 @@ MAKERS = {
     "ade20k_mindspore": lambda root: ade20k(root, train=8),  # its batch
     "cityscapes": cityscapes,
     "facades": facades,
+    "camvid": camvid,
     "custom": custom,
 }

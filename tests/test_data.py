@@ -406,8 +406,10 @@ def test_missing_instances_folders_and_doubles_are_told(tmp_path):
         PhotoMaps(make_opt(dataroot=str(tmp_path), no_instance=True))
     with pytest.raises(UserError, match="val_label is not a folder"):
         PhotoMaps(make_opt(dataroot=str(tmp_path)), "val")
-    with pytest.raises(UserError, match="phase 'test'"):
+    with pytest.raises(UserError, match="test_label is not a folder"):
         PhotoMaps(make_opt(dataroot=str(tmp_path)), "test")
+    with pytest.raises(UserError, match="phase 'tset' is unknown: expected one of train, val, test"):
+        PhotoMaps(make_opt(dataroot=str(tmp_path)), "tset")
 
 
 def test_validation_needs_no_photos_and_chooses_nothing_at_random(tmp_path):
@@ -422,6 +424,8 @@ def test_validation_needs_no_photos_and_chooses_nothing_at_random(tmp_path):
     assert (label[:, :32] == 182).all() and (label[:, 32:] == 1).all()  # squashed whole, not mirrored
     central = PhotoMaps(replace(opt, preprocess_mode="crop", crop_size=32), "val")[1]["label"]
     assert (central[:, :16] == 182).all() and (central[:, 16:] == 1).all()
+    write_set(tmp_path, 2, phase="test", photos=False)  # read as the split for validation is
+    np.testing.assert_array_equal(PhotoMaps(opt, "test")[9, 1]["label"], label)
 
 
 def save_map(path: Path, value, size=(80, 60), dtype=np.uint8):

@@ -371,7 +371,7 @@ def test_progress_is_told_in_lines_in_a_file(capsys, monkeypatch):
 
 
 def test_class_counts_are_the_recipes(tool):
-    counts = {"coco_stuff": 182, "ade20k": 150, "cityscapes": 35, "facades": 13, "sample": 182}
+    counts = {"coco_stuff": 182, "ade20k": 150, "cityscapes": 35, "facades": 13, "camvid": 11, "sample": 182}
     assert {mode: tool._label_nc(mode) for mode in counts} == counts
 
 

@@ -189,6 +189,36 @@ def test_splits_are_known_by_their_usual_names(tmp_path, maps, photos):
         assert [item.name for item in items] == [str(number), "x/y"] and all(item.image for item in items)
 
 
+@pytest.mark.parametrize(
+    "maps, photos, reason",
+    [
+        ("train val test", "train val Testing", None),
+        ("train test", "train test2017", None),
+        ("train val", "train val", "maps/test is not a folder"),
+        ("train val test", "train val extra", "no subfolder test or testing, as .* but extra"),
+        ("train test testing", "train test", "test and testing, which both mean test"),
+    ],
+)
+def test_a_test_split_is_a_folder_of_that_name(tmp_path, maps, photos, reason):
+    for kind, names in (("maps", maps), ("photos", photos)):
+        for split in names.split():
+            pictures(tmp_path / f"with {kind}", ["1"], split)
+        (tmp_path / f"with {kind}" / kind).rename(tmp_path / kind)
+    if reason:
+        with pytest.raises(UserError, match=reason):
+            list_items(nested(tmp_path), "test")
+    else:
+        (item,) = list_items(nested(tmp_path), "test")
+        assert "/test/" in item.label and item.image
+
+
+def test_a_test_split_alone_divides_nothing_but_a_test(tmp_path):
+    pictures(tmp_path, ["1"], "test")
+    pictures(tmp_path, ["2"], "more")
+    for phase, names in (("train", ["more/2", "test/1"]), ("val", ["more/2", "test/1"]), ("test", ["1"])):
+        assert [item.name for item in list_items(nested(tmp_path), phase)] == names
+
+
 @pytest.mark.parametrize("maps", ["train", "train test"])
 def test_a_split_that_is_not_there_is_not_taken_from_others(tmp_path, maps):
     for split in maps.split():

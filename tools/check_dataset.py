@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from model import CORES  # noqa: E402
 from model.command_line import parse_train  # noqa: E402
 from model.configuration.presets import PRESETS  # noqa: E402
+from model.data.listing import SPLITS  # noqa: E402
 from model.errors import UserError, printable, run_cli, tell  # noqa: E402
 
 
@@ -28,7 +29,7 @@ def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
     )
     add = parser.add_argument
     add("name", choices=PRESETS, metavar="NAME", help=f"preset, one of {', '.join(PRESETS)}")
-    add("--phase", choices=("train", "val", "both"), default="both", help="split to look at; default: both")
+    add("--phase", choices=(*SPLITS, "both"), default="both", help="split to look at; default: both, train and val")
     add("--processes", type=int, default=CORES, metavar="N", help=f"that read pictures; default: {CORES}, all cores")
     add("--max_pictures", type=int, metavar="N", help="only N of each split, evenly spread: a quick look")
     add("--classes", type=int, default=20, metavar="N", help="classes in the printed tables; default: 20")

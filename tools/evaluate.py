@@ -33,7 +33,9 @@ def parse(argv=None) -> argparse.Namespace:
     add("real", help="folder of the reference photos")
     add("--labels", metavar="DIR", help="folder of the label maps; without it only FID is computed")
     add("--metrics", help="fid, seg or fid,seg; default: both with --labels, else fid")
-    add("--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, custom or sample")
+    add(
+        "--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, camvid, custom or sample"
+    )
     add("--label_nc", type=int, help="classes of the label maps; default: the data set's")
     add("--unknown_ids", default="", metavar="IDS", help="ids that mean unlabelled, such as 0,255; default: 255")
     add("--palette", default="", metavar="FILE", help="which colour is which class, for label maps that hold colours")

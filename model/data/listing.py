@@ -143,7 +143,7 @@ def _ade20k(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
     if (root / "ADEChallengeData2016").is_dir():
         root = root / "ADEChallengeData2016"
-    split = {"train": "training", "val": "validation"}[phase]
+    split = {"train": "training", "val": "validation", "test": "testing"}[phase]
     if not (root / "annotations").is_dir() and (any(root.glob("index_ade20k*")) or any(root.glob("images/ADE"))):
         raise UserError(
             f"{root}: this is the full ADE20K release; SPADE uses the scene parsing benchmark, "
@@ -168,8 +168,13 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     }
 
 
+def _camvid(opt, phase: str) -> dict[str, Listing]:
+    root = Path(opt.dataroot)
+    return {"label": _list(root / f"{phase}annot", MAP_SUFFIXES), "image": _list(root / phase, PHOTO_SUFFIXES)}
+
+
 # what the subfolders of label_dir, image_dir and instance_dir may be called, in any case and with a year behind
-SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid")}
+SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
 
 def _split(folder: str) -> str:
@@ -197,7 +202,7 @@ def _chosen(opt, phase: str) -> dict[str, Listing]:
             suffixes = [suffix for suffix in suffixes if suffix not in MAP_SUFFIXES]
         folders = next(walk(folder), ("", [], []))[1]
         inner = [name for name in folders if _split(name) == phase]
-        splits = [name for name in folders if _split(name)]
+        splits = [name for name in folders if _split(name) in ("train", "val", phase)]
         others = [name for name in folders if name not in splits and name not in known]
         if len(inner) > 1:
             raise UserError(f"{folder} has {' and '.join(sorted(inner))}, which both mean {phase}: leave one there")
@@ -226,6 +231,7 @@ LAYOUTS: dict[str, Callable] = {
     "ade20k": _ade20k,
     "cityscapes": _cityscapes,
     "facades": _flat,
+    "camvid": _camvid,
     "custom": _chosen,
 }
 
@@ -236,10 +242,10 @@ def list_files(opt, phase: str) -> dict[str, Listing]:
 
 
 def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> list[Item]:
-    """Pair the files of `opt.dataset_mode` for one phase ("train" or "val"), sorted by name with numbers as numbers.
+    """Pair the files of `opt.dataset_mode` for one phase, a key of `SPLITS`, sorted by name with numbers as numbers.
 
-    Photos are required for training, and instance maps unless `opt.no_instance`; for "val" either folder may be missing
-    or empty.
+    Photos are required for training, and instance maps unless `opt.no_instance`; for other phases either folder may be
+    missing or empty.
 
     Args:
         listings: what `list_files` gives, if it is known already.
@@ -247,8 +253,8 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
     Raises:
         UserError: an empty or missing folder, or files without partner, with the first names and the counts.
     """
-    if phase not in ("train", "val"):
-        raise UserError(f"phase {phase!r} is neither 'train' nor 'val'")
+    if phase not in SPLITS:
+        raise UserError(f"phase {phase!r} is unknown: expected one of {', '.join(SPLITS)}")
     listings = listings or list_files(opt, phase)
     labels = listings["label"]
     if not labels.files:
@@ -264,7 +270,7 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
     problems = []
     for kind, what in (("image", "photo"), ("instance", "instance map")):
         found = listings.get(kind)
-        if (phase == "val" and not (found and found.files)) or (kind == "instance" and opt.no_instance):
+        if (phase != "train" and not (found and found.files)) or (kind == "instance" and opt.no_instance):
             continue
         if found is None:
             option = "--image_dir FOLDER" if kind == "image" else "--instance_dir FOLDER or --no_instance True"

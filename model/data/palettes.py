@@ -78,6 +78,10 @@ unknown, background, facade, window, door, cornice, sill, balcony, blind, deco, 
 """
 _FACADES_RGB = "000000 0000aa 0000ff 0055ff 00aaff 00ffff 55ffaa aaff55 ffff00 ffaa00 ff5500 ff0000 aa0000"
 
+# CamVid's 11 classes and colours in the SegNet tutorial (alexgkendall/SegNet-Tutorial, test_segmentation_camvid.py).
+_CAMVID = "Sky, Building, Pole, Road, Pavement, Tree, SignSymbol, Fence, Car, Pedestrian, Bicyclist"
+_CAMVID_RGB = "808080 800000 c0c080 804080 3c28de 808000 c08080 404080 400080 404000 0080c0 000000"
+
 
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
@@ -88,10 +92,11 @@ _NAMES = {
     "ade20k": _names(_ADE20K),
     "cityscapes": _names(_CITYSCAPES),
     "facades": _names(_FACADES),
+    "camvid": _names(_CAMVID),
     "custom": [],
 }
 _NAMES["sample"] = _NAMES["coco_stuff"]
-_RGB = {"ade20k": _ADE20K_RGB, "cityscapes": _CITYSCAPES_RGB, "facades": _FACADES_RGB}
+_RGB = {"ade20k": _ADE20K_RGB, "cityscapes": _CITYSCAPES_RGB, "facades": _FACADES_RGB, "camvid": _CAMVID_RGB}
 # COCO-Stuff classes that fill much of many pictures have colours of their own, as in the released code.
 _COCO_RGB = {
     "sea": (54, 62, 167), "sky-other": (95, 219, 255), "tree": (140, 104, 47), "clouds": (170, 170, 170),
@@ -108,7 +113,7 @@ def class_names(dataset_mode: str, label_nc: int) -> list[str]:
     """Names of all ids that a label map of this data set can hold, in the order of the ids.
 
     Args:
-        dataset_mode: coco_stuff, ade20k, cityscapes, facades, custom or sample (which has COCO-Stuff's classes).
+        dataset_mode: coco_stuff, ade20k, cityscapes, facades, camvid, custom or sample, which has COCO-Stuff's classes.
         label_nc: number of classes, without 'unknown'.
 
     Returns:

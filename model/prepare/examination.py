@@ -282,7 +282,9 @@ class Split:
 
 def _elsewhere(opt: OPT) -> str:
     """Where the wanted folders are instead, in words."""
-    wanted = {"ade20k": "annotations", "cityscapes": "gtFine"}.get(opt.dataset_mode, "train_label")
+    wanted = {"ade20k": "annotations", "cityscapes": "gtFine", "camvid": "trainannot"}.get(
+        opt.dataset_mode, "train_label"
+    )
     root = Path(opt.dataroot or ".")
     if opt.dataset_mode == "custom" or not root.is_dir():
         return ""

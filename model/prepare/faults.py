@@ -39,7 +39,7 @@ FAULTS = {
     "no_photos": (True, "there are no photos", "Training learns from photos: put them where the message says."),
     "maps_alone": (
         False,
-        "the validation split has label maps and no photos",
+        "the split has label maps and no photos",
         "val.py paints the maps; scores, and styles taken from photos, need the photos where the message says.",
     ),
     "no_instances": (

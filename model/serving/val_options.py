@@ -21,7 +21,7 @@ class ValOPT(Checked):
     )
     which_epoch: str = option("latest", "data", "checkpoint of the folder: latest, best, or an epoch's number")
     use_ema: bool = option(True, "data", "take the averaged weights of G when the checkpoint has them")
-    phase: str = option("val", "data", "split of the data set", choices=("val", "train"))
+    phase: str = option("val", "data", "split of the data set", choices=("val", "train", "test"))
     dataroot: str = option("", "data", "folder of the data set; default: the checkpoint's")
     label_dir: str = option(
         "", "data", "folder of label maps to paint, in place of the data set's; default: the checkpoint's"

@@ -106,7 +106,7 @@ def data_options(opt: OPT, val: ValOPT) -> OPT:
 
 
 def validation_loader(opt: OPT, split: str) -> Loader:
-    """The batches of a split ("val" or "train") in order, cut to size as for validation: no flip, no random crop.
+    """The batches of a split, a key of `SPLITS`, in order, cut to size as for validation: no flip, no random crop.
 
     Raises:
         UserError: Files are missing or unpaired.
@@ -114,5 +114,5 @@ def validation_loader(opt: OPT, split: str) -> Loader:
     try:
         return Loader(PhotoMaps(opt, split, "val"), opt)
     except UserError as error:
-        instead = " (the training split instead: --phase train)" if split == "val" and not opt.label_dir else ""
-        raise UserError(f"{error}{instead}") from None
+        others = {"val": " (the training split instead: --phase train)", "test": " (the validation split: --phase val)"}
+        raise UserError(f"{error}{'' if opt.label_dir else others.get(split, '')}") from None
