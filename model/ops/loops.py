@@ -5,10 +5,14 @@ release the interpreter lock and are called from a small pool of threads. Every 
 said otherwise. Inner loops run over channels, which lets the compiler vectorise them.
 """
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.core import event
+
+from model.errors import tell
 
 
 class Source(NamedTuple):
@@ -42,6 +46,21 @@ class Window(NamedTuple):
     out_width: int
 
 
+class _Compilations(event.Listener):
+    """Says why nothing seems to happen, the first time that a loop is compiled here; later they come from a cache."""
+
+    told = False
+
+    def on_start(self, event):
+        if not self.told:
+            self.told = True
+            tell("compiling loops for this processor, once: about ten seconds", sys.stderr)
+
+    def on_end(self, event):
+        pass
+
+
+event.register("numba:compile", _Compilations())
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
 
 
