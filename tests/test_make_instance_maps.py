@@ -1,6 +1,7 @@
 """tools/make_instance_maps.py: the released form against maps worked out by hand, and the run as a user meets it."""
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -14,8 +15,13 @@ import pytest
 from PIL import Image
 
 from benchmarks import instance_maps as benchmark
+from model.data.dataset import PhotoMaps
+from model.data.label_ids import things
+from model.data.palettes import class_names
 from model.errors import UserError
+from model.options import OPT
 from model.prepare import instance_maps
+from model.prepare.components import Components, component_map
 from model.prepare.instance_maps import fill_polygon, index_annotations, instance_map, make_instance_maps
 from tools import make_instance_maps as tool
 
@@ -373,6 +379,290 @@ def test_several_processes_make_the_same_maps(coco):
     assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
     done = subprocess.run([*command, "--distinct"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: 4 of 4 maps")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From label maps alone
+
+
+def numbered(text, connectivity=8, min_area=1, ids=(1, 2)):
+    """The component map of a drawing, in which . is 9, as a drawing: instances are a, b, c ..."""
+    found, count, small = component_map(grid(text).astype(np.uint8), Components(ids, min_area, connectivity))
+    assert found.dtype == np.uint16 and count == len(np.unique(found[found >= 256]))
+    letters = {256 + i: chr(ord("a") + i) for i in range(26)} | {9: "."}
+    return " ".join("".join(letters.get(int(v), str(v)) for v in row) for row in found), small
+
+
+@pytest.mark.parametrize(
+    "label, four, eight",
+    [
+        ("..... .1.1. .....", "..... .a.b. .....", None),
+        ("1.. .1. ..1", "a.. .b. ..c", "a.. .a. ..a"),  # corner to corner
+        ("..1 .1. 1..", "..a .b. c..", "..a .a. a.."),
+        ("1.1 1.1 111", "a.a a.a aaa", None),  # a U is known to be one at its last row alone
+        ("1.1.1 1.1.1 11111", "a.a.a a.a.a aaaaa", None),
+        ("111 1.1 111", "aaa a.a aaa", None),  # a hole
+        ("11111 1...1 1.1.1 1...1 11111", "aaaaa a...a a.b.a a...a aaaaa", None),  # one within another's hole
+        ("1112 1122", "aaab aabb", None),  # neighbours of different classes
+        ("121", "abc", None),
+        ("212 121 212", "abc def ghi", "aba bab aba"),
+        ("3121 3333", "3abc 3333", None),  # 3 is stuff
+        ("111111 .....1 1111.1 1..1.1 1.11.1 1....1 111111", "aaaaaa .....a aaaa.a a..a.a a.aa.a a....a aaaaaa", None),
+    ],
+)
+def test_components_counted_by_hand(label, four, eight):
+    assert numbered(label, 4) == (four, 0)
+    assert numbered(label, 8) == (eight or four, 0)
+
+
+def test_small_components_keep_their_class_id():
+    label = "11.1.22 11.1..2 .....2."
+    assert numbered(label, min_area=3) == ("aa.1.bb aa.1..b .....b.", 1)
+    assert numbered(label, 4, min_area=3) == ("aa.1.bb aa.1..b .....2.", 2)
+    assert numbered(label, min_area=5) == (label, 3)
+    assert numbered(label, ids=(3,)) == (label, 0)
+
+
+def test_components_number_above_all_classes_and_beyond_a_byte():
+    label = np.full((40, 40), 65535)  # unlabelled
+    label[::2, ::2] = 300
+    found, count, _ = component_map(label, Components((300,)))
+    assert count == 400 and (found[::2, ::2].ravel() == np.arange(301, 701)).all() and (found[1::2] == 65535).all()
+    label = np.zeros((512, 510), np.uint8)
+    label[::2, ::2] = 1
+    with pytest.raises(UserError, match="65280 instances, and 16 bits can number 65279 .*raise --min_area"):
+        component_map(label, Components((1,)))
+    label[0, 0] = 0
+    found, count, _ = component_map(label, Components((1,)))
+    assert (count, found[0, 2], found[-2, -2]) == (65279, 256, 65534)
+    with pytest.raises(UserError, match="label 65536 is too high"):
+        component_map(np.array([[65536]]), Components((1,)))
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_components_are_those_of_a_flood(connectivity):
+    steps = [(0, 1), (1, 0), (0, -1), (-1, 0)] + [(1, 1), (1, -1), (-1, 1), (-1, -1)] * (connectivity == 8)
+    rng = np.random.default_rng(connectivity)
+    for case in range(30):
+        label = rng.choice(4, (rng.integers(1, 30), rng.integers(1, 30)), p=[0.4, 0.4, 0.1, 0.1])
+        want, number = label.copy(), 256
+        for start in np.argwhere(np.isin(label, (1, 2))):
+            if want[tuple(start)] >= 256:
+                continue
+            heap = [tuple(start)]
+            while heap:
+                at = heap.pop()
+                want[at] = number
+                around = [(at[0] + y, at[1] + x) for y, x in steps]
+                around = [p for p in around if 0 <= p[0] < label.shape[0] and 0 <= p[1] < label.shape[1]]
+                heap += [p for p in around if want[p] < 256 and label[p] == label[at]]
+            number += 1
+        found, count, _ = component_map(label, Components((1, 2), 1, connectivity))
+        np.testing.assert_array_equal(found, want, err_msg=f"case {case}")
+        assert count == number - 256
+
+
+def test_the_things_of_each_data_set():
+    named = {mode: [class_names(mode, OPT.from_preset(mode).label_nc)[i] for i in things(mode)] for mode in (
+        "coco_stuff", "ade20k", "cityscapes", "camvid")}  # fmt: skip
+    assert {mode: len(names) for mode, names in named.items()} == {
+        "coco_stuff": 91, "ade20k": 100, "cityscapes": 10, "camvid": 5
+    }  # fmt: skip
+    assert named["camvid"] == ["Pole", "SignSymbol", "Car", "Pedestrian", "Bicyclist"]
+    assert named["cityscapes"][::9] == ["person", "bicycle"] and "banner" not in named["coco_stuff"]
+    assert {"bed", "person", "flag", "pole"} < set(named["ade20k"])
+    assert not {"other", "wall", "sky", "tree", "rug", "skyscraper", "shower"} & set(named["ade20k"])
+    assert things("sample") == things("coco_stuff") == tuple(range(91))
+
+
+@pytest.fixture
+def street(tmp_path):
+    """CamVid's maps of 12x8: two cars and a part of one, in a folder; one without things; one with many signs."""
+    maps = np.full((3, 8, 12), 3, np.uint8)
+    maps[0, 2:5, 1:4] = maps[0, 3:6, 6:9] = maps[0, 0, 11] = 8
+    maps[0, 7] = 11
+    maps[2] = 0
+    maps[2, ::2, ::2] = 6
+    for name, pixels in zip(("day/a.png", "b.png", "c.png"), maps, strict=True):
+        (tmp_path / "label" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "label" / name)
+    return tmp_path
+
+
+def from_labels(folder, *more, out="inst"):
+    given = ["--dataset_mode", "camvid"] if not {"--things", "--dataset_mode"} & set(more) else []
+    paths = ["--input_label_dir", str(folder / "label"), "--output_instance_dir", str(folder / out)]
+    return ["--from_labels", *paths, "--processes", "1", *given, *more]
+
+
+def test_makes_every_map_from_its_labels(street, capsys):
+    assert tool.main(from_labels(street, "--min_area", "2")) == 0
+    said = capsys.readouterr().out
+    assert "3 instance maps: 3 made, 0 were there" in said and "2 instances; 2 of the maps made have none" in said
+    assert "25 regions below 2 pixels keep their class id" in said
+    made = np.asarray(Image.open(street / "inst" / "day" / "a.png"))
+    assert (made[2:5, 1:4] == 256).all() and (made[3:6, 6:9] == 257).all()
+    assert made[0, 11] == 8 and (made[7] == 11).all() and (made == 3).sum() == 12 * 7 - 19
+    tool.main(from_labels(street, out="all"))
+    assert len(np.unique(maps(street / "all")["c"])) == 25
+    assert np.asarray(Image.open(street / "inst" / "b.png")).dtype == np.uint16
+
+
+def test_training_reads_maps_that_were_made_from_labels(street):
+    tool.main(from_labels(street))
+    (street / "photo" / "day").mkdir(parents=True)
+    for name in ("day/a", "b", "c"):
+        Image.new("RGB", (12, 8)).save(street / "photo" / f"{name}.jpg")
+    folders = {f"{kind}_dir": str(street / folder) for kind, folder in (
+        ("label", "label"), ("image", "photo"), ("instance", "inst"))}  # fmt: skip
+    opt = OPT.from_preset("camvid", no_instance=False, preprocess_mode="none", **folders)
+    made = [PhotoMaps(dataclasses.replace(opt, preprocess_mode="fixed"), "train", "val")[i] for i in range(3)]
+    assert [example["instance"].max() for example in made] == [3, 279, 258]
+    assert opt.semantic_nc == 13
+
+
+def test_instance_maps_beside_camvid_are_found(street):
+    for name, folder in (("label", "trainannot"), ("inst", "traininst"), ("photo", "train")):
+        (street / folder).mkdir()
+        Image.fromarray(np.full((6, 8), 300 if name == "inst" else 3, np.uint16 if name == "inst" else np.uint8)).save(
+            street / folder / "a.png"
+        )
+    example = PhotoMaps(OPT.from_preset("camvid", dataroot=str(street), no_instance=False))[0]
+    assert (example["instance"] == 300).all() and (example["label"] == 3).all()
+
+
+def test_several_processes_make_the_same_files_from_labels(street):
+    tool.main(from_labels(street))
+    command = [sys.executable, str(ROOT / "tools" / "make_instance_maps.py"), *from_labels(street, out="two")]
+    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("day/a.png", "b.png", "c.png"):
+        assert (street / "inst" / name).read_bytes() == (street / "two" / name).read_bytes()
+    (street / "label" / "c.png").write_bytes((street / "label" / "c.png").read_bytes()[:45])
+    done = subprocess.run([*command, "--force"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: 1 of 3 maps could not be made")
+    assert "c.png: cannot be read" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_stopped_run_from_labels_goes_on(street, capsys, monkeypatch):
+    real, calls = Image.Image.save, []
+
+    def stopped(picture, file, *args, **options):
+        calls.append(file)
+        if len(calls) == 2:
+            Path(file).write_bytes(b"half a pict")
+            raise KeyboardInterrupt
+        real(picture, file, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tool.main(from_labels(street))
+    monkeypatch.undo()
+    (kept,) = [path for path in (street / "inst").rglob("*") if path.is_file()]
+    time = kept.stat().st_mtime_ns
+    capsys.readouterr()
+    tool.main(from_labels(street))
+    assert "2 made, 1 were there" in capsys.readouterr().out and kept.stat().st_mtime_ns == time
+    tool.main(from_labels(street))
+    assert "0 made, 3 were there" in capsys.readouterr().out
+    tool.main(from_labels(street, "--things", "2,6,8-10"))  # the same things
+    assert "0 made, 3 were there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other", [["--min_area", "2"], ["--connectivity", "4"], ["--things", "8"]])
+def test_maps_of_other_components_are_not_mixed_in(street, capsys, other):
+    tool.main(from_labels(street))
+    before = {path: path.read_bytes() for path in (street / "inst").rglob("*.png")}
+    with pytest.raises(UserError, match="3 of 3 maps could not be made"):
+        tool.main(from_labels(street, *other))
+    assert (
+        "is there, made from label maps with other options: choose another folder, or --fo" in capsys.readouterr().err
+    )
+    assert {path: path.read_bytes() for path in (street / "inst").rglob("*.png")} == before
+    tool.main(from_labels(street, *other, "--force"))
+    assert "3 made, 0 were there" in capsys.readouterr().out
+
+
+def test_maps_from_annotations_and_from_labels_are_not_mixed(coco, capsys):
+    tool.main(arguments(coco, "--distinct"))
+    with pytest.raises(UserError, match="4 of 4 maps"):
+        tool.main(from_labels(coco, "--things", "60-63"))
+    assert "is there, made from annotations, or by another program" in capsys.readouterr().err
+    tool.main(from_labels(coco, "--things", "60-63", "--force"))
+    with pytest.raises(UserError, match="4 of 4 maps"):
+        tool.main(arguments(coco, "--distinct"))
+    assert "is there, made from label maps with other options" in capsys.readouterr().err
+
+
+def test_label_maps_in_colours_and_of_any_format(street, capsys):
+    tool.main(from_labels(street, "--things", "1"))  # none: copies, and a note
+    assert "note: no map holds an instance of the things 1" in capsys.readouterr().out
+    ids = np.kron(np.array([[0, 1, 0, 1]]), np.ones((2, 2), int))
+    shutil.rmtree(street / "label")
+    (street / "label").mkdir()
+    Image.fromarray(np.array([[9, 9, 9], [200, 0, 0]], np.uint8)[ids]).save(street / "label" / "x.tif")
+    (street / "p.txt").write_text("0 9 9 9 road\n1 200 0 0 car\n")
+    palette = ["--palette", str(street / "p.txt")]
+    tool.main(from_labels(street, "--things", "1", *palette, out="coloured"))
+    assert maps(street / "coloured")["x"][0].tolist() == [0, 0, 256, 256, 0, 0, 257, 257]
+    shutil.copy(street / "label" / "x.tif", street / "label" / "x.tiff")
+    with pytest.raises(UserError, match="x.tif and x.tiff would have one instance map"):
+        tool.main(from_labels(street, "--things", "1", *palette, out="coloured"))
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        (["--things", "8,car"], "--things '8,car': 'car' is no id and no range: expected whole numbers 0..65535"),
+        (["--things", "10-8"], "'10-8' is no id and no range"),
+        (["--things", "-1"], "'-1' is no id and no range"),
+        (["--things", "8-"], "'8-' is no id and no range"),
+        (["--things", "0-70000"], "'0-70000' is no id and no range"),
+        (["--things", ""], "names no ids"),
+        (["--things", "8-12", "--dataset_mode", "camvid"], "11..12 is no class of camvid, whose classes are 0..10"),
+        (["--dataset_mode", "facades"], "dataset_mode facades: its things are not known: give their ids"),
+        (["--dataset_mode", "custom"], "dataset_mode custom: its things are not known: give their ids"),
+        (["--dataset_mode", "camvit"], "'camvit' is unknown: .*did you mean camvid"),
+        (["--min_area", "0"], "--min_area 0 is below 1"),
+        (["--min_area", "-3"], "--min_area -3 is below 1"),
+        (["--input_label_dir", "nowhere"], "nowhere is not a folder"),
+        (["--output_instance_dir", "label"], "label maps' own folder"),
+        (["--palette", "nowhere.txt"], "nowhere.txt: not a palette file"),
+        (["--processes", "0"], "--processes 0 is below 1"),
+    ],
+)
+def test_options_from_labels_that_cannot_be_used(street, monkeypatch, options, reason):
+    monkeypatch.chdir(street)
+    named = {"--things", "--dataset_mode"} & set(options)
+    given = ["--dataset_mode=camvid", *(f"{a}={b}" for a, b in zip(options[::2], options[1::2], strict=True))]
+    paths = ["--input_label_dir", "label", "--output_instance_dir", "inst"]
+    with pytest.raises(UserError, match=reason) as error:
+        tool.main(["--from_labels", *paths, *(given[1:] if named else given)])
+    assert "\n" not in str(error.value)
+    assert not (street / "inst").exists()
+
+
+def test_from_labels_says_which_options_go_together(street):
+    paths = from_labels(street, "--things", "8")[1:-2]
+    with pytest.raises(UserError, match="--from_labels needs --dataset_mode NAME or --things IDS"):
+        tool.main(["--from_labels", *paths])
+    for source in ([], ["--from_labels", "--annotation_file", "x.json"]):
+        with pytest.raises(SystemExit):
+            tool.main([*source, *paths])
+    with pytest.raises(SystemExit):
+        tool.main(from_labels(street, "--connectivity", "6"))
+    for option in (["--things", "8"], ["--min_area", "2"], ["--connectivity", "4"], ["--dataset_mode", "camvid"]):
+        with pytest.raises(UserError, match=f"{option[0]} goes with --from_labels"):
+            tool.main(arguments(street, *option))
+
+
+def test_ids_of_another_data_set_are_told(street, capsys):
+    Image.fromarray(np.array([[3, 77], [200, 8]], np.uint8)).save(street / "label" / "b.png")
+    with pytest.raises(UserError, match="1 of 3 maps could not be made"):
+        tool.main(from_labels(street))
+    assert "b.png: label id 77, 200 is none of camvid's, whose classes are 0..10: name" in capsys.readouterr().err
+    tool.main(from_labels(street, "--things", "8", out="any"))
+    assert maps(street / "any")["b"].tolist() == [[3, 77], [200, 256]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

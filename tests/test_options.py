@@ -15,7 +15,7 @@ import yaml
 from model import command_line, files, options
 from model.command_line import parse_train, parse_val
 from model.configuration.presets import PRESETS
-from model.configuration.texts import parse_norm, parse_norm_g
+from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
 from model.errors import UserError
 from model.options import OPT
 from model.serving.val_options import ValOPT
@@ -362,6 +362,22 @@ def test_options_that_cannot_be_trained(changes, message):
 def test_square_crops_ignore_load_size_where_nothing_is_scaled():
     OPT(preprocess_mode="crop", load_size=10).check_training()
     OPT(preprocess_mode="fixed", load_size=10).check_training()
+
+
+@pytest.mark.parametrize(
+    "text, ids",
+    [("0-2,7", (0, 1, 2, 7)), (" 5 , 3-3 ", (5, 3)), ("", ()), ("65535", (65535,)), ("2,0-2", (2, 0, 1, 2)),
+     *((text, None) for text in ("3-1", "1-", "-1", "0-65536", "1-2-3", "a", "1,,2", "0.5", "0 - 2", "\u0661"))],
+)  # fmt: skip
+def test_ids_and_ranges_of_them(text, ids):
+    if ids is None:
+        with pytest.raises(UserError, match=r"^--things '.*' is no id and no range: expected .*ranges such as 0-90$"):
+            parse_ids(text, "--things", ranges=True)
+    else:
+        assert parse_ids(text, "--things", ranges=True) == ids
+    if "-" in text:
+        with pytest.raises(UserError, match=r"^unknown_ids .* is no id: expected whole numbers 0..65535 with commas"):
+            parse_ids(text)
 
 
 # Presets

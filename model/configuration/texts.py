@@ -47,16 +47,24 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     return bool(match[1]), match[2]
 
 
-def parse_ids(text: str) -> tuple[int, ...]:
-    """The ids of the option unknown_ids, such as `0,255`, in their order.
+def parse_ids(text: str, option: str = "unknown_ids", ranges: bool = False) -> tuple[int, ...]:
+    """Ids in an option's text, such as `0,255`, in their order.
+
+    Args:
+        option: names it in messages.
+        ranges: take `0-90` for all the ids from 0 to 90.
 
     Raises:
-        UserError: something between the commas is no whole number from 0 to 65535.
+        UserError: something between the commas is no whole number from 0 to 65535, and no range of them that rises.
     """
-    words = [word.strip() for word in text.split(",")] if text.strip() else []
-    for word in words:
-        if not re.fullmatch("[0-9]{1,5}", word) or int(word) > 65535:
+    ids: list[int] = []
+    for word in [word.strip() for word in text.split(",")] if text.strip() else []:
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?" if ranges else "([0-9]{1,5})()", word)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last <= 65535:
+            what, form = ("no id and no range", ", or ranges such as 0-90") if ranges else ("no id", "")
             raise UserError(
-                f"unknown_ids {text!r}: {word!r} is no id: expected whole numbers 0..65535 with commas between"
+                f"{option} {text!r}: {word!r} is {what}: expected whole numbers 0..65535 with commas between{form}"
             )
-    return tuple(map(int, words))
+        ids += range(first, last + 1)
+    return tuple(ids)

@@ -20,6 +20,28 @@ _UNLABELLED = re.compile(
     re.IGNORECASE,
 )
 
+# Ids of the classes that have instances. COCO: its 91 categories of objects. ADE20K: the 100 of its instance
+# segmentation challenge. Cityscapes: those with instances in labels.py. CamVid names none: those that can be counted.
+_THINGS = {
+    "coco_stuff": "0-90",
+    "sample": "0-90",
+    "ade20k": "8-9,11,13,15-16,19-21,23-25,28,31-34,36-40,42-46,48,50-51,54,56-59,63,65-68,70-77,79,81-84,86-91,93-94,"
+    "96,98-99,103-105,108-109,111-113,116-117,119-122,124-128,130-131,133-140,143-145,147-150",
+    "cityscapes": "24-33",
+    "camvid": "2,6,8-10",
+}
+
+
+def things(dataset_mode: str) -> tuple[int, ...]:
+    """Ids of the data set's classes that have instances.
+
+    Raises:
+        UserError: for a data set of which that is not known.
+    """
+    if dataset_mode not in _THINGS:
+        raise UserError(f"dataset_mode {dataset_mode}: its things are not known: give their ids, --things 0-4,7")
+    return parse_ids(_THINGS[dataset_mode], ranges=True)
+
 
 def unknown_id(label_nc: int) -> int:
     """The usual id of unlabelled pixels: 255, or 65535 for maps with more classes than 8 bits can hold."""
@@ -43,6 +65,12 @@ def unknown_ids(opt) -> tuple[int, ...]:
     if own is None:
         return ()
     return tuple(dict.fromkeys((own, *(parse_ids(opt.unknown_ids) or (unknown_id(opt.label_nc),)))))
+
+
+def class_ids(opt) -> list[int]:
+    """The ids in label maps that are classes, without those that mean unlabelled."""
+    unknown = unknown_ids(opt)
+    return [i for i in range(opt.label_nc + opt.contain_dontcare_label) if i not in unknown]
 
 
 def is_class(name: str) -> bool:
@@ -69,13 +97,13 @@ def expected_ids(opt) -> str:
     return f"0..{highest}" + ("" if own is None else f" and {', '.join(map(str, others or [own]))}")
 
 
-def id_ranges(ids: Iterable[int]) -> str:
-    """Ids in words: 0..12, 15, 255."""
+def id_ranges(ids: Iterable[int], most: int = 12) -> str:
+    """Ids in words, with at most so many parts: 0..12, 15, 255."""
     ids = sorted(ids)
     starts = [i for n, i in enumerate(ids) if n == 0 or ids[n - 1] != i - 1]
     ends = [i for n, i in enumerate(ids) if n + 1 == len(ids) or ids[n + 1] != i + 1]
     parts = [str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True)]
-    return listed(parts, 12)
+    return listed(parts, most)
 
 
 def check_ids(ids: Iterable[int], opt, path) -> None:

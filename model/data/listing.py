@@ -170,7 +170,11 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
 
 def _camvid(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
-    return {"label": _list(root / f"{phase}annot", MAP_SUFFIXES), "image": _list(root / phase, PHOTO_SUFFIXES)}
+    return {
+        "label": _list(root / f"{phase}annot", MAP_SUFFIXES),
+        "image": _list(root / phase, PHOTO_SUFFIXES),
+        "instance": _list(root / f"{phase}inst", MAP_SUFFIXES),  # not of the tutorial: tools/make_instance_maps.py's
+    }
 
 
 # what the subfolders of label_dir, image_dir and instance_dir may be called, in any case and with a year behind

@@ -14,6 +14,7 @@ from model.data.label_ids import (
     expected_ids,
     foreign_ids,
     id_ranges,
+    things,
     unknown_id,
     unknown_ids,
 )
@@ -30,7 +31,7 @@ from model.data.reading import (
 )
 from model.errors import UserError
 from model.options import OPT
-from model.prepare.faults import FAULTS, MANY_IDS, MUCH_UNKNOWN, SPECKLED, SPECKLED_WITH_MANY, THINGS, Finding
+from model.prepare.faults import FAULTS, MANY_IDS, MUCH_UNKNOWN, SPECKLED, SPECKLED_WITH_MANY, Finding
 
 
 class Record(NamedTuple):
@@ -128,7 +129,7 @@ def _check_label(item: Item, ids: list[int], label: Image.Image, opt: OPT, fault
 
 def _check_cityscapes(path: str, label: np.ndarray, instance: np.ndarray, faults: list) -> None:
     if instance.dtype == np.uint8:
-        if ((label >= THINGS) & (label <= 33)).any():
+        if np.isin(label, things("cityscapes")).any():
             faults.append(("byte_instances", path, f"highest id {instance.max()}, and the label map has things"))
         return
     kind = np.where(instance >= 1000, instance // 1000, instance)

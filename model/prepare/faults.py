@@ -16,7 +16,6 @@ SPECKLED, SPECKLED_WITH_MANY, MANY_IDS = 0.02, 0.004, 48
 
 MUCH_UNKNOWN = 0.5  # share of unlabelled pixels
 
-THINGS = 24  # lowest Cityscapes id of the classes that have instances
 
 # What can be wrong: code -> (whether it stops or ruins a run, what it is, why it matters and what to do).
 FAULTS = {

@@ -1,8 +1,9 @@
-"""Instance maps from COCO's annotations and label maps: what the released SPADE code's script makes, or collision-free.
+"""Instance maps: the released SPADE code's, from COCO's annotations and label maps; collision-free; from maps alone.
 
-The released form, per picture: the label map, in which each annotation that is a list of polygons, in the file's order,
-is filled with a number that counts such annotations from 0. Later ones overwrite earlier ones. Crowds (run-length
-encoded) do not count and keep their class id. Only borders between different values of an instance map are ever used.
+The last is `components`. The released form, per picture: the label map, in which each annotation that is a list of
+polygons, in the file's order, is filled with a number that counts such annotations from 0. Later ones overwrite earlier
+ones. Crowds (run-length encoded) do not count and keep their class id. Only borders between different values of an
+instance map are ever used.
 """
 
 import io
@@ -19,13 +20,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tqdm import tqdm
 
-from model.data.reading import Agreement, read_ids
+from model.data.label_ids import class_ids, foreign_ids, id_ranges
+from model.data.palettes import Palette
+from model.data.reading import MAP_SUFFIXES, Agreement, read_ids
 from model.data.workers import begin_worker
-from model.errors import UserError, printable, tell
+from model.errors import UserError, listed, printable, tell
 from model.files import remove_leftovers, replacing, walk
+from model.options import OPT
+from model.prepare.components import Components, component_map
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Drawing
@@ -303,9 +308,14 @@ class Task(NamedTuple):
 
 
 class Settings(NamedTuple):
-    annotations: str
-    distinct: bool
-    force: bool
+    """What is alike for all maps: they are made of annotations, or of `components`."""
+
+    annotations: str = ""
+    distinct: bool = False
+    force: bool = False
+    components: Components | None = None
+    opt: OPT | None = None  # whose ids the label maps hold, None for any
+    palette: Palette | None = None
 
 
 class Result(NamedTuple):
@@ -315,14 +325,17 @@ class Result(NamedTuple):
     wide: bool = False
     error: str | None = None
     info: dict = {}  # how the label map's ids were found, for `Agreement`
+    instances: int = 0  # of components
+    small: int = 0
 
 
+_FORM = "instances"  # the text in a map's file that tells the components; maps of annotations have none
 _worker: tuple[Settings, Any] | None = None  # in worker processes: what to do, and the open annotation file
 
 
 def _begin(settings: Settings, parent: int | None = None) -> None:
     global _worker
-    _worker = settings, open(settings.annotations, "rb")
+    _worker = settings, open(settings.annotations or os.devnull, "rb")
     if parent is not None:
         begin_worker(parent)
 
@@ -337,9 +350,14 @@ def _is_there(task: Task, settings: Settings) -> bool:
     """Whether a whole map in the wanted form exists; one in the other form is an error."""
     try:
         with Image.open(task.output) as picture:
-            wide = picture.mode != "L"
+            wide, form = picture.mode != "L", picture.info.get(_FORM)
     except OSError:  # not there, or not a picture and so not ours, which are written whole
         return False
+    if form != (str(settings.components) if settings.components else None):
+        made = "from label maps with other options" if form else "from annotations, or by another program"
+        raise UserError(f"{task.output} is there, made {made}: choose another folder, or --force to make it anew")
+    if settings.components:
+        return True
     may_be_wide = settings.distinct or (task.picture is not None and len(task.picture.spans) > 256)
     if settings.distinct > wide or (wide and not may_be_wide and read_ids(task.label).mode == "L"):
         form = "released (8-bit)" if settings.distinct else "distinct (16-bit)"
@@ -349,27 +367,46 @@ def _is_there(task: Task, settings: Settings) -> bool:
 
 def _make(task: Task) -> Result:
     settings, file = _worker
+    wide, instances, small, text = False, 0, 0, None
     try:
         if not settings.force and _is_there(task, settings):
             return Result()
-        label = read_ids(task.label)
-        info = label.info
-        size, spans = task.picture or (None, np.empty((0, 2), np.int64))
-        if size is not None and size != label.size:
-            raise UserError(
-                f"{task.label} is {label.width}x{label.height}, its picture {size[0]}x{size[1]} in "
-                f"{settings.annotations}: instance maps are made from label maps of the original size"
-            )
-        label = np.asarray(label)
-        try:
-            pixels = instance_map(label, _segmentations(file, spans), settings.distinct)
-        except UserError as error:
-            raise UserError(f"{task.label}: in {settings.annotations}: {error}") from None
+        picture = read_ids(task.label, palette=settings.palette)
+        label = np.asarray(picture)
+        if settings.components:
+            if settings.opt and (foreign := foreign_ids(np.unique(label).tolist(), settings.opt)):
+                mode, known = settings.opt.dataset_mode, id_ranges(class_ids(settings.opt))
+                raise UserError(
+                    f"{task.label}: label id {listed(foreign)} is none of {mode}'s, whose classes are {known}: "
+                    "name the maps' data set, or give --things without --dataset_mode"
+                )
+            try:
+                pixels, instances, small = component_map(label, settings.components)
+            except UserError as error:
+                raise UserError(f"{task.label}: {error}") from None
+            text = PngImagePlugin.PngInfo()
+            text.add_text(_FORM, str(settings.components))
+        else:
+            pixels = _from_annotations(task, label, settings, file)
+            wide = pixels.dtype == np.uint16 and not settings.distinct and label.dtype == np.uint8
     except UserError as error:
         return Result(error=str(error))
-    with replacing(task.output) as temporary:
-        Image.fromarray(pixels).save(temporary, "PNG", compress_type=zlib.Z_RLE)  # maps are runs: faster and smaller
-    return Result(True, pixels.dtype == np.uint16 and not settings.distinct and label.dtype == np.uint8, info=info)
+    with replacing(task.output) as temporary:  # maps are runs: Z_RLE is faster and makes smaller files
+        Image.fromarray(pixels).save(temporary, "PNG", compress_type=zlib.Z_RLE, pnginfo=text)
+    return Result(True, wide, None, picture.info, instances, small)
+
+
+def _from_annotations(task: Task, label: np.ndarray, settings: Settings, file) -> np.ndarray:
+    size, spans = task.picture or (None, np.empty((0, 2), np.int64))
+    if size is not None and size != label.shape[::-1]:
+        raise UserError(
+            f"{task.label} is {label.shape[1]}x{label.shape[0]}, its picture {size[0]}x{size[1]} in "
+            f"{settings.annotations}: instance maps are made from label maps of the original size"
+        )
+    try:
+        return instance_map(label, _segmentations(file, spans), settings.distinct)
+    except UserError as error:
+        raise UserError(f"{task.label}: in {settings.annotations}: {error}") from None
 
 
 class Summary(NamedTuple):
@@ -412,11 +449,7 @@ def make_instance_maps(
         UserError: nothing fits together; or, after all others were made, files that could not be used, by name.
     """
     started = time.monotonic()
-    names = sorted(_label_maps(labels, output))
-    if not names:
-        raise UserError(f"{labels} holds no label maps (.png): unpack stuffthingmaps_trainval2017.zip there")
-    if os.path.isdir(output) and os.path.samefile(labels, output):
-        raise UserError(f"{output} is the label maps' own folder, which would be overwritten: choose another")
+    names = _label_maps(labels, output, "unpack stuffthingmaps_trainval2017.zip there")
     tell(f"reading {annotations} ...", sys.stderr)
     index = index_annotations(annotations)
     owners: dict[str, str] = {}
@@ -429,27 +462,73 @@ def make_instance_maps(
             f"{annotations} names none of the {len(names)} label maps in {labels} (such as {names[0]}): "
             "take the annotations of the same split"
         )
-    tasks = [
-        Task(
-            os.path.join(labels, name),
-            os.path.join(output, os.path.splitext(name)[0] + ".png"),
-            index.pictures.get(_stem(name)),
-        )
-        for name in names
-    ]
+    tasks = [_task(labels, output, name, index.pictures.get(_stem(name))) for name in names]
+    counts = index.polygons, index.others
+    del index
+    results = _make_all(tasks, output, Settings(str(annotations), distinct, force), processes, quiet)
+    made = sum(result.made for result in results)
+    wide = [os.path.relpath(task.output, output) for task, r in zip(tasks, results, strict=True) if r.wide]
+    bare = sum(task.picture is None or not len(task.picture.spans) for task in tasks)
+    return Summary(made, len(tasks) - made, bare, unlisted, wide, *counts, time.monotonic() - started)
+
+
+class ComponentSummary(NamedTuple):
+    """What `make_component_maps` did: numbers of maps; of the made ones, those without instances, and their regions."""
+
+    made: int
+    kept: int
+    without: int
+    instances: int
+    small: int
+    seconds: float
+
+
+def make_component_maps(
+    labels: str | os.PathLike,
+    output: str | os.PathLike,
+    components: Components,
+    *,
+    opt: OPT | None = None,
+    palette: Palette | None = None,
+    processes: int = 1,
+    force: bool = False,
+    quiet: bool = False,
+) -> ComponentSummary:
+    """Make the instance map of each label map in a folder from the map alone; see `component_map`.
+
+    Files are written and kept as by `make_instance_maps`. Each says which components it holds, so that maps made with
+    other options are not mixed in.
+
+    Args:
+        labels: folder of label maps; maps in folders within it stay in such.
+        output: folder for the instance maps; gets a PNG for each label map.
+        components: what becomes an instance.
+        opt: a data set's options, to refuse maps with other ids; None takes all ids.
+        palette: which colour is which id, for label maps that hold colours.
+        processes, force, quiet: as for `make_instance_maps`.
+
+    Raises:
+        UserError: there are no label maps; or, after all others were made, files that could not be used, by name.
+    """
+    started = time.monotonic()
+    tasks = [_task(labels, output, name) for name in _label_maps(labels, output, "name the folder that holds them")]
+    settings = Settings(force=force, components=components, opt=opt, palette=palette)
+    results = [result for result in _make_all(tasks, output, settings, processes, quiet) if result.made]
+    instances, small = (sum(getattr(result, name) for result in results) for name in ("instances", "small"))
+    bare = sum(not result.instances for result in results)
+    seconds = time.monotonic() - started
+    return ComponentSummary(len(results), len(tasks) - len(results), bare, instances, small, seconds)
+
+
+def _make_all(tasks: list[Task], output, settings: Settings, processes: int, quiet: bool) -> list[Result]:
+    """Make the maps, with a progress bar; then raise a UserError if any could not be made."""
     for folder in {os.path.dirname(task.output) for task in tasks}:
         os.makedirs(folder, exist_ok=True)
         remove_leftovers(folder)
-    counts = index.polygons, index.others
-    del index
-
-    settings = Settings(str(annotations), distinct, force)
-    made, wide, errors, agreement = 0, [], [], Agreement()
+    results, errors, agreement = [], [], Agreement()
     with tqdm(total=len(tasks), desc=printable(output), unit=" maps", disable=True if quiet else None) as bar:
         for task, result in zip(tasks, _run(tasks, settings, processes), strict=True):
-            made += result.made
-            if result.wide:
-                wide.append(os.path.relpath(task.output, output))
+            results.append(result._replace(info={}))
             if result.error:
                 errors.append(result.error)
             elif found := agreement.conflict(task.label, result.info):
@@ -462,26 +541,42 @@ def make_instance_maps(
             f"{len(errors)} of {len(tasks)} maps could not be made, the first 20 are listed above; "
             f"the others are in {output}"
         )
-    bare = sum(task.picture is None or not len(task.picture.spans) for task in tasks)
-    return Summary(made, len(tasks) - made, bare, unlisted, wide, *counts, time.monotonic() - started)
+    return results
+
+
+def _task(labels, output, name: str, picture: Picture | None = None) -> Task:
+    return Task(os.path.join(labels, name), os.path.join(output, os.path.splitext(name)[0] + ".png"), picture)
 
 
 def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _label_maps(folder: str | os.PathLike, output: str | os.PathLike) -> Iterator[str]:
-    """Paths in a folder of the label maps there and in the folders in it, but for the one to write."""
+def _label_maps(folder: str | os.PathLike, output: str | os.PathLike, way_out: str) -> list[str]:
+    """Paths in a folder of the label maps there and in the folders in it, but for the one to write; sorted."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder: it should hold the label maps")
-    output = os.path.realpath(output)
+    if os.path.isdir(output) and os.path.samefile(folder, output):
+        raise UserError(f"{output} is the label maps' own folder, which would be overwritten: choose another")
+    owners: dict[str, str] = {}
     for inside, folders, names in walk(folder):
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(folder, inside, name)) != output]
-        yield from (os.path.join(inside, name) for name in names if name.lower().endswith(".png"))
+        folders[:] = [
+            n for n in folders if os.path.realpath(os.path.join(folder, inside, n)) != os.path.realpath(output)
+        ]
+        for name in sorted(names):
+            stem, suffix = os.path.splitext(os.path.join(inside, name))
+            if suffix.lower() in MAP_SUFFIXES and (other := owners.setdefault(stem, stem + suffix)) != stem + suffix:
+                raise UserError(
+                    f"{folder}: {other} and {stem + suffix} would have one instance map: move one elsewhere"
+                )
+    if not owners:
+        raise UserError(f"{folder} holds no label maps ({', '.join(MAP_SUFFIXES)}): {way_out}")
+    return sorted(owners.values())
 
 
 def _run(tasks: list[Task], settings: Settings, processes: int) -> Iterator[Result]:
-    fill_polygon(np.zeros((1, 1), np.int32), np.zeros(1), np.zeros(1), 0)  # compiled here once, not by each worker
+    if settings.annotations:
+        fill_polygon(np.zeros((1, 1), np.int32), np.zeros(1), np.zeros(1), 0)  # compiled here once, not by each worker
     if processes == 1:
         _begin(settings)
         try:
