@@ -66,6 +66,14 @@ def test_sound_data_sets_have_no_findings(check, tmp_path, name):
         assert sheet.width > 400 and sheet.height > 300
 
 
+def test_a_test_split_is_looked_at_when_it_is_named(check):
+    status, out, report = check("camvid", sound, "--phase", "test")
+    assert status == 0 and re.search(r"test +3 +3 +0 +80\.\.80 +72\.\.72 +0\.\.11 \(12\)", out)
+    assert report["splits"]["test"]["classes"]["11"]["name"] == "unlabeled" and list(report["splits"]) == ["test"]
+    status, out, report = check("facades", sound, "--phase", "test")
+    assert status == 1 and codes(report) == {"no_labels"} and "test_label is not there" in out
+
+
 def test_the_classes_are_counted_and_named(check):
     _, out, report = check("ade20k", sound, "--classes", "2")
     classes = report["splits"]["train"]["classes"]

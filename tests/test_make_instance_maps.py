@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from benchmarks import instance_maps as benchmark
 from model.data.dataset import PhotoMaps
@@ -567,6 +567,22 @@ def test_a_stopped_run_from_labels_goes_on(street, capsys, monkeypatch):
     assert "0 made, 3 were there" in capsys.readouterr().out
     tool.main(from_labels(street, "--things", "2,6,8-10"))  # the same things
     assert "0 made, 3 were there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "bomb"])
+def test_a_damaged_map_is_made_anew(street, capsys, damage):
+    tool.main(from_labels(street))
+    path = street / "inst" / "b.png"
+    whole = path.read_bytes()
+    if damage == "bomb":  # a text that unpacks to 10 MB, at which Pillow raises a ValueError
+        text = PngImagePlugin.PngInfo()
+        text.add_text("instances", "a" * 10**7, zip=True)
+        Image.new("L", (12, 8)).save(path, pnginfo=text)
+    else:
+        path.write_bytes(whole[:20] if damage == "half" else b"")
+    capsys.readouterr()
+    tool.main(from_labels(street))
+    assert "1 made, 2 were there" in capsys.readouterr().out and path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("other", [["--min_area", "2"], ["--connectivity", "4"], ["--things", "8"]])

@@ -351,7 +351,7 @@ def _is_there(task: Task, settings: Settings) -> bool:
     try:
         with Image.open(task.output) as picture:
             wide, form = picture.mode != "L", picture.info.get(_FORM)
-    except OSError:  # not there, or not a picture and so not ours, which are written whole
+    except Exception:  # not there, or damaged and so not ours, which are written whole; Pillow raises of every kind
         return False
     if form != (str(settings.components) if settings.components else None):
         made = "from label maps with other options" if form else "from annotations, or by another program"
