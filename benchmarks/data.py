@@ -1,6 +1,6 @@
 """The data loader's throughput against a plain per-sample pipeline in the style of PyTorch programs.
 
-    python -m benchmarks.data [--json FILE] [--maps DIR] [--workers N] ...
+    python benchmarks/data.py [--json FILE] [--maps DIR] [--workers N] ...
 
 `--maps` holds train_img/, train_label/ and train_inst/. Both read the same pictures, scale them to 286/256 of `--size`,
 cut and flip them. The plain pipeline handles one sample at a time and makes its one-hot map and edges; ours hands over
@@ -11,6 +11,7 @@ it.
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks import harness
-from benchmarks.harness import UNKNOWN, Timing
-from model import CORES
-from model.data.sample import ensure_sample
-from model.errors import UserError, run_cli
-from model.options import OPT
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import harness  # noqa: E402
+from benchmarks.harness import UNKNOWN, Timing  # noqa: E402
+from model import CORES  # noqa: E402
+from model.data.sample import ensure_sample  # noqa: E402
+from model.errors import UserError, run_cli  # noqa: E402
+from model.options import OPT  # noqa: E402
 
 COLUMNS = ("name", "ours_s", "ids_s", "plain_s", "ratio_vs_ids", "ratio_vs_plain", "ours_per_s", "ours_mb", "plain_mb")
 
@@ -168,18 +171,21 @@ def workers(folder: Path, args: argparse.Namespace) -> dict[str, object]:
     return harness.speed_row(f"workers {args.workers}", timings, "ours")
 
 
-def main() -> None:
-    parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]), repeats=5)
+def main() -> int:
+    parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
+    parser.add_argument("--size", type=harness.positive, default=256, help="height and width in pixels")
+    parser.add_argument("--batch", type=harness.positive, default=1, help="images in a batch")
     parser.add_argument("--workers", type=int, default=CORES, help="reading processes of both loaders")
     parser.add_argument("--batches", type=int, default=16, help="batches of a round of the loaders")
-    args = parser.parse_args()
-    harness.set_threads(args.threads)
+    args = harness.parse(parser)
     folder = pictures(args)
     print(f"pictures: {folder}; {args.size}x{args.size}, batch {args.batch}; medians of {args.repeats} alternated runs")
-    rows = [one_core(folder, args)] + ([workers(folder, args)] if args.workers else [])
-    for row in rows:
-        row["ours_per_s"] = args.batch / row["ours_s"]
-    harness.report(rows, args, COLUMNS)
+
+    def rates(row):
+        return row | {"ours_per_s": args.batch / row["ours_s"]}
+
+    rows = [lambda: rates(one_core(folder, args))] + ([lambda: rates(workers(folder, args))] if args.workers else [])
+    return harness.report(rows, args, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,29 @@
-"""The generator's time and memory: pattern form, dense form and plain PyTorch, on the same weights and maps.
+"""The generator's time, memory and work: our form, its dense form and plain PyTorch, on the same weights and maps.
 
-    python -m benchmarks.generator [--json FILE] [--maps DIR] [--repeats N] ...
+    python benchmarks/generator.py [--case NAME] [--mode MODE] [--json FILE] [--maps DIR] [--repeats N] ...
 
-Two rows: inference (evaluation mode, no gradients) and forward+backward (training mode, gradients of all weights); with
+Rows: inference (evaluation mode, no gradients) and forward+backward (training mode, gradients of all weights); with
 --mode engines one for each runtime of an exported model, Paddle Inference and onnxruntime, against plain PyTorch.
 Every round takes the next map. The neighbourhoods are numbered beforehand, as the data loader's workers do it; what
-that takes on one core is a column of its own.
+that takes on one core is a column of its own. `gmac` are the multiply-accumulates of our matrix products, 1e9 for an
+image, `torch_gmac` those that PyTorch counts in its own run.
 """
 
 import argparse
+import contextlib
+import sys
 import tempfile
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks import harness
-from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields
-from model.errors import UserError, run_cli
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import harness  # noqa: E402
+from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields  # noqa: E402
+from model.errors import UserError, run_cli  # noqa: E402
 
 TOLERANCE = 1e-3  # of a pixel's value, which is in [-1, 1]
 GRADIENT_TOLERANCE = 1e-2  # of the gradient's norm
@@ -24,7 +31,7 @@ ENGINES = {"paddle": "Paddle Inference", "onnx": "onnxruntime"}
 COLUMNS = (
     "name", "pattern_s", "engine_s", "dense_s", "torch_s", "ratio_vs_dense", "ratio_vs_torch", "numbering_s",
     "ratio_vs_torch_with_numbering", "difference", "gradient_difference", "pattern_peak_mb", "dense_peak_mb",
-    "torch_peak_mb", "memory_ratio_vs_torch",
+    "torch_peak_mb", "memory_ratio_vs_torch", "gmac", "torch_gmac",
 )  # fmt: skip
 
 
@@ -53,8 +60,8 @@ def _paddle(form: str, task: Task, training: bool) -> Cycle:
     opt = task.options(form)
     net = fill(define_G(opt), "G", task.seed)
     net.train() if training else net.eval()
-    z = paddle.to_tensor(task.noise((task.batch, opt.z_dim)))
-    probe = paddle.to_tensor(task.noise((task.batch, 3, task.size, task.size), 1))
+    z = paddle.to_tensor(task.noise((task.batch, opt.z_dim))) if task.vae else None
+    probe = paddle.to_tensor(task.noise((task.batch, 3, *task.shape), 1))
 
     def infer(batch):
         with paddle.no_grad():
@@ -80,16 +87,16 @@ def _torch(form: str, task: Task, training: bool) -> Cycle:
     opt = task.options()
     net = fill(SPADEGenerator(opt), "G", task.seed)
     net.train(training)
-    z = torch.from_numpy(task.noise((task.batch, opt.z_dim)))
-    probe = torch.from_numpy(task.noise((task.batch, 3, task.size, task.size), 1))
+    z = torch.from_numpy(task.noise((task.batch, opt.z_dim))) if task.vae else None
+    probe = torch.from_numpy(task.noise((task.batch, 3, *task.shape), 1))
 
     def infer(batch):
         with torch.inference_mode():
-            return net(one_hot_semantics(batch["label"], batch["instance"], opt), z).numpy()
+            return net(one_hot_semantics(batch["label"], batch.get("instance"), opt), z).numpy()
 
     def learn(batch):
         net.zero_grad(set_to_none=True)
-        image = net(one_hot_semantics(batch["label"], batch["instance"], opt), z)
+        image = net(one_hot_semantics(batch["label"], batch.get("instance"), opt), z)
         (image * probe).mean().backward()
         return image.detach().numpy()
 
@@ -103,8 +110,6 @@ def build_engine(runtime: str, task: Task) -> Cycle:
 
     The neighbourhoods are numbered beforehand here too.
     """
-    from pathlib import Path
-
     from model.generator import define_G
     from model.serving.export import export
     from model.serving.painter import Painter
@@ -118,7 +123,7 @@ def build_engine(runtime: str, task: Task) -> Cycle:
         export(painter, Path(folder, "model"), forms=["pattern"], runtimes=[runtime])
         engine = Exported(Path(folder, "model"))
     z = task.noise((task.batch, opt.z_dim))
-    batches = [(batch["label"], batch["instance"]) for batch in task.batches("dense")]
+    batches = [(batch["label"], batch.get("instance")) for batch in task.batches("dense")]
     return Cycle(engine.generate, [engine.inputs(*maps, z) for maps in batches])
 
 
@@ -159,26 +164,58 @@ def numbering_seconds(task: Task) -> float:
 
     maps, opt, seconds = task.load(), task.options(), []
     for start in range(len(maps.names)):
-        batch = maps.batch(task.batch, start)
+        label, instance = maps.batch(task.batch, start)
         begin = time.perf_counter()
-        pattern_arrays(*batch, opt)
+        pattern_arrays(label, instance if task.instances else None, opt)
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds))
 
 
+@contextlib.contextmanager
+def counted():
+    """Count the multiply-accumulates of `paddle.matmul` from any thread; yields a list whose only entry is the sum."""
+    import paddle
+
+    total, lock, matmul = [0], threading.Lock(), paddle.matmul
+
+    def counting(x, y, transpose_x=False, transpose_y=False, **rest):
+        result = matmul(x, y, transpose_x, transpose_y, **rest)
+        with lock:
+            total[0] += int(np.prod(result.shape)) * x.shape[-2 if transpose_x and x.ndim > 1 else -1]
+        return result
+
+    paddle.matmul = counting
+    try:
+        yield total
+    finally:
+        paddle.matmul = matmul
+
+
+def work(runs: dict[str, Cycle], batch: int) -> dict[str, float]:
+    """Multiply-accumulates of one run for an image, in 1e9: those of our products, and what PyTorch counts."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with counted() as total:
+        runs["pattern"]()
+    with FlopCounterMode(display=False) as counter:
+        runs["torch"]()
+    return {"gmac": total[0] / batch / 1e9, "torch_gmac": counter.get_total_flops() / 2 / batch / 1e9}
+
+
 def measure(task: Task, training: bool, args: argparse.Namespace) -> dict[str, object]:
     """The result row of one mode."""
-    runs = {form: build(form, vars(task), training) for form in FORMS}
-    compared = compare(runs, training)
+    forms = [form for form in FORMS if not (args.no_dense and form == "dense")]
+    runs = {form: build(form, vars(task), training) for form in forms}
+    compared = compare(runs, training) | work(runs, task.batch)
     timings = harness.alternate(runs, args.repeats, args.warmup)
     mode = "forward+backward" if training else "inference"
     row = harness.speed_row(f"{mode} {task.title}", timings, **compared)
     row["numbering_s"] = numbering_seconds(task)
     row["ratio_vs_torch_with_numbering"] = row["torch_s"] / (row["pattern_s"] + row["numbering_s"])
     del runs
-    if not args.no_memory:
+    if not (args.no_memory or harness.Interrupt.came):
         target = "benchmarks.generator:build"
-        row.update(memory_fields({form: memory(target, form, task, training=training) for form in FORMS}))
+        row.update(memory_fields({form: memory(target, form, task, training=training) for form in forms}))
     return row
 
 
@@ -193,21 +230,22 @@ def measure_engine(runtime: str, task: Task, args: argparse.Namespace) -> dict[s
     return row
 
 
-def main() -> None:
+def main() -> int:
     parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
+    Task.add_flags(parser)
     modes = ("both", "inference", "training", "engines")
     parser.add_argument("--mode", choices=modes, default="both", help="rows to measure; both: inference and training")
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
-    args = parser.parse_args()
-    harness.set_threads(args.threads)
+    parser.add_argument("--no-dense", action="store_true", help="leave the dense form out, the slowest")
+    args = harness.parse(parser)
     task = Task.of(args)
-    print(f"label maps: {task.load().source}; ngf {args.ngf}; medians of {args.repeats} alternated runs")
+    print(f"label maps: {task.load().source}; ngf {task.ngf}; medians of {args.repeats} alternated runs")
     if args.mode == "engines":
-        rows = [measure_engine(runtime, task, args) for runtime in ENGINES]
+        rows = [lambda runtime=runtime: measure_engine(runtime, task, args) for runtime in ENGINES]
     else:
         modes = {"both": (False, True), "inference": (False,), "training": (True,)}[args.mode]
-        rows = [measure(task, training, args) for training in modes]
-    harness.report(rows, args, COLUMNS)
+        rows = [lambda training=training: measure(task, training, args) for training in modes]
+    return harness.report(rows, args, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,20 +37,31 @@ UNKNOWN = 255  # the unknown class in label files
 
 def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentParser:
     """Add the flags that every benchmark has; `defaults` replaces their defaults by name. Returns `parser`."""
-    parser.add_argument("--repeats", type=_positive, default=7, help="timed rounds; each round runs every variant")
+    parser.add_argument("--repeats", type=positive, default=5, help="timed rounds; each round runs every variant")
     parser.add_argument("--warmup", type=int, default=1, help="untimed rounds before")
-    parser.add_argument("--threads", type=_positive, default=CORES, help="threads of every framework")
-    parser.add_argument("--size", type=_positive, default=256, help="height and width in pixels")
-    parser.add_argument("--batch", type=_positive, default=1, help="images in a batch")
-    parser.add_argument("--ngf", type=_positive, default=64, help="width of the networks (ngf and ndf)")
+    parser.add_argument("--threads", type=positive, default=CORES, help="threads of every framework")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, images and noise")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows to this file")
-    parser.add_argument("--maps", type=Path, metavar="DIR", help="folder with train_label/ and train_inst/")
+    parser.add_argument(
+        "--maps", type=Path, metavar="DIR", help="folder with train_label/ and train_inst/, or trainannot/"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, without memory and the dense form: two minutes"
+    )
     parser.set_defaults(**defaults)
     return parser
 
 
-def _positive(text: str) -> int:
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line's flags; threads are set, and --quick means what it says."""
+    args = parser.parse_args()
+    if args.quick:
+        args.repeats, args.warmup, args.no_memory, args.no_dense = 1, 0, True, True
+    set_threads(args.threads)
+    return args
+
+
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
@@ -150,18 +161,40 @@ def alternate(
     if not variants or repeats < 1:
         raise ValueError(f"{len(variants)} variants and {repeats} repeats; expected 1 or more of each")
     names = list(variants)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-warmup, repeats):
-        start = turn % len(names)
-        gc.collect()
-        for name in names[start:] + names[:start]:
-            time.sleep(pause)
-            begin = time.perf_counter()
-            variants[name]()
-            elapsed = time.perf_counter() - begin
+    rounds: list[dict[str, float]] = []
+    begun = time.monotonic()
+    try:
+        for turn in range(-warmup, repeats):
+            start = turn % len(names)
+            gc.collect()
+            elapsed = {}
+            for name in names[start:] + names[:start]:
+                time.sleep(pause)
+                begin = time.perf_counter()
+                variants[name]()
+                elapsed[name] = time.perf_counter() - begin
             if turn >= 0:
-                seconds[name].append(elapsed)
-    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+                rounds.append(elapsed)
+            done, total = turn + warmup + 1, repeats + warmup
+            progress(f"round {done} of {total}", (time.monotonic() - begun) / done * (total - done))
+    except KeyboardInterrupt:
+        Interrupt.came = True
+        if not rounds:
+            raise
+    return {name: Timing(tuple(elapsed[name] for elapsed in rounds)) for name in names}
+
+
+class Interrupt:
+    """Whether Ctrl-C has ended the measuring; what is complete is reported."""
+
+    came = False
+
+
+def progress(what: str, left: float) -> None:
+    """Show how far it is, and the seconds left, on a line of the terminal that the next one overwrites."""
+    if sys.stderr.isatty():
+        end = "\n" if left <= 0 else ""
+        print(f"\r{what}, {round(left) // 60}:{round(left) % 60:02d} left  ", end=end, file=sys.stderr, flush=True)
 
 
 def speed_row(name: str, timings: Mapping[str, Timing], ours: str = "pattern", **extra) -> dict[str, object]:
@@ -279,8 +312,8 @@ class Maps:
 
     Attributes:
         names: file names without suffix.
-        label: int32 [n, size, size], the unknown class as `label_nc`.
-        instance: int32 [n, size, size].
+        label: int32 [n, H, W], the unknown class as `label_nc`.
+        instance: int32 [n, H, W]; the label maps where there are no others.
         source: where they come from.
     """
 
@@ -295,11 +328,12 @@ class Maps:
         return self.label[index], self.instance[index]
 
 
-def load_maps(folder: str | Path | None, size: int, label_nc: int = 182, limit: int = 16) -> Maps:
-    """The first maps of a folder, resized to a square as the nearest pixel.
+def load_maps(folder: str | Path | None, size: tuple[int, int], label_nc: int = 182, limit: int = 16) -> Maps:
+    """Maps of a folder, spread evenly, resized as the nearest pixel.
 
     Args:
-        folder: holds train_label/ and train_inst/ with PNG files of equal names; None for the built-in sample.
+        folder: holds train_label/ (and train_inst/) or trainannot/ with PNG files of equal names; None for the
+            built-in sample.
         size: height and width in pixels.
         label_nc: number of classes; 255 in a file is the unknown class.
         limit: at most so many maps.
@@ -309,9 +343,12 @@ def load_maps(folder: str | Path | None, size: int, label_nc: int = 182, limit: 
     """
     source = "built-in sample" if folder is None else str(folder)
     folder = ensure_sample(ROOT / "dataset" / "sample") if folder is None else Path(folder)
-    files = sorted((folder / "train_label").glob("*.png"))[:limit]
+    files = sorted((folder / "train_label").glob("*.png")) or sorted((folder / "trainannot").glob("*.png"))
+    files = files[:: max(1, len(files) // limit)][:limit]
     if not files:
-        raise UserError(f"{folder / 'train_label'}: no PNG label maps; --maps takes a folder with train_label/ in it")
+        raise UserError(
+            f"{folder}: no PNG label maps; --maps takes a folder with train_label/ and train_inst/ or trainannot/ in it"
+        )
     labels, instances = [], []
     for file in files:
         label = _read_map(file, size)
@@ -319,23 +356,25 @@ def load_maps(folder: str | Path | None, size: int, label_nc: int = 182, limit: 
         if label.max() > label_nc:
             raise UserError(f"{file}: label {label.max()} is outside 0..{label_nc - 1} and {UNKNOWN} (unknown)")
         labels.append(label)
-        instances.append(_read_map(folder / "train_inst" / file.name, size))
+        has_instances = (folder / "train_inst").is_dir()
+        instances.append(_read_map(folder / "train_inst" / file.name, size) if has_instances else label)
     return Maps(tuple(file.stem for file in files), np.stack(labels), np.stack(instances), source)
 
 
-def _read_map(file: Path, size: int) -> np.ndarray:
-    """A map as int32 [size, size]; nothing here may blend ids."""
+def _read_map(file: Path, size: tuple[int, int]) -> np.ndarray:
+    """A map as int32 [H, W]; nothing here may blend ids."""
     try:
         with Image.open(file) as image:
-            return np.array(image.resize((size, size), Image.Resampling.NEAREST)).astype(np.int32)
+            return np.array(image.resize(size[::-1], Image.Resampling.NEAREST)).astype(np.int32)
     except FileNotFoundError:
         raise UserError(f"{file}: not found; every label map needs an instance map of the same name") from None
 
 
-def random_images(batch: int, size: int, seed: int) -> np.ndarray:
-    """Blurred noise in the place of photos: float32 [batch, 3, size, size] in [-1, 1]."""
-    coarse = np.random.default_rng(seed).uniform(-1, 1, (batch, 3, -(-size // 8), -(-size // 8))).astype(np.float32)
-    return np.tanh(coarse.repeat(8, 2).repeat(8, 3)[:, :, :size, :size])
+def random_images(batch: int, size: tuple[int, int], seed: int) -> np.ndarray:
+    """Blurred noise in the place of photos: float32 [batch, 3, H, W] in [-1, 1]."""
+    height, width = size
+    coarse = np.random.default_rng(seed).uniform(-1, 1, (batch, 3, -(-height // 8), -(-width // 8)))
+    return np.tanh(coarse.astype(np.float32).repeat(8, 2).repeat(8, 3)[:, :, :height, :width])
 
 
 # Results
@@ -381,14 +420,32 @@ def write_json(file: str | Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def report(
-    rows: Sequence[Mapping[str, object]], args: argparse.Namespace, columns: Sequence[str] | None = None
-) -> None:
-    """Print the machine and the table; write `--json` with the machine in every row."""
+    measures: Iterable[Callable[[], Mapping[str, object]]],
+    args: argparse.Namespace,
+    columns: Sequence[str] | None = None,
+) -> int:
+    """Measure row after row, print the machine and the table, write `--json` with the machine in every row.
+
+    Returns:
+        The exit status: 130 after Ctrl-C, which leaves the rows that are complete.
+    """
+    rows: list[Mapping[str, object]] = []
+    try:
+        for measure in measures:
+            rows.append(measure())
+            if Interrupt.came:
+                break
+    except KeyboardInterrupt:
+        Interrupt.came = True
     info = machine(args.threads)
     print(describe(info))
-    print(table(rows, columns))
+    if rows:
+        print(table(rows, columns))
     if args.json is not None:
         write_json(args.json, [{**row, "machine": info} for row in rows])
+    if Interrupt.came:
+        print(f"interrupted: {len(rows)} rows were measured")
+    return 130 if Interrupt.came else 0
 
 
 if __name__ == "__main__":

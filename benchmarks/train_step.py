@@ -1,6 +1,6 @@
 """A whole training step's time and memory: pattern form, dense form and plain PyTorch, on the same weights and batches.
 
-    python -m benchmarks.train_step [--json FILE] [--maps DIR] [--repeats N] ...
+    python benchmarks/train_step.py [--case NAME] [--json FILE] [--maps DIR] [--repeats N] ...
 
 A step is the generator's and encoder's update against the discriminators, feature matching and VGG19 (with made-up
 weights), then the discriminators' update on a fresh fake. Every round takes the next map. Batches hold what the data
@@ -8,10 +8,14 @@ loader's workers hand over: for the pattern form the numbered neighbourhoods too
 """
 
 import argparse
+import sys
+from pathlib import Path
 
-from benchmarks import harness
-from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields, prepare
-from model.errors import UserError, run_cli
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import harness  # noqa: E402
+from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields, prepare  # noqa: E402
+from model.errors import UserError, run_cli  # noqa: E402
 
 TOLERANCE = 2e-3  # of a loss: |a - b| / max(|b|, 1)
 COLUMNS = (
@@ -34,14 +38,16 @@ def build(form: str, fields: dict) -> Cycle:
 
         from benchmarks.torch_spade import VGG19, TorchTrainer
 
-        trainer, tensor = TorchTrainer(opt, fill(VGG19(), "vgg", task.seed)), torch.from_numpy
+        vgg = fill(VGG19(), "vgg", task.seed) if task.vgg else None
+        trainer, tensor = TorchTrainer(opt, vgg), torch.from_numpy
     else:
         import paddle
 
         from model.trainer import Trainer
         from model.vgg import VGG19
 
-        trainer, tensor = Trainer(opt, fill(VGG19(opt.kernels), "vgg", task.seed)), paddle.to_tensor
+        vgg = fill(VGG19(opt.kernels), "vgg", task.seed) if task.vgg else None
+        trainer, tensor = Trainer(opt, vgg), paddle.to_tensor
     return Cycle(prepare(trainer, task, tensor).step, task.batches(form))
 
 
@@ -75,21 +81,21 @@ def measure(task: Task, args: argparse.Namespace) -> dict[str, object]:
     compared = {"loss_difference": loss_difference(losses), "losses": losses}
     row = harness.speed_row(f"step {task.title}", harness.alternate(runs, args.repeats, args.warmup), **compared)
     del runs
-    if not args.no_memory:
+    if not (args.no_memory or harness.Interrupt.came):
         row.update(memory_fields({form: memory("benchmarks.train_step:build", form, task) for form in args.forms}))
     return row
 
 
-def main() -> None:
+def main() -> int:
     parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
+    Task.add_flags(parser)
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     parser.add_argument("--no-dense", action="store_true", help="leave the dense form out, the slowest")
-    args = parser.parse_args()
-    harness.set_threads(args.threads)
+    args = harness.parse(parser)
     args.forms = tuple(form for form in FORMS if not (args.no_dense and form == "dense"))
     task = Task.of(args)
-    print(f"label maps: {task.load().source}; ngf {args.ngf}; medians of {args.repeats} alternated runs")
-    harness.report([measure(task, args)], args, COLUMNS)
+    print(f"label maps: {task.load().source}; ngf {task.ngf}; medians of {args.repeats} alternated runs")
+    return harness.report([lambda: measure(task, args)], args, COLUMNS)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,7 @@ from model.options import OPT
 
 # The project's own two forms by the options that choose them. "dense" is a SPADE as one writes it with Paddle's
 # operators; "pattern" is what training and val.py run on a CPU.
-OURS = {
-    "pattern": {"modulation": "pattern", "kernels": "blocked"},
-    "dense": {"modulation": "dense", "kernels": "plain"},
-}
+OURS = {"pattern": {}, "dense": {"modulation": "dense", "kernels": "plain"}}
 FILE_CLASSES = 182  # ids in COCO-Stuff's files and in the built-in sample's
 FORMS = (*OURS, "torch")
 IMPORTS = {
@@ -29,47 +26,89 @@ IMPORTS = {
 }
 
 
+# What users train, each as it differs from COCO-Stuff's options at 256x256, batch 1.
+CASES = {
+    "coco": {},
+    "camvid": dict(size=128, aspect=4 / 3, batch=4, ngf=32, classes=11, instances=False, vae=False, vgg=False),
+    "cityscapes": dict(size=512, aspect=2.0, classes=35, vae=False),
+    "ade20k": dict(classes=150, instances=False, vae=False),
+    "noise": dict(noisy=True),
+}
+
+
 @dataclass(frozen=True)
 class Task:
-    """A setting to measure: COCO-Stuff's options, but for these. Plain values, which a child process gets as JSON.
+    """A setting to measure. Plain values, which a child process gets as JSON.
 
     Attributes:
-        size: height and width in pixels.
+        case: what it is called.
+        size: width in pixels. aspect: width over height.
         batch: images.
         ngf: width of the networks, ngf and ndf.
-        classes: label_nc.
+        classes: label_nc; there is an unknown class beside them.
+        instances: whether there are instance maps. vae: a style encoder. vgg: the perceptual loss.
+        noisy: maps whose pixels are all drawn, so that nearly every neighbourhood is another.
         seed: of weights, images and noise.
         maps: folder of label maps, None for the built-in sample.
     """
 
+    case: str = "coco"
     size: int = 256
+    aspect: float = 1.0
     batch: int = 1
     ngf: int = 64
     classes: int = 182
+    instances: bool = True
+    vae: bool = True
+    vgg: bool = True
+    noisy: bool = False
     seed: int = 0
     maps: str | None = None
 
     @classmethod
+    def add_flags(cls, parser: argparse.ArgumentParser) -> None:
+        """The flags that choose a task."""
+        parser.add_argument(
+            "--case", choices=CASES, default="coco", help="options and size, as the data set's users train"
+        )
+        for name, text in (
+            ("size", "width in pixels"),
+            ("batch", "images in a batch"),
+            ("ngf", "width of the networks"),
+        ):
+            parser.add_argument(f"--{name}", type=harness.positive, help=f"{text}, in place of the case's")
+
+    @classmethod
     def of(cls, args: argparse.Namespace, **changes) -> "Task":
         """The task that a script's flags ask for."""
-        maps = None if args.maps is None else str(args.maps)
-        fields = dict(size=args.size, batch=args.batch, ngf=args.ngf, seed=args.seed, maps=maps)
-        return cls(**{**fields, **changes})
+        flags = {name: value for name in ("size", "batch", "ngf") if (value := getattr(args, name, None))}
+        fields = dict(case=args.case, seed=args.seed, maps=None if args.maps is None else str(args.maps))
+        return cls(**{**CASES[args.case], **fields, **flags, **changes})
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return round(self.size / self.aspect), self.size
 
     @property
     def title(self) -> str:
-        return f"{self.size}x{self.size} batch {self.batch}"
+        return f"{self.case} {self.size}x{self.shape[0]} batch {self.batch}"
 
     def options(self, form: str = "pattern") -> OPT:
         """The options of one form."""
         return OPT(
-            crop_size=self.size, load_size=self.size, batchSize=self.batch, ngf=self.ngf, ndf=self.ngf,
-            label_nc=self.classes, **OURS.get(form, {}),
+            crop_size=self.size, load_size=self.size, aspect_ratio=self.aspect, preprocess_mode="fixed",
+            batchSize=self.batch, ngf=self.ngf, ndf=self.ngf, label_nc=self.classes, no_instance=not self.instances,
+            use_vae=self.vae, no_vgg_loss=not self.vgg, **OURS.get(form, {}),
         )  # fmt: skip
 
     def load(self) -> harness.Maps:
         """The label maps; with fewer classes than theirs, ids are taken modulo the number of classes."""
-        maps = harness.load_maps(self.maps, self.size, max(self.classes, FILE_CLASSES))
+        maps = harness.load_maps(self.maps, self.shape, max(self.classes, FILE_CLASSES))
+        if self.noisy:
+            rng, shape = np.random.default_rng(self.seed), maps.label.shape
+            drawn = rng.integers(0, self.classes, shape), rng.integers(0, 9, shape)
+            return dataclasses.replace(maps, label=drawn[0], instance=drawn[1], source="drawn pixels")
         known = maps.label < FILE_CLASSES
         return dataclasses.replace(maps, label=np.where(known, maps.label % self.classes, self.classes))
 
@@ -78,12 +117,12 @@ class Task:
         maps, opt, batches = self.load(), self.options(form), []
         for start in range(len(maps.names)):
             label, instance = maps.batch(self.batch, start)
-            batch = {"label": label, "instance": instance}
-            batch["image"] = harness.random_images(self.batch, self.size, self.seed + start)
+            batch = {"label": label} | ({"instance": instance} if self.instances else {})
+            batch["image"] = harness.random_images(self.batch, self.shape, self.seed + start)
             if form == "pattern":
                 from model.semantics import pattern_arrays
 
-                batch.update(pattern_arrays(label, instance, opt))
+                batch.update(pattern_arrays(label, batch.get("instance"), opt))
             batches.append(batch)
         return batches
 
@@ -110,7 +149,7 @@ def prepare(trainer, task: Task, tensor: Callable):
     Args:
         tensor: makes the trainer's kind of tensor of an array.
     """
-    for name in ("G", "D", "E"):
+    for name in ("G", "D", "E") if task.vae else ("G", "D"):
         fill(getattr(trainer, name), name, task.seed)
     draws = iter(range(10**9))
     trainer.sample_noise = lambda shape: tensor(task.noise(tuple(shape), next(draws)))  # the same for every form

@@ -2,17 +2,20 @@
 
 import argparse
 import json
+import os
+import signal
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import harness
-from benchmarks.variants import Task
+from benchmarks import harness, table
+from benchmarks.variants import CASES, Task
 from model.errors import UserError
 
-TOY = ["--ngf", "4", "--size", "64", "--repeats", "1", "--warmup", "0"]
+TOY = ["--size", "64", "--repeats", "1", "--warmup", "0"]
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def positive(row, *names):
 def test_generator(run, capsys):
     from benchmarks import generator
 
-    inference, training = run(generator, "--no-memory")
+    inference, training = run(generator, "--ngf", "4", "--no-memory")
     assert "inference" in inference["name"] and "forward+backward" in training["name"]
     for row in (inference, training):
         positive(row, "ratio_vs_torch", "ratio_vs_dense", "pattern_s", "numbering_s", "image_deviation")
@@ -68,8 +71,8 @@ def test_generator(run, capsys):
 def test_engines(run):
     from benchmarks import generator
 
-    rows = run(generator, "--mode", "engines")
-    assert [row["name"].split(" ", 4)[4] for row in rows] == ["Paddle Inference", "onnxruntime"]
+    rows = run(generator, "--ngf", "4", "--mode", "engines")
+    assert [row["name"].split(" ", 5)[5] for row in rows] == ["Paddle Inference", "onnxruntime"]
     for row in rows:
         positive(row, "ratio_vs_torch", "engine_s", "torch_s", "numbering_s")
         assert row["difference"] < 1e-3 < row["image_deviation"]
@@ -89,7 +92,7 @@ def test_generator_refuses_to_time_different_things(monkeypatch):
 def test_train_step_with_memory(run):
     from benchmarks import train_step
 
-    (row,) = run(train_step)
+    (row,) = run(train_step, "--ngf", "4")
     assert "step" in row["name"] and row["loss_difference"] <= train_step.TOLERANCE
     positive(row, "ratio_vs_torch", "ratio_vs_dense", "memory_ratio_vs_torch", "memory_ratio_vs_dense")
     assert set(row["losses"]) == {"pattern", "dense", "torch"} and len(row["losses"]["torch"]) == 7
@@ -121,53 +124,85 @@ def test_data_with_workers(run):
     positive(rows[1], "ratio_vs_plain", "ours_per_s")
 
 
-def test_scaling(run):
-    from benchmarks import scaling
+def test_coco_generator_has_the_known_number_of_multiplications():
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
 
-    flags = ["--sizes", "64", "32", "--batches", "1", "--classes", "20", "182"]
-    rows = run(scaling, *flags)
-    assert [row["name"].partition(" ")[2] for row in rows] == [
-        "64x64 batch 1 classes 182", "32x32 batch 1 classes 182", "64x64 batch 1 classes 20",
-    ]  # fmt: skip
-    for row in rows:
-        positive(row, "ratio_vs_torch", "pattern_us_per_pixel", "torch_us_per_pixel")
-        assert 0 < row["distinct"] < 1
+    from benchmarks.torch_spade import SPADEGenerator, semantic_channels
+
+    opt = Task().options()
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        SPADEGenerator(opt)(torch.empty(1, semantic_channels(opt), 256, 256), torch.empty(1, opt.z_dim))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(191.0, abs=0.1)
+
+
+def test_products_are_counted():
+    import paddle
+
+    from benchmarks.generator import counted
+
+    with counted() as total:
+        paddle.matmul(paddle.zeros([2, 3]), paddle.zeros([3, 5]))
+        paddle.matmul(paddle.zeros([16, 2, 3]), paddle.zeros([16, 5, 2]), True, True)
+        paddle.matmul(paddle.zeros([3]), paddle.zeros([3, 5]))
+    assert total == [30 + 16 * 30 + 15]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cases_are_what_they_are_called(case, maps):
+    task = Task(case, maps=str(maps), **{**CASES[case], "ngf": 4, "size": 128 if case == "camvid" else 64})
+    opt, batch = task.options(), task.batches("pattern")[0]
+    height, width = task.shape
+    assert batch["label"].shape == (opt.batchSize, height, width) == (task.batch, *opt.generator_size)
+    assert ("instance" in batch) is not opt.no_instance and batch["label"].max() <= opt.label_nc
+    distinct = len(batch[f"patterns/{height}x{width}/outer"]) / batch["label"].size
+    assert distinct > 0.9 if case == "noise" else distinct < 0.3
+
+
+def test_ctrl_c_leaves_what_is_measured(maps, tmp_path):
+    pytest.importorskip("torch")
+    words = ["--case", "camvid", "--mode", "inference", "--ngf", "4", "--no-memory", "--no-dense", "--warmup", "0"]
+    words += ["--repeats", "100000", "--json", str(tmp_path / "rows.json"), "--maps", str(maps)]
+    terminal, side = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "benchmarks/generator.py", *words],
+        cwd=harness.ROOT, stdout=subprocess.PIPE, stderr=side, text=True,
+    ) as done:  # fmt: skip
+        os.close(side)
+        shown = b""
+        while b"round 2 of 100000, " not in shown:
+            shown += os.read(terminal, 1000)
+        done.send_signal(signal.SIGINT)
+        out, _ = done.communicate(timeout=60)
+    os.close(terminal)
+    assert b" left" in shown and done.returncode == 130 and "interrupted: 1 rows were measured" in out, out
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    positive(row, "pattern_s", "torch_s", "ratio_vs_torch")
 
 
 @pytest.mark.slow
-def test_count_agrees_with_the_layers_shapes(run):
-    from benchmarks import count
-
-    inference, step = run(count)
-    derived = inference["gmac_residual_winograd"] + inference["gmac_patterns"]
-    small = 256 * 64 * 4 * 4 / 1e9  # the first linear layer, spectral norms
-    assert inference["gmac_done"] == pytest.approx(derived, rel=0.05, abs=small)
-    assert step["gmac_dense"] > inference["gmac_dense"] > inference["gmac_residual"]
-    positive(step, "gmac_done", "share_of_gemm", "less_work")
-
-
-def test_coco_generator_has_the_known_number_of_multiplications():
+def test_the_table_is_measured_and_written_between_its_marks(maps, tmp_path):
     pytest.importorskip("torch")
-    from benchmarks import count
+    page = tmp_path / "performance.md"
+    page.write_text(f"# Speed\n\n{table.BEGIN}\nold\n{table.END}\nThe end.\n")
+    words = ["--only", "camvid", "--quick", "--camvid", str(maps), "--out", str(page)]
+    for _ in range(2):
+        subprocess.run([sys.executable, "benchmarks/table.py", *words], cwd=harness.ROOT, check=True, timeout=300)
+        text = page.read_text()
+        assert text.startswith("# Speed\n") and text.endswith(f"{table.END}\nThe end.\n") and "old" not in text
+        assert text.count("| CamVid") == 3 and "cpu" in text
 
-    work = count.dense_work(Task())
-    assert work["inference"] == pytest.approx(191.0, abs=0.1)
 
-
-def test_product_size():
-    from benchmarks import count
-
-    def zeros(*shape):
-        return np.zeros(shape)
-
-    assert count.product_size(zeros(2, 3), zeros(3, 5)) == 30
-    assert count.product_size(zeros(16, 3, 2), zeros(16, 5, 3), True, True) == 16 * 30
-    assert count.product_size(zeros(16, 2, 3), zeros(3, 5)) == 16 * 30
-    assert count.product_size(zeros(3), zeros(3, 5)) == 15
+def test_a_page_without_marks_is_left_alone(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Speed\n")
+    with pytest.raises(UserError, match="has no lines"):
+        table.write(page, "rows")
+    assert page.read_text() == "# Speed\n"
 
 
 def test_classes_fold_and_the_unknown_stays(maps):
-    args = argparse.Namespace(size=64, batch=1, ngf=4, seed=0, maps=maps)
+    args = argparse.Namespace(case="coco", size=64, batch=1, ngf=4, seed=0, maps=maps)
     assert set(np.unique(Task.of(args).load().label)) == {0, 40, 80, 120, 182}
     assert set(np.unique(Task.of(args, classes=50).load().label)) == {0, 40, 30, 20, 50}
     assert set(np.unique(Task.of(args, classes=400).load().label)) == {0, 40, 80, 120, 400}

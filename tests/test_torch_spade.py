@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import harness
+from benchmarks.variants import Task
 from model.errors import UserError
 
 COCO = dict(
@@ -35,7 +36,7 @@ def options(**changes) -> SimpleNamespace:
 def scene(batch: int = 1, size: int = 64, classes: int = 6) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     label = rng.integers(0, classes, (batch, size // 8, size // 8)).repeat(8, 1).repeat(8, 2)
-    return {"label": label, "instance": label // 2, "image": harness.random_images(batch, size, 0)}
+    return {"label": label, "instance": label // 2, "image": harness.random_images(batch, (size, size), 0)}
 
 
 def test_coco_generator_has_the_published_number_of_parameters(baseline):
@@ -217,9 +218,12 @@ def test_json_is_written_whole(tmp_path):
 
 def test_flags_and_report(tmp_path, capsys):
     parser = harness.add_flags(argparse.ArgumentParser(), repeats=3)
-    args = parser.parse_args(["--json", str(tmp_path / "rows.json"), "--threads", "2"])
-    assert (args.repeats, args.size, args.batch, args.ngf, args.maps) == (3, 256, 1, 64, None)
-    harness.report([{"name": "step"}], args)
+    Task.add_flags(parser)
+    args = parser.parse_args(["--json", str(tmp_path / "rows.json"), "--threads", "2", "--case", "camvid"])
+    assert (args.repeats, args.size, args.maps) == (3, None, None)
+    task = Task.of(args)
+    assert (task.shape, task.batch, task.ngf, task.options().generator_size) == ((96, 128), 4, 32, (96, 128))
+    assert harness.report([lambda: {"name": "step"}], args) == 0
     assert "threads 2" in capsys.readouterr().out
     assert json.loads((tmp_path / "rows.json").read_text())[0]["machine"]["threads"] == 2
     with pytest.raises(SystemExit):
@@ -243,7 +247,7 @@ def write_maps(folder, label):
 def test_maps_are_resized_without_blending(tmp_path):
     label = np.array([[0, 255], [5, 3]], np.uint8)
     write_maps(tmp_path, label)
-    maps = harness.load_maps(tmp_path, 4, label_nc=182)
+    maps = harness.load_maps(tmp_path, (4, 4), label_nc=182)
     assert maps.names == ("one",)
     assert (maps.label[0] == np.array([[0, 182], [5, 3]]).repeat(2, 0).repeat(2, 1)).all()
     assert (maps.instance[0] == label.repeat(2, 0).repeat(2, 1)).all()
@@ -252,13 +256,13 @@ def test_maps_are_resized_without_blending(tmp_path):
 
 def test_wrong_map_folders_are_told(tmp_path):
     with pytest.raises(UserError, match="no PNG label maps"):
-        harness.load_maps(tmp_path, 4)
+        harness.load_maps(tmp_path, (4, 4))
     write_maps(tmp_path, np.full((2, 2), 9, np.uint8))
     with pytest.raises(UserError, match="label 9 is outside 0..4"):
-        harness.load_maps(tmp_path, 4, label_nc=5)
+        harness.load_maps(tmp_path, (4, 4), label_nc=5)
     (tmp_path / "train_inst" / "one.png").unlink()
     with pytest.raises(UserError, match="one.png: not found"):
-        harness.load_maps(tmp_path, 4)
+        harness.load_maps(tmp_path, (4, 4))
 
 
 def allocator(megabytes: int):
