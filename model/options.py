@@ -250,12 +250,13 @@ class OPT(Checked):
     seed: int = option(0, "training", "seed of weights, order, crops, flips and style noise", low=0, high=2**32 - 1)
     device: str = option("auto", "training", "auto (a GPU when there is one), cpu, gpu or gpu:N")
     modulation: str = option(
-        "auto",
+        "pattern",
         "training",
-        "how SPADE's gamma and beta are computed: once per distinct label "
-        "neighbourhood (pattern), at every pixel (dense), or whichever is faster (auto); same "
+        "how SPADE's gamma and beta are computed: once per distinct label neighbourhood, or by convolutions at every "
+        "pixel (dense); sorted is pattern with gradients summed over sorted pixels, for GPUs, with kernels plain; same "
         "numbers",
-        choices=("auto", "pattern", "dense"),
+        choices=("pattern", "sorted", "dense"),
+        renamed={"auto": "pattern"},
     )
     kernels: str = option(
         "auto",

@@ -46,6 +46,12 @@ class Patterns:
         return np.ascontiguousarray(self.index.ravel())
 
     @cached_property
+    def order(self):
+        """The pixels' places in the order of their rows, int64 [N*H*W], and each one's row, int32, as tensors."""
+        places = np.argsort(self.flat_index, kind="stable")
+        return as_tensor(places), as_tensor(self.flat_index[places])
+
+    @cached_property
     def device(self):
         """labels, edges, inner, outer and index as tensors on the default device, for the form that runs there."""
         return tuple(None if a is None else as_tensor(np.ascontiguousarray(a)) for a in
@@ -96,7 +102,7 @@ class Semantics:
     def __init__(self, label, instance, opt, arrays=None):
         self.classes = opt.label_nc + int(opt.contain_dontcare_label)
         self.with_edges = not opt.no_instance
-        self.dense = opt.modulation == "dense"
+        self.dense, self.sorted = opt.modulation == "dense", opt.modulation == "sorted"
         self.codes = encode(label, instance, opt)
         self._one_hot, self._patterns = {}, {}
         for key, value in (arrays or {}).items():
@@ -171,7 +177,8 @@ class Part(Semantics):
     """The maps [begin, end) of a `Semantics`, with the neighbourhoods that occur in them."""
 
     def __init__(self, whole, begin, end):
-        self.classes, self.with_edges, self.dense = whole.classes, whole.with_edges, whole.dense
+        self.classes, self.with_edges = whole.classes, whole.with_edges
+        self.dense, self.sorted = whole.dense, whole.sorted
         self.codes = whole.codes[begin:end]
         self._one_hot, self._patterns = {}, {}
         self._whole, self._range = whole, slice(begin, end)

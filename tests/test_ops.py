@@ -157,7 +157,7 @@ def conv(cin, cout, size, stride=1, padding=None, spectral=False, bias=True, neg
 def spade(channels, semantic_nc, kernel_size, norm):
     layer = evaluating(SPADE(channels, semantic_nc, kernel_size, norm))
     for name, p in layer.named_parameters():
-        p.set_value(entry(name, p.shape))
+        p.set_value(entry(name, p.shape).astype(p.numpy().dtype))
     layer.train()
     return layer
 
@@ -234,7 +234,7 @@ def results(Map, operation, x):
         p.clear_gradient()
     size, y = y.size, y.leave()
     assert tuple(y.shape[2:]) == tuple(size)
-    (y * paddle.to_tensor(entry("direction", y.shape).astype("float32"))).sum().backward()
+    (y * paddle.to_tensor(entry("direction", y.shape)).astype(y.dtype)).sum().backward()
     return [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in parameters)]
 
 
@@ -257,6 +257,21 @@ def test_backends_agree_where_every_neighbourhood_is_another():
     maps = Semantics(label, None, OPT(label_nc=40, no_instance=True, crop_size=64))
     assert len(maps.patterns(24, 32, 3).inner) > 0.9 * label.size
     compare(of(layer, maps), np.random.default_rng(1).standard_normal((2, 6, 24, 32)).astype("float32"))
+
+
+@pytest.mark.parametrize("used", [lambda p: np.arange(p.size) % 3, lambda p: p * 0, lambda p: p])
+def test_gradients_summed_over_sorted_pixels_are_those_of_the_lookup(used, float64):
+    """Rows that many pixels have, or none, in order and out of it; the same maps twice in a pass."""
+    label = used(np.random.default_rng(6).integers(0, 5, (2, 16, 12))).reshape(2, 16, 12)
+    x = np.random.default_rng(1).standard_normal((2, 6, 16, 12))
+    found = []
+    for form in ("pattern", "sorted"):
+        maps = Semantics(label, None, OPT(label_nc=4, no_instance=True, crop_size=64, modulation=form))
+        layer = spade(6, 5, 3, "batch")
+        twice = lambda x, layer=layer, maps=maps: (layer(layer(x, maps), maps), list(layer.parameters()))  # noqa: E731
+        found.append(results(plain.Map, twice, x))
+    for lookup, ordered in zip(*found, strict=True):
+        np.testing.assert_allclose(ordered, lookup, rtol=0, atol=1e-12 * max(1, np.abs(lookup).max()))
 
 
 @pytest.mark.parametrize("operation", ["modulated", "3x3", "all of it, 3x3"])
@@ -303,7 +318,7 @@ def test_joined_semantics_and_pictures_agree(copies, instances, halvings):
         for _ in range(halvings):
             x = x.halved()
         y = layer(x).leave()
-        (y * paddle.to_tensor(entry("direction", y.shape).astype("float32"))).sum().backward()
+        (y * paddle.to_tensor(entry("direction", y.shape)).astype(y.dtype)).sum().backward()
         found.append([y.numpy(), tensor.grad.numpy(), layer.weight.grad.numpy(), layer.bias.grad.numpy()])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

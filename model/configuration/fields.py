@@ -35,12 +35,16 @@ def option(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[str] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> Any:
-    """A documented dataclass field: low <= value <= high, above < value < below, or one of the choices."""
-    return field(
-        default=default,
-        metadata=dict(group=group, help=text, low=low, high=high, above=above, below=below, choices=tuple(choices)),
-    )
+    """A documented dataclass field: low <= value <= high, above < value < below, or one of the choices.
+
+    Args:
+        renamed: choices that files and commands may have under an older name.
+    """
+    limits = dict(low=low, high=high, above=above, below=below)
+    metadata = dict(group=group, help=text, choices=tuple(choices), renamed=renamed or {}, **limits)
+    return field(default=default, metadata=metadata)
 
 
 def range_text(meta: Mapping[str, Any]) -> str:
@@ -101,7 +105,7 @@ def typed(f: dataclasses.Field, value: Any) -> Any:
     if str in kinds and isinstance(value, (str, os.PathLike)):
         if "\0" in str(value):
             raise UserError(f"{f.name} {value!r} holds a NUL character, which no name can")
-        return os.fspath(value)
+        return f.metadata["renamed"].get(value, os.fspath(value))
     raise UserError(f"{f.name} {value!r} is not {_expected(f)}")
 
 

@@ -2,6 +2,7 @@
 
 import paddle
 import paddle.nn.functional as F
+from paddle.autograd import PyLayer
 
 from model.ops import exact
 from model.ops.feature_map import FeatureMap, Moments
@@ -89,6 +90,7 @@ def _from_patterns(semantics, size, shared, gamma, beta):
     """The same numbers from the map's distinct neighbourhoods: a product a neighbourhood, sent to its pixels."""
     patterns = semantics.patterns(*size, shared.weight.shape[2])
     labels, edges, inner, outer, index = patterns.device
+    order = patterns.order if semantics.sorted else None
     table = shared.weight.flatten(2).transpose([2, 1, 0])  # [area, semantic_nc, hidden]
     codes = table.index_select(labels, axis=1)
     if edges is not None:
@@ -107,6 +109,29 @@ def _from_patterns(semantics, size, shared, gamma, beta):
         weight = conv.weight.flatten(2).transpose([1, 2, 0]).flatten(1)  # [hidden, area * C]
         products = paddle.matmul(hidden, weight).reshape([-1, conv.weight.shape[0]])
         table = F.embedding(rows, products).sum(1) + conv.bias
-        return F.embedding(index, table).transpose([0, 3, 1, 2])
+        pixels = F.embedding(index, table) if order is None else _SortedRows.apply(table, index, *order)
+        return pixels.transpose([0, 3, 1, 2])
 
     return spread(gamma), spread(beta)
+
+
+class _SortedRows(PyLayer):
+    """The rows of a table for an index, as F.embedding, whose gradient sums each row's pixels as one sorted segment.
+
+    The gradient of a plain lookup adds many pixels into few rows, one by one: on GPUs by atomic additions, which wait
+    for each other on the row of "sky inside".
+    """
+
+    @staticmethod
+    def forward(ctx, table, index, order, segments):
+        """table [P,C], index [N,H,W] -> [N,H,W,C]; order and segments as `Patterns.order` gives them."""
+        ctx.rows = table.shape[0]
+        ctx.save_for_backward(order, segments)
+        return F.embedding(index, table)
+
+    @staticmethod
+    def backward(ctx, grad):
+        order, segments = ctx.saved_tensor()
+        sums = paddle.geometric.segment_sum(grad.flatten(0, -2).index_select(order), segments)
+        unused = paddle.zeros([ctx.rows - sums.shape[0], sums.shape[1]], sums.dtype)  # the last rows
+        return paddle.concat([sums, unused]), None, None, None
