@@ -81,7 +81,7 @@ def main(argv=None) -> int:
     synthesizer = Synthesizer.load(val.checkpoint, which=val.which_epoch, use_ema=val.use_ema, device=val.device)
     opt = data_options(synthesizer.opt, val)
     results = Path(val.results_dir)
-    with validation_loader(opt, val.phase) as loader:
+    with validation_loader(opt, val.phase, val.spread) as loader:
         scoring = None
         if val.metric_names:
             from model.metrics.validation import Scoring
@@ -92,7 +92,7 @@ def main(argv=None) -> int:
         shared = (*FOLDERS, "dataset_mode", "palette", "unknown_ids", "max_dataset_size", "batchSize", "nThreads")
         same = {name: getattr(opt, name) for name in shared}
         other_opt = dataclasses.replace(scoring.synthesizer.opt, **same)
-        with validation_loader(other_opt, val.phase) as loader:
+        with validation_loader(other_opt, val.phase, val.spread) as loader:
             plain = dataclasses.replace(val, panels=False)
             paint(scoring.synthesizer, loader, other_opt, plain, results / "other")
     if scoring:

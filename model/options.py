@@ -294,7 +294,9 @@ class OPT(Checked):
     val_every: int = option(
         0, "output", "epochs between quick FID measurements, by which the best checkpoint is kept; 0 = none", low=0
     )
-    val_images: int = option(8, "output", "label maps of the validation split shown in the previews", low=0)
+    val_images: int = option(
+        8, "output", "label maps, evenly spread over the validation split, shown in the previews", low=0
+    )
 
     # Fields that a checkpoint's networks depend on; `incompatible` compares them with care.
     ARCHITECTURE: ClassVar[frozenset[str]] = frozenset(

@@ -287,7 +287,7 @@ class Session:
         return self.epoch_ended or self.trainer.steps % self.opt.display_freq == 0
 
     def preview(self) -> None:
-        """Show the first label maps' pictures in output/pics/ and in VisualDL."""
+        """Show the fixed label maps' pictures in output/pics/ and in VisualDL."""
         with self.processes.together("first"):
             if self.previews.maps:
                 sheet = self.previews.sheet(self.trainer.preview)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.data.dataset import CocoStuff, PhotoMaps, id_ranges, suggested_options
+from model.data.dataset import CocoStuff, PhotoMaps, evenly, id_ranges, suggested_options
 from model.data.listing import list_items
 from model.data.loader import BatchSampler, Loader, make_loader
 from model.data.preprocess import crop_and_flip, scaled_size, transform
@@ -788,3 +788,11 @@ def test_a_damaged_photo_is_named_whatever_its_bytes(tmp_path, workers):
     (tmp_path / "photos" / f"{name}.png").write_bytes(b"no picture")
     with make_loader(opt, "train") as loader, pytest.raises(UserError, match=r"\\udcbd\\udcd60\.png"):
         next(iter(loader))
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "places"),
+    [(101, 5, [0, 20, 40, 60, 80]), (3, 2, [0, 1]), (4, 4, [0, 1, 2, 3]), (2, 9, [0, 1]), (7, 1, [0])],
+)
+def test_maps_are_spread_evenly(total, count, places):
+    assert evenly(range(total), count) == places

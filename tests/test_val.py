@@ -69,6 +69,14 @@ def test_panels_and_how_many(run, tmp_path):
     assert pictures(tmp_path / "out" / "panels")["val0.jpg"].shape == (128 + 8 + 18, 3 * 132 + 130 + 8, 3)
 
 
+def test_spread_takes_pictures_of_the_whole_split(run, tmp_path):
+    assert "wrote 1 pictures" in run("--spread", 1, "--label_dir", "data/val_label")
+    done = run("--spread", 2, "--results_dir", tmp_path / "two", "--panels")
+    assert "label maps 2, val split" in done and list(pictures(tmp_path / "two/panels")) == ["val0.jpg", "val1.jpg"]
+    with pytest.raises(UserError, match="exclude each other: the first so many, or evenly spread ones"):
+        run("--spread", 2, "--how_many", 2)
+
+
 def test_batch_size_changes_nothing(run, tmp_path):
     run("--style", "random", "--results_dir", tmp_path / "one")
     run("--style", "random", "--results_dir", tmp_path / "three", "--batchSize", 3)

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,6 +31,12 @@ from model.data.reading import (
     turned_apart,
 )
 from model.errors import UserError
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """`count` of some items, at most all, evenly spread from the first on."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _some_ids(files: list[str], read: Callable[[str], Image.Image], count: int = 32) -> tuple[set[int], int]:
@@ -118,6 +125,11 @@ class PhotoMaps:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def keep(self, count: int) -> "PhotoMaps":
+        """Keep so many examples, at most all, evenly spread: a film's first frames are one picture again and again."""
+        self.items = evenly(self.items, count)
+        return self
 
     def names(self, indices) -> list[str]:
         """Names, as items have them, of the given indices, for messages and output files."""

@@ -29,6 +29,7 @@ class ValOPT(Checked):
     image_dir: str = option("", "data", "folder of the photos that go with label_dir, if there are any")
     instance_dir: str = option("", "data", "folder of the instance maps that go with label_dir, if there are any")
     how_many: int | None = option(None, "data", "first so many pictures only; null = all", low=1)
+    spread: int | None = option(None, "data", "so many pictures, evenly spread over the split; null = all", low=1)
     batchSize: int = option(1, "data", "pictures per step", low=1)
     nThreads: int = option(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
     device: str = option("auto", "data", "auto (a GPU when there is one), cpu, gpu or gpu:N")
@@ -78,6 +79,11 @@ class ValOPT(Checked):
         if self.dataroot and self.label_dir:
             raise UserError(
                 f"dataroot {self.dataroot} and label_dir {self.label_dir} exclude each other: give one of them"
+            )
+        if self.how_many and self.spread:
+            raise UserError(
+                f"how_many {self.how_many} and spread {self.spread} exclude each other: the first so many, or evenly "
+                "spread ones"
             )
         if self.other and not self.metric_names:
             raise UserError(f"other {self.other} is compared by scores: give --metrics fid, seg or fid,seg too")

@@ -105,14 +105,18 @@ def data_options(opt: OPT, val: ValOPT) -> OPT:
     return dataclasses.replace(opt, **changes)
 
 
-def validation_loader(opt: OPT, split: str) -> Loader:
+def validation_loader(opt: OPT, split: str, spread: int | None = None) -> Loader:
     """The batches of a split, a key of `SPLITS`, in order, cut to size as for validation: no flip, no random crop.
+
+    Args:
+        spread: so many of its pictures, evenly spread; None for all.
 
     Raises:
         UserError: Files are missing or unpaired.
     """
     try:
-        return Loader(PhotoMaps(opt, split, "val"), opt)
+        data = PhotoMaps(opt, split, "val")
+        return Loader(data.keep(spread) if spread else data, opt)
     except UserError as error:
         others = {"val": " (the training split instead: --phase train)", "test": " (the validation split: --phase val)"}
         raise UserError(f"{error}{'' if opt.label_dir else others.get(split, '')}") from None

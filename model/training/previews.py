@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import paddle
 
-from model.data.dataset import PhotoMaps
+from model.data.dataset import PhotoMaps, evenly
 from model.data.loader import collate
 from model.data.visual import grid, preview_sheet
 from model.errors import UserError
@@ -13,7 +13,7 @@ from model.options import OPT
 
 
 class Previews:
-    """The first label maps of the validation split, or of the training split where there is no other.
+    """Label maps evenly spread over the validation split, or of the training split where there is no other.
 
     Args:
         opt: the run's options.
@@ -38,7 +38,7 @@ class Previews:
         if data.without_photos:
             self.notes.append(f"previews   without photos: {data.without_photos}")
         self.opt = opt
-        self.maps = [collate([data[i]], data.opt) for i in range(min(count, len(data)))]
+        self.maps = [collate([data[i]], data.opt) for i in evenly(range(len(data)), count)]
 
     def sheet(self, paint: Callable[[dict], paddle.Tensor]) -> np.ndarray:
         """Label maps, pictures and photos side by side, uint8 [H, W, 3].
