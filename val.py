@@ -10,19 +10,25 @@ import time
 from pathlib import Path
 
 from model.command_line import parse_val
-from model.errors import printable, run_cli
+from model.errors import UserError, printable, run_cli
 
 FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
 
 
-def write(batch, pictures, names, opt, val, folder):
-    """Write a batch's pictures, one array for each style, and with --panels its label maps and photos beside them."""
+def write(batch, pictures, names, opt, val, folder, show):
+    """Write a batch's pictures, one array for each style, and with --panels its label maps and photos beside them.
+
+    Args:
+        show: takes each picture, too: a film's next one.
+    """
     from model.data.visual import preview_sheet, save_image, tensor_to_image
 
     for i, name in enumerate(names):
         for k, stack in enumerate(pictures):
             tail = f"_style{k:02d}" if val.style_steps else ""
-            save_image(tensor_to_image(stack[i]), folder / f"{name}{tail}.{val.suffix}")
+            picture = tensor_to_image(stack[i])
+            save_image(picture, folder / f"{name}{tail}.{val.suffix}")
+            show(picture)
             for suffix in {"jpg", "png"} - {val.suffix}:  # of an earlier run: one picture of a name
                 (folder / f"{name}{tail}.{suffix}").unlink(missing_ok=True)
         if val.panels:
@@ -35,6 +41,20 @@ def write(batch, pictures, names, opt, val, folder):
 
 def paint(synthesizer, loader, opt, val, folder):
     """Paint all of a loader's label maps into a folder, telling what, how fast and how long it takes."""
+    if not val.video:
+        _paint(synthesizer, loader, opt, val, folder, show=lambda picture: None)
+        return
+    from model.serving.film import film
+
+    frames = len(loader.dataset) * max(1, val.style_steps)
+    if frames < 2:
+        raise UserError(f"video {val.video}: a film of one picture; give more label maps, or --style_steps N")
+    with film(val.video, val.fps) as show:
+        _paint(synthesizer, loader, opt, val, folder, show)
+    print(f"wrote {printable(val.video)}: {frames} pictures, {frames / val.fps:.1f} s", flush=True)
+
+
+def _paint(synthesizer, loader, opt, val, folder, show):
     from model.serving.validation import Styles
 
     items = loader.dataset.items
@@ -56,7 +76,7 @@ def paint(synthesizer, loader, opt, val, folder):
     done, begun = 0, time.perf_counter()
     told = begun
     for batch in loader:
-        write(batch, [synthesizer.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder)
+        write(batch, [synthesizer.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder, show)
         done, now = done + len(batch["label"]), time.perf_counter()
         if now - told > 5:
             told, speed = now, done / (now - begun)
@@ -93,7 +113,7 @@ def main(argv=None) -> int:
         same = {name: getattr(opt, name) for name in shared}
         other_opt = dataclasses.replace(scoring.synthesizer.opt, **same)
         with validation_loader(other_opt, val.phase, val.spread) as loader:
-            plain = dataclasses.replace(val, panels=False)
+            plain = dataclasses.replace(val, panels=False, video="")
             paint(scoring.synthesizer, loader, other_opt, plain, results / "other")
     if scoring:
         print(scoring.write(synthesizer.info["step"] or 0))

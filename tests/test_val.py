@@ -77,6 +77,43 @@ def test_spread_takes_pictures_of_the_whole_split(run, tmp_path):
         run("--spread", 2, "--how_many", 2)
 
 
+def test_a_film_shows_the_pictures_in_one_style(run, tmp_path):
+    from test_film import frames
+
+    told = run("--video", tmp_path / "film.mp4", "--fps", 4, "--format", "png")
+    assert f"wrote {tmp_path / 'film.mp4'}: 3 pictures, 0.8 s" in told
+    shown, fps = frames(tmp_path / "film.mp4")
+    painted = list(pictures(tmp_path / "out" / "pics").values())
+    assert fps == 4 and len(shown) == len(painted) == 3
+    for a, b in zip(shown, painted, strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 20  # the codec's
+    run("--style_image", "data/val_img/val0.jpg", "--results_dir", tmp_path / "one", "--format", "png")
+    for a, b in zip(painted, pictures(tmp_path / "one" / "pics").values(), strict=True):
+        np.testing.assert_array_equal(a, b)  # the first photo's style
+
+
+def test_a_film_of_the_way_between_styles(run, tmp_path):
+    from test_film import frames
+
+    ends = "--style_image", "data/val_img/val0.jpg", "--style_image2", "data/val_img/val1.jpg"
+    run("--video", tmp_path / "way.mp4", "--how_many", 1, "--style_steps", 5, *ends)
+    assert len(frames(tmp_path / "way.mp4")[0]) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--video", "film.avi"), "video 'film.avi' is no .mp4 file"),
+        (("--video", "film.mp4", "--how_many", "1"), "a film of one picture"),
+        (("--video", "film.mp4", "--fps", "0"), "fps 0 is out of range"),
+    ],
+)
+def test_films_that_cannot_be_made_are_told(run, options, message):
+    with pytest.raises(UserError, match=message):
+        run(*options)
+    assert not Path("film.mp4").exists()
+
+
 def test_batch_size_changes_nothing(run, tmp_path):
     run("--style", "random", "--results_dir", tmp_path / "one")
     run("--style", "random", "--results_dir", tmp_path / "three", "--batchSize", 3)

@@ -53,6 +53,13 @@ class ValOPT(Checked):
     seed: int = option(0, "style", "seed of the noise", low=0, high=2**32 - 1)
     results_dir: str = option("output_val", "output", "folder to write to, pictures under pics/")
     panels: bool = option(False, "output", "write label | generated | photo side by side as well")
+    video: str = option(
+        "",
+        "output",
+        "file of a film too, .mp4: the pictures in order, all in one style unless style says photo; with style_steps "
+        "the ways from style to style",
+    )
+    fps: int = option(8, "output", "pictures of the film a second", low=1, high=120)
     format: str = option(
         "auto",
         "output",
@@ -85,6 +92,8 @@ class ValOPT(Checked):
                 f"how_many {self.how_many} and spread {self.spread} exclude each other: the first so many, or evenly "
                 "spread ones"
             )
+        if self.video and not self.video.lower().endswith(".mp4"):
+            raise UserError(f"video {self.video!r} is no .mp4 file: films are written as VP9 in MP4")
         if self.other and not self.metric_names:
             raise UserError(f"other {self.other} is compared by scores: give --metrics fid, seg or fid,seg too")
         if self.other_name in ("generated", "photos", "") or set(self.other_name) & set("/\\|"):

@@ -56,6 +56,8 @@ class Styles:
         self.name = choose_style(val, synthesizer, has_photos)
         self.steps = val.style_steps
         self._seed, self._synthesizer = val.seed, synthesizer
+        # A film's style must not change from picture to picture, unless that is asked for.
+        self._is_one, self._first = bool(val.video) and val.style != "photo", None
         files = (val.style_image, val.style_image2) if self.name == "image" else ()
         try:
             self._ends = [synthesizer.encode(file) for file in files if file]
@@ -68,13 +70,15 @@ class Styles:
         if self.name == "none":
             return [None]
         if self.name == "photo":
-            return [self._synthesizer.encode_batch(batch["image"])]
+            z = self._synthesizer.encode_batch(batch["image"])
+            self._first = z[:1] if self._first is None else self._first
+            return [np.tile(self._first, (n, 1)) if self._is_one else z]
         if self.name == "mean":
             return [np.zeros((n, z_dim), np.float32)]
         if self.name == "image":
             ends = [np.tile(z, (n, 1)) for z in self._ends]
             return line(*ends, self.steps) if self.steps else ends
-        numbers = np.asarray(batch["index"])
+        numbers = np.zeros(n, np.int64) if self._is_one else np.asarray(batch["index"])
         start = self._noise(numbers)
         return arc(start, self._noise(numbers + 2**32), self.steps) if self.steps else [start]
 

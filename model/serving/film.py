@@ -1,0 +1,76 @@
+"""Films of pictures: VP9 in MP4, which every current browser plays, and which OpenCV's wheels can write.
+
+They bring no encoder of H.264; their MPEG-4 (mp4v) is played by no browser.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from model.errors import UserError, utf8
+from model.files import replacing
+
+
+@contextlib.contextmanager
+def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a film, whole or not at all.
+
+    Args:
+        path: the file, .mp4.
+        fps: pictures a second.
+
+    Yields:
+        The function that takes the next picture, uint8 RGB [H, W, 3], all of one size.
+
+    Raises:
+        UserError: the file cannot be written, or a picture has another size than the first.
+    """
+    import cv2  # here, since few runs make a film
+
+    path, writer, size, count = Path(path), None, None, 0
+
+    def add(picture: np.ndarray) -> None:
+        nonlocal writer, size, count
+        if writer is None:
+            size = picture.shape
+            code = cv2.VideoWriter_fourcc(*"vp09")
+            writer = cv2.VideoWriter(utf8(unfinished, "OpenCV"), cv2.CAP_FFMPEG, code, fps, size[1::-1])
+            if not writer.isOpened():
+                raise UserError(f"cannot write {path}: OpenCV {cv2.__version__} opens no VP9 film there")
+        if picture.shape != size:
+            raise UserError(
+                f"{path}: picture {count + 1} is {picture.shape[1]}x{picture.shape[0]}, the first {size[1]}x{size[0]}: "
+                "a film needs pictures of one size"
+            )
+        writer.write(np.ascontiguousarray(picture[..., ::-1]))
+        count += 1
+
+    with replacing(path) as temporary:
+        unfinished = temporary.with_name(f"{temporary.name}.mp4")  # OpenCV goes by the ending
+        try:
+            yield add
+            if writer is not None:
+                writer.release()
+            _check(cv2, path, unfinished, count)  # OpenCV does not tell of a full disk
+            os.replace(unfinished, temporary)
+        finally:
+            if writer is not None:
+                writer.release()
+            unfinished.unlink(missing_ok=True)
+
+
+def _check(cv2, path: Path, written: Path, count: int) -> None:
+    """See that a film holds all its pictures.
+
+    Raises:
+        UserError: it does not.
+    """
+    reader, found = cv2.VideoCapture(utf8(written, "OpenCV")), 0
+    while reader.grab():
+        found += 1
+    reader.release()
+    if found != count or not count:
+        raise UserError(f"cannot write {path}: {found} of {count} pictures arrived; check the space on the device")
