@@ -11,6 +11,7 @@ from pathlib import Path
 
 from model.command_line import parse_val
 from model.errors import UserError, printable, run_cli
+from model.progress import progress_bar
 
 FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
 
@@ -74,14 +75,12 @@ def _paint(synthesizer, loader, opt, val, folder, show):
         flush=True,
     )
     done, begun = 0, time.perf_counter()
-    told = begun
-    for batch in loader:
-        write(batch, [synthesizer.paint(batch, z) for z in styles(batch)], loader.names(batch), opt, val, folder, show)
-        done, now = done + len(batch["label"]), time.perf_counter()
-        if now - told > 5:
-            told, speed = now, done / (now - begun)
-            left = (len(items) - done) / speed
-            print(f"{done}/{len(items)} pictures, {speed:.2f} img/s, {left:.0f} s left", flush=True)
+    with progress_bar(len(items), "painting") as told:
+        for batch in loader:
+            pictures = [synthesizer.paint(batch, z) for z in styles(batch)]
+            write(batch, pictures, loader.names(batch), opt, val, folder, show)
+            done += len(batch["label"])
+            told(len(batch["label"]))
     each = f", each in {val.style_steps} styles," if val.style_steps else ""
     panels = f", panels to {printable(folder.parent / 'panels')}" if val.panels else ""
     seconds = time.perf_counter() - begun

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from model.errors import UserError, printable
 from model.metrics import evaluate
 from model.metrics.evaluation import load_deeplab, load_extractor
 from model.metrics.fid import FeatureExtractor
-from model.metrics.images import list_maps, list_pictures, pairing_key, partners, progress_bar, read_batches
+from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
 from model.metrics.report import class_table, log_visualdl, markdown, text, write_results
 from model.metrics.settings import MADE_UP, Settings
+from model.progress import progress_bar
 
 # Classes of the little pictures below, and the grey in which each is painted.
 PERSON, CAR, SKY = 0, 2, 156
@@ -284,15 +286,72 @@ def test_metrics_can_be_computed_alone(folders, networks):
     assert list(seg_only["rows"]) == ["generated"] and "fid" not in seg_only["rows"]["generated"]
 
 
+def test_kid_precision_and_recall_beside_fid_of_features_taken_once(folders, networks, monkeypatch):
+    calls, net = [], networks["extractor"].net
+    monkeypatch.setattr(networks["extractor"], "net", lambda x: calls.append(len(x)) or net(x))
+    options = dict(metrics="fid, kid,pr", kid_subset_size=4, kid_subsets=9, kid_seed=7, other_dir=folders / "good")
+    result = run(folders, networks, first="bad", **options)
+    assert sum(calls) == 15
+    bad, good = result["rows"]["generated"], result["rows"]["other"]
+    assert set(bad) == {"fid", "kid", "kid_std", "precision", "recall"}
+    assert bad["kid"] > good["kid"] and (good["precision"], good["recall"]) == (1, 1)
+    assert bad["kid_std"] > 0
+    for batch_size in (1, 5):
+        again = run(folders, networks, first="bad", batch_size=batch_size, **options)
+        for name, row in result["rows"].items():
+            assert again["rows"][name] == pytest.approx(row, rel=1e-4, abs=1e-9)
+    protocol = result["protocol"]
+    assert {key: protocol["kid"][key] for key in ("subset_size", "subsets", "seed")} == {
+        "subset_size": 4, "subsets": 9, "seed": 7,
+    }  # fmt: skip
+    assert protocol["pr"]["k"] == 3 and protocol["kid"]["weights_sha256"] == "means"
+    assert "note" not in protocol["kid"]
+    said = text(result)
+    assert "| FID | KID | KID std | precision | recall |" in said
+    assert all(f"\n    {line}\n" in said for line in ("subset_size: 4", "subsets: 9", "seed: 7", "k: 3"))
+    small = run(folders, networks, metrics=("kid",))["protocol"]
+    assert small["kid"]["subset_size"] == 5 and "fewer pictures (5) than a subset of 1000" in small["kid"]["note"]
+    assert "fid" not in small
+
+
+@pytest.mark.parametrize("metric, least", [("fid", 2), ("kid", 2), ("pr", 4)])
+def test_sets_that_are_too_small_for_a_metric_are_told_before_the_network_runs(folders, networks, metric, least):
+    networks["extractor"].net = None
+    message = f"metric {metric} needs at least {least} pictures in each set, and .*good has {least - 1}$"
+    with pytest.raises(UserError, match=message):
+        run(folders, networks, metrics=(metric,), max_pictures=least - 1)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b.replace(b"}", b"("), lambda b: b.replace(b"'shape'", b"'shapes")])
+def test_a_damaged_matrix_in_the_cache_is_computed_again(folders, networks, tmp_path, damage):
+    first = run(folders, networks, metrics=("seg",), cache_dir=tmp_path / "cache")
+    for path in (tmp_path / "cache").iterdir():
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, damage(content))
+    assert run(folders, networks, metrics=("seg",), cache_dir=tmp_path / "cache") == first
+
+
 def test_mistakes_are_told_in_one_line(folders, networks, tmp_path):
     with pytest.raises(UserError, match="expected fid, seg"):
-        run(folders, networks, metrics=("kid",))
+        run(folders, networks, metrics=("ssim",))
+    with pytest.raises(UserError, match="'kit' is unknown.*did you mean kid"):
+        Settings(metrics="fid,kit")
+    for name, value in (("kid_subset_size", 1), ("kid_subsets", 0), ("kid_seed", -1), ("kid_seed", 2**32), ("pr_k", 0)):
+        with pytest.raises(UserError, match=f"{name} {value} is out of range: expected "):
+            Settings(**{name: value})
     with pytest.raises(UserError, match="need the label maps"):
         evaluate(folders / "good", folders / "photo", **networks)
     with pytest.raises(UserError, match="two different names"):
         run(folders, networks, other_dir=folders / "bad", other_name="generated")
     with pytest.raises(UserError, match="is not a folder"):
         run(folders, networks, first="nowhere")
+    np.savez(folders / "stored.npz", mu=np.zeros(6), sigma=np.eye(6))
+    message = "stored.npz is not a folder: .*, not statistics of them, which cannot give KID"
+    with pytest.raises(UserError, match=message):
+        evaluate(folders / "good", folders / "stored.npz", settings=Settings(metrics="fid,kid"), **networks)
     for name in ("../up", "a|b", ".", ""):
         with pytest.raises(UserError, match="no plain word"):
             run(folders, networks, name=name)
@@ -351,7 +410,7 @@ def test_batches_hold_every_picture_once(tmp_path):
 
 
 def test_progress_is_told_in_lines_in_a_file(capsys, monkeypatch):
-    monkeypatch.setattr("model.metrics.images._TOLD_EVERY", -1)
+    monkeypatch.setattr("model.progress._TOLD_EVERY", -1)
     with progress_bar(7, "photos", shown=True, done=2) as told:
         told(3)
         told(2)
@@ -424,6 +483,12 @@ def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
         (["--batch_size", "0"], "at least 1"),
         (["--dataset_mode", "custom"], "--label_nc"),
         (["--metrics", "seg"], "need the label maps"),
+        (["--metrics", ","], "metrics are not named: expected fid, seg, kid, pr"),
+        (
+            ["--metrics", "pr", "--pr_k", "5", "--made_up"],
+            "metric pr needs at least 6 pictures in each set, and .* has 5",
+        ),
+        (["--metrics", "kid", "--kid_subset_size", "1"], "kid_subset_size 1 is out of range"),
         (["--unknown_ids", "0;255"], "unknown_ids '0;255': '0;255' is no id: expected whole numbers 0..65535"),
         (["--device", "gpu:77"], "device gpu:77 cannot be used .this PaddlePaddle is built without CUDA"),
     ],

@@ -1,5 +1,7 @@
 import hashlib
+import io
 import os
+import zipfile
 
 import numpy as np
 import paddle
@@ -19,6 +21,7 @@ from model.metrics.fid import (
     frechet_distance,
     image_statistics,
 )
+from model.metrics.images import Cache
 from model.weights.made_up import made_up_weights
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
@@ -200,13 +203,25 @@ def test_cache_keeps_the_sets_that_were_used_last(folder, extractor, tmp_path, m
     assert not calls  # (9, 9) went
 
 
-@pytest.mark.parametrize("damage", [b"", b"no zip", None])
+def open_header(content):
+    """The .npz with a header whose bracket is never closed, which NumPy's own reader meets with a TokenError."""
+    source, changed = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
+    with zipfile.ZipFile(changed, "w") as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name).replace(b"}", b"("))
+    return changed.getvalue()
+
+
+def half(content):
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda _: b"no zip", half, open_header])
 def test_damaged_cache_is_computed_again(folder, extractor, tmp_path, damage):
     cache = tmp_path / "cache"
     first = file_statistics(folder, extractor, cache_dir=cache, progress=False)
     (path,) = cache.iterdir()
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    path.write_bytes(damage(path.read_bytes()))
     again = file_statistics(folder, extractor, cache_dir=cache, progress=False)
     np.testing.assert_array_equal(first.mean, again.mean)
     assert FeatureStatistics.load(path, 6).count == 9
@@ -220,6 +235,41 @@ def test_large_sets_are_cached_by_their_moments(tmp_path):
     assert loaded.count == 50
     np.testing.assert_array_equal(loaded.scatter, statistics.scatter)
     assert FeatureStatistics.load(tmp_path / "a.npz", 7) is None
+
+
+def test_vectors_of_large_sets_are_kept_where_they_are_asked_for(tmp_path):
+    features = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
+    kept, moments = FeatureStatistics(6, keep=True), statistics_of(features)
+    for start in range(0, 50, 7):
+        kept.add(features[start : start + 7])
+    assert kept.vectors.dtype == np.float32
+    np.testing.assert_array_equal(kept.vectors, features)
+    assert fid(kept, moments) == pytest.approx(0, abs=1e-9) and kept.root.shape == (6, 6)
+    kept.save(tmp_path / "kept.npz")
+    moments.save(tmp_path / "moments.npz")
+    np.testing.assert_array_equal(FeatureStatistics.load(tmp_path / "kept.npz", 6, keep=True).vectors, features)
+    assert FeatureStatistics.load(tmp_path / "kept.npz", 6).count == 50
+    assert FeatureStatistics.load(tmp_path / "moments.npz", 6, keep=True) is None
+
+
+def test_a_cache_of_moments_is_computed_again_for_vectors(folder, tmp_path, monkeypatch):
+    few = FeatureExtractor(lambda x: Means()(x)[:, :3], "few", features=3)  # fewer than pictures
+    options = dict(cache_dir=tmp_path / "cache", progress=False)
+    assert file_statistics(folder, few, **options).vectors is None
+    vectors = file_statistics(folder, few, keep=True, **options).vectors
+    assert vectors.shape == (9, 3)
+    monkeypatch.setattr(few, "net", None)
+    np.testing.assert_array_equal(file_statistics(folder, few, keep=True, **options).vectors, vectors)
+    assert file_statistics(folder, few, **options).count == 9
+
+
+def test_cache_of_large_files_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("model.metrics.images._CACHED_BYTES", 250)
+    for i in range(6):
+        cache = Cache(tmp_path, "fid", i)
+        cache.save(lambda path: path.write_bytes(bytes(100)), last=True)
+        os.utime(cache.path, (i, i))
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 # ---- the network ----

@@ -322,7 +322,8 @@ def test_folders_are_not_passed_over(run, tmp_path, trained):
     "options, message",
     [
         (["--metrics", "fid", "--style_steps", "2"], "exclude each other"),
-        (["--metrics", "kid"], "'kid' is unknown"),
+        (["--metrics", "kid,pr"], "metric pr needs at least 4 pictures in each set, and the val split has 3"),
+        (["--metrics", "kit"], "'kit' is unknown: .*did you mean kid"),
         (["--other", "pics"], "give --metrics"),
         (["--metrics", "fid", "--seg_model", "a.onnx"], "give --metrics seg"),
         (["--metrics", "fid", "--other", "pics", "--other_name", "photos"], "other than generated and photos"),
@@ -398,6 +399,8 @@ def test_metrics_of_two_checkpoints_side_by_side(run, judges, tmp_path):
 def test_another_implementations_pictures(run, judges, tmp_path):
     run("--metrics", "fid,seg", "--other", "data/val_img", "--sheets", 0, "--how_many", 2)
     rows = scores(tmp_path / "out")["rows"]
+    run("--metrics", "kid", "--other", "data/val_img", "--how_many", 2)
+    assert set(scores(tmp_path / "out")["rows"]["other"]) == {"kid", "kid_std"}
     assert rows["other"]["fid"] < 1e-9 < rows["generated"]["fid"]  # the photos themselves
     assert rows["other"]["fw_iou"] == rows["photos"]["fw_iou"]
     assert not (tmp_path / "out" / "sheets").exists()

@@ -12,6 +12,7 @@ from model.command_line import parse_train  # noqa: E402
 from model.configuration.presets import PRESETS  # noqa: E402
 from model.data.listing import SPLITS  # noqa: E402
 from model.errors import UserError, printable, run_cli, tell  # noqa: E402
+from model.progress import progress_bar  # noqa: E402
 
 
 def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
@@ -49,13 +50,14 @@ def main(argv=None) -> int:
             raise UserError(f"--{name} {value} is too small: expected at least {low}")
     opt = parse_train(["--preset", args.name, *rest])
 
-    from tqdm import tqdm
-
     from model.data.visual import save_image
     from model.prepare.check import check_dataset
 
     def progress(records, total, phase):
-        return tqdm(records, desc=phase, total=total, unit=" pictures", disable=args.quiet or not total)
+        with progress_bar(total, phase, not args.quiet) as told:
+            for record in records:
+                told(1)
+                yield record
 
     tell(f"checking {args.name} in {opt.label_dir or opt.dataroot}")
     report = check_dataset(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""FID and segmentation scores of any folder of pictures against photos. See `--help`."""
+"""FID, KID, precision and recall, and segmentation scores of any folder of pictures against photos. See `--help`."""
 
 import argparse
 import sys
@@ -32,7 +32,10 @@ def parse(argv=None) -> argparse.Namespace:
     add("generated", help="folder of the pictures to judge")
     add("real", help="folder of the reference photos")
     add("--labels", metavar="DIR", help="folder of the label maps; without it only FID is computed")
-    add("--metrics", help="fid, seg or fid,seg; default: both with --labels, else fid")
+    add(
+        "--metrics",
+        help="fid, seg, kid, pr (precision, recall), with commas; default: fid, and seg with --labels",
+    )
     add(
         "--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, camvid, custom or sample"
     )
@@ -48,6 +51,10 @@ def parse(argv=None) -> argparse.Namespace:
     add("--at_label_size", action="store_true", help="score segmentations at the label maps' own size")
     add("--max_pictures", type=int, metavar="N", help="only the first N pictures of each folder")
     add("--batch_size", type=int, default=8, help="pictures per pass of the networks")
+    add("--kid_subset_size", type=int, default=1000, metavar="N", help="pictures in each of KID's subsets")
+    add("--kid_subsets", type=int, default=100, metavar="N", help="how many subsets KID draws")
+    add("--kid_seed", type=int, default=0, metavar="N", help="of the draw")
+    add("--pr_k", type=int, default=3, metavar="K", help="which nearest neighbour is at the radius, for pr")
     add("--inception", metavar="PATH", help="weights of the FID network; default: found in inception/")
     add("--deeplab", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
     add("--legacy_scales", action="store_true", help="DeepLab's scale sampling of older PyTorch versions")
@@ -94,7 +101,7 @@ def main(argv=None) -> int:
         given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
         predictor = load_predictor(args.seg_model, InputFormat(**given))
     settings = Settings(
-        metrics=tuple(metrics.split(",")),
+        metrics=metrics,
         dataset_mode=args.dataset_mode,
         label_nc=label_nc,
         unknown_ids=args.unknown_ids,
@@ -112,6 +119,10 @@ def main(argv=None) -> int:
         made_up=args.made_up_weights,
         legacy_scales=args.legacy_scales,
         cache_dir=None if args.no_cache else args.cache,
+        kid_subset_size=args.kid_subset_size,
+        kid_subsets=args.kid_subsets,
+        kid_seed=args.kid_seed,
+        pr_k=args.pr_k,
         sheets=args.sheets,
         output_dir=Path(args.output, "sheets"),
         progress=not args.quiet,

@@ -18,8 +18,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from tqdm import tqdm  # noqa: E402
-
 from model import CORES, OPT  # noqa: E402
 from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
@@ -36,6 +34,7 @@ from model.prepare.archives import (  # noqa: E402
     space,
     where,
 )
+from model.progress import progress_bar  # noqa: E402
 from tools.make_instance_maps import describe, make_instance_maps  # noqa: E402
 
 
@@ -86,9 +85,9 @@ def main(argv=None) -> int:
         print(
             f"{where(archive, args.folder).name}: {len(rest)} of {len(members[archive])} files to take out", flush=True
         )
-        with tqdm(total=len(rest), desc=archive.name, unit=" files", disable=True if args.quiet else None) as bar:
+        with progress_bar(len(rest), archive.name, not args.quiet, unit="files") as told:
             for _ in extract(archive, args.folder, rest):
-                bar.update()
+                told(1)
     for phase in annotated:
         annotations, labels = target / _annotations(phase), target / f"{phase}_label"
         options = dict(distinct=args.distinct, processes=args.processes, quiet=args.quiet)

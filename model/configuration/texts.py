@@ -1,12 +1,15 @@
-"""Options that are written as text: the norms' names, lists of ids."""
+"""Options that are written as text: the norms' names, lists of ids and of metrics."""
 
 import re
+from collections.abc import Iterable
 
 from model.configuration.fields import closest
 from model.errors import UserError
 
 _NORM_G = re.compile(r"(spectral)?spade(batch|syncbatch|instance)(3x3|5x5)")
 _NORM_DE = re.compile(r"(spectral)?(instance|batch|syncbatch|none)")
+
+METRICS = ("fid", "seg", "kid", "pr")
 
 
 def parse_norm_g(text: str) -> tuple[bool, str, int]:
@@ -68,3 +71,20 @@ def parse_ids(text: str, option: str = "unknown_ids", ranges: bool = False) -> t
             )
         ids += range(first, last + 1)
     return tuple(ids)
+
+
+def parse_metrics(words: str | Iterable[str]) -> tuple[str, ...]:
+    """The scores asked for, such as `fid,kid`, each once, in their order; "" asks for none.
+
+    Raises:
+        UserError: a word that is none of METRICS.
+    """
+    words = words.split(",") if isinstance(words, str) else words
+    names = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+    for name in names:
+        if name not in METRICS:
+            raise UserError(
+                f"metrics {name!r} is unknown: expected {', '.join(METRICS)}, or several with commas between"
+                f"{closest(name, METRICS)}"
+            )
+    return names

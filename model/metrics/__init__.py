@@ -1,4 +1,4 @@
-"""FID and segmentation scores: the networks, the numbers, and `evaluate`, which computes them for picture folders."""
+"""Scores of pictures: the networks, the numbers, and `evaluate`, which computes them for picture folders."""
 
 import importlib
 
@@ -8,14 +8,17 @@ _HOME = {
     "FeatureExtractor": "model.metrics.fid",
     "FeatureStatistics": "model.metrics.fid",
     "InputFormat": "model.metrics.segmentation",
+    "Manifold": "model.metrics.samples",
     "Settings": "model.metrics.settings",
     "cheap_fid": "model.metrics.fid",
     "evaluate": "model.metrics.evaluation",
     "file_statistics": "model.metrics.fid",
     "frechet_distance": "model.metrics.fid",
+    "kid": "model.metrics.samples",
     "load_deeplab": "model.metrics.evaluation",
     "load_extractor": "model.metrics.evaluation",
     "load_predictor": "model.metrics.segmentation",
+    "precision_recall": "model.metrics.samples",
     "text": "model.metrics.report",
     "write_results": "model.metrics.report",
 }

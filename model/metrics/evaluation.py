@@ -1,7 +1,7 @@
 """Scores of picture folders: what is computed, under which protocol."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 
 from model.errors import UserError
+from model.files import file_digest
 from model.judges.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.judges.deeplab import DeepLabV2
 from model.judges.inception import FEATURES, FIDInception
@@ -16,17 +17,17 @@ from model.judges.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
 from model.metrics.images import (
     common_folder,
-    file_digest,
     list_maps,
     picture_size,
 )
 from model.metrics.judge import Judge, class_rows
+from model.metrics.samples import Manifold, kid, precision_recall
 from model.metrics.segmentation import (
     DeepLabPredictor,
     Predictor,
     segmentation_scores,
 )
-from model.metrics.settings import COLUMNS, MADE_UP, Pictures, Settings, Source
+from model.metrics.settings import COLUMNS, MADE_UP, OF_FEATURES, Pictures, Settings, Source
 from model.weights.made_up import made_up_weights
 from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights
 
@@ -71,11 +72,11 @@ def evaluate(
     extractor: FeatureExtractor | None = None,
     predictor: Predictor | None = None,
 ) -> dict[str, Any]:
-    """FID and segmentation scores of a folder of generated pictures, of another one beside it, and of the photos.
+    """Scores of a folder of generated pictures, of another one beside it, and of the photos.
 
     Args:
         generated_dir: the pictures to judge: their folder, or the files themselves, as for the other three.
-        real_dir: the reference photos; FID takes all of them, the segmentation scores those of the generated names.
+        real_dir: the reference photos; "seg" takes those of the generated names, the other metrics all of them.
         labels_dir: label maps; "seg" needs them. Files are paired by name.
         settings: what is computed and how; None takes the defaults.
         other_dir: another checkpoint's or implementation's pictures.
@@ -83,13 +84,13 @@ def evaluate(
 
     Returns:
         {"rows": {name: {"fid": ..., "pixel_accuracy": ..., ...}}, "classes": [...], "protocol": {...}, "sheets": [...],
-        "warning": only with made-up weights}. Fractions of 1; FID as it is.
+        "warning": only with made-up weights}. Fractions of 1; FID and KID as they are.
 
     Raises:
         UserError: folders, files or weights that are missing or do not fit.
     """
     settings = settings or Settings()
-    with_fid, with_seg = ("fid" in settings.metrics), ("seg" in settings.metrics)
+    with_seg, of_features = ("seg" in settings.metrics), [name for name in OF_FEATURES if name in settings.metrics]
     if with_seg and labels_dir is None:
         raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
     names = [settings.name, "photos"] + ([settings.other_name] if other_dir is not None else [])
@@ -115,7 +116,9 @@ def evaluate(
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
     # All that can be missing is looked for before hours are spent with the first network.
-    if with_fid:
+    if of_features:
+        counts = {source.folder: len(source.pictures[:most]) for source in (*sources, real)}
+        check_counts(of_features, counts, settings.pr_k)
         extractor = extractor or load_extractor(settings.inception_weights, settings.made_up)
     if with_seg:
         predictor = predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales)
@@ -125,20 +128,21 @@ def evaluate(
         if settings.photos:
             judged.append(Source("photos", "photo", sources[0].partners(real, "photo"), real.folder))
         truths = {source.name: source.partners(maps, "label map") for source in judged}
-    used = [network for network, wanted in ((extractor, with_fid), (predictor, with_seg)) if wanted]
+    used = [network for network, wanted in ((extractor, of_features), (predictor, with_seg)) if wanted]
     if any(network.weights_sha256 == MADE_UP for network in used):
         result["warning"] = WARNING
 
-    if with_fid:
-        scores, protocol["fid"] = _fid(sources, photos[:most], extractor, size, settings)
-        for name, value in scores.items():
-            rows[name]["fid"] = value
+    if of_features:
+        scores, parts = _of_features(of_features, sources, photos[:most], extractor, size, settings)
+        protocol.update(parts)
+        for name, values in scores.items():
+            rows[name].update(values)
     if with_seg:
         by_source = {
             source.name: segmentation_scores(judge.confusion(source, truths[source.name])) for source in judged
         }
         for name, scores in by_source.items():
-            rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if key != "fid"})
+            rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if hasattr(scores, key)})
         result["classes"] = class_rows(by_source, judge.scheme)
         protocol["segmentation"] = judge.protocol(common_folder(maps.pictures))
     if settings.sheets:
@@ -147,38 +151,85 @@ def evaluate(
     return result
 
 
-def _fid(
+def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = Settings.pr_k) -> None:
+    """Refuse sets of pictures, {folder: how many}, that are too small for a metric.
+
+    Raises:
+        UserError: names the first such set.
+    """
+    least = {"fid": 2, "kid": 2, "pr": pr_k + 1, "seg": 1}
+    for metric in metrics:
+        for folder, count in counts.items():
+            if count < least[metric]:
+                raise UserError(
+                    f"metric {metric} needs at least {least[metric]} pictures in each set, and {folder} has {count}"
+                )
+
+
+def _of_features(
+    metrics: Sequence[str],
     sources: Sequence[Source],
     photos: Sequence[Path],
     extractor: FeatureExtractor,
     size: tuple[int, int],
     settings: Settings,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """FID of each picture set against the photos, and the protocol's part about it."""
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
+    """Scores of each picture set against the photos by their features, and the protocol's part about each metric."""
 
     def statistics(title: str, pictures: Sequence[Path], size: tuple[int, int] | None) -> FeatureStatistics:
         return file_statistics(
-            pictures, extractor, size=size, title=title,
-            batch_size=settings.batch_size, cache_dir=settings.cache_dir, progress=settings.progress,
+            pictures, extractor, size=size, title=title, batch_size=settings.batch_size,
+            cache_dir=settings.cache_dir, progress=settings.progress, keep=metrics != ["fid"],
         )  # fmt: skip
 
-    reference = statistics("photos", photos, size if settings.resize_photos else None)
-    values = {source.name: fid(statistics(source.title, source.pictures, size), reference) for source in sources}
-    protocol: dict[str, Any] = {
-        "network": f"Inception v3 of pytorch-fid (2015-12-05), {FEATURES} pooled features",
-        "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
-        "photos_resized": settings.resize_photos,
-        "covariance": "unbiased, float64",
-        "weights": _origin(extractor),
-        "weights_sha256": extractor.weights_sha256,
+    counts = [len(photos), *(len(source.pictures) for source in sources)]
+    fewest, subset_size = min(counts), settings.kid_subset_size
+    specific: dict[str, dict[str, Any]] = {
+        "fid": {"covariance": "unbiased, float64"},
+        "kid": {
+            "kernel": "polynomial, degree 3, gamma 1/features, coef0 1; unbiased squared MMD, float64",
+            "subset_size": min(subset_size, fewest),
+            "subsets": settings.kid_subsets,
+            "seed": settings.kid_seed,
+            "values": "mean and standard deviation over the subsets",
+        },
+        "pr": {
+            "kind": "improved precision and recall: manifolds of k-th nearest neighbours, euclidean, float64",
+            "k": settings.pr_k,
+        },
     }
-    fewest = min(len(photos), *(len(source.pictures) for source in sources))
     if fewest < extractor.features:
-        protocol["note"] = (
+        specific["fid"]["note"] = (
             f"fewer pictures ({fewest}) than features ({extractor.features}): the value is biased upwards, compare it "
             "only with values of the same counts"
         )
-    return values, protocol
+    if fewest < subset_size:
+        specific["kid"]["note"] = (
+            f"fewer pictures ({fewest}) than a subset of {subset_size}: a subset holds no more than the smallest set, "
+            "so the standard deviation is too small or 0; the mean has no bias"
+        )
+    specific["pr"]["note"] = "both values depend on the counts of pictures: compare only values of the same counts"
+    network = {
+        "network": f"Inception v3 of pytorch-fid (2015-12-05), {FEATURES} pooled features",
+        "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
+        "photos_resized": settings.resize_photos,
+        "weights": _origin(extractor),
+        "weights_sha256": extractor.weights_sha256,
+    }
+
+    reference = statistics("photos", photos, size if settings.resize_photos else None)
+    real = Manifold.of(reference.vectors, settings.pr_k) if "pr" in metrics else None
+    scores: dict[str, dict[str, float]] = {}
+    for source in sources:
+        these, row = statistics(source.title, source.pictures, size), scores.setdefault(source.name, {})
+        if "fid" in metrics:
+            row["fid"] = fid(these, reference)
+        if "kid" in metrics:
+            draw = min(subset_size, fewest), settings.kid_subsets, settings.kid_seed
+            row["kid"], row["kid_std"] = kid(these.vectors, reference.vectors, *draw)
+        if real is not None:
+            row["precision"], row["recall"] = precision_recall(real, Manifold.of(these.vectors, settings.pr_k))
+    return scores, {metric: {**network, **specific[metric]} for metric in metrics}
 
 
 def _counted(pictures: Sequence[Path]) -> dict[str, Any]:

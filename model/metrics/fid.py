@@ -1,8 +1,6 @@
 """Frechet Inception distance: features of picture sets, their statistics, the distance between two."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -11,9 +9,12 @@ import paddle
 
 from model.data.visual import tensor_to_image
 from model.errors import UserError
+from model.files import read_npz
 from model.judges.inception import FEATURES, INPUT_SIZE, FIDInception
 from model.metrics.engine import compiled
-from model.metrics.images import Cache, files_digest, progress_bar, read_batches, write_atomically
+from model.metrics.images import Cache, files_digest, read_batches, write_atomically
+from model.metrics.samples import check_finite
+from model.progress import progress_bar
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1
@@ -27,22 +28,34 @@ class FeatureStatistics:
     Batches are joined by the pairwise update of Chan, Golub and LeVeque (1979), which does not lose digits as the
     difference of two large sums does. As long as there are no more vectors than features, they are kept as well: a
     covariance of few pictures has low rank, and its root follows from them without decomposing a large matrix.
+
+    Args:
+        features: length of a vector.
+        keep: keep all vectors, as KID, precision and recall need them; 8 kB a picture with the Inception's.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, keep: bool = False):
+        self.keep = keep
         self.count = 0
         self.mean = np.zeros(features)
         self.scatter = np.zeros((features, features))  # sum of (x - mean)(x - mean)^T
-        self.vectors: np.ndarray | None = np.zeros((0, features))  # [count, features], None when there are too many
+        self._vectors: list[np.ndarray] | None = []  # None when there are too many
+
+    @property
+    def vectors(self) -> np.ndarray | None:
+        """The vectors [count, features] in their order, of the type they came in; None when they were not kept."""
+        if self._vectors is not None and len(self._vectors) != 1:
+            self._vectors = [np.concatenate(self._vectors) if self._vectors else np.zeros((0, len(self.mean)))]
+        return self._vectors and self._vectors[0]
 
     def add(self, features: np.ndarray) -> None:
         """Take in feature vectors, [n, features] of any floating type."""
-        features = np.asarray(features, np.float64)
+        features = np.asarray(features)
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ValueError(f"features of shape {features.shape}, expected [n, {len(self.mean)}]")
         if not len(features):
             return
-        mean = features.mean(axis=0)
+        mean = features.mean(axis=0, dtype=np.float64)
         centred = features - mean
         self._join(len(features), mean, centred.T @ centred, features)
 
@@ -52,8 +65,10 @@ class FeatureStatistics:
         self.scatter += scatter + np.outer(step, step) * (self.count * count / total)
         self.mean = self.mean + step * (count / total)
         self.count = total
-        kept = self.vectors is not None and vectors is not None and total <= len(self.mean)
-        self.vectors = np.concatenate([self.vectors, vectors]) if kept else None
+        if vectors is None or self._vectors is None or not (self.keep or total <= len(self.mean)):
+            self._vectors = None
+        else:
+            self._vectors.append(vectors)
 
     @property
     def covariance(self) -> np.ndarray:
@@ -65,7 +80,7 @@ class FeatureStatistics:
     @property
     def root(self) -> np.ndarray:
         """R [features, m] with R R^T = covariance."""
-        if self.vectors is None or self.count < 2:
+        if self._vectors is None or not 2 <= self.count <= len(self.mean):
             return _root(self.covariance)
         return (self.vectors - self.mean).T / np.sqrt(self.count - 1)
 
@@ -78,20 +93,21 @@ class FeatureStatistics:
         write_atomically(Path(path), lambda file: np.savez(file, count=self.count, **arrays))
 
     @classmethod
-    def load(cls, path: str | os.PathLike, features: int) -> "FeatureStatistics | None":
-        """Read what `save` wrote; None when the file is missing, damaged or of another kind."""
-        statistics = cls(features)
+    def load(cls, path: str | os.PathLike, features: int, keep: bool = False) -> "FeatureStatistics | None":
+        """Read what `save` wrote; None when the file is missing, damaged, of another kind or lacks vectors to keep."""
+        statistics = cls(features, keep)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                count = int(file["count"])
-                if "vectors" in file:
-                    statistics.add(file["vectors"])
-                else:
-                    statistics._join(count, file["mean"], file["scatter"], None)
-        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+            file = read_npz(path)
+            count = int(file["count"])
+            if "vectors" in file:
+                statistics.add(file["vectors"])
+            else:
+                statistics._join(count, file["mean"], file["scatter"], None)
+            finite = np.isfinite(statistics.mean).all() and np.isfinite(statistics.scatter).all()
+        except (ValueError, KeyError, TypeError):  # UserError is a ValueError
             return None
-        finite = np.isfinite(statistics.mean).all() and np.isfinite(statistics.scatter).all()
-        return statistics if finite and statistics.count == count else None
+        missing = keep and statistics.vectors is None
+        return None if missing or not finite or statistics.count != count else statistics
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
@@ -105,8 +121,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def _distance(mean_1, root_1, mean_2, root_2) -> float:
-    if not all(np.isfinite(a).all() for a in (mean_1, root_1, mean_2, root_2)):
-        raise UserError("the features are not all finite: the pictures or the network's weights are broken")
+    check_finite(mean_1, root_1, mean_2, root_2)
     cross = np.linalg.svd(root_1.T @ root_2, compute_uv=False).sum()
     step = mean_1 - mean_2
     return max(float(step @ step + np.square(root_1).sum() + np.square(root_2).sum() - 2 * cross), 0.0)
@@ -206,6 +221,7 @@ def file_statistics(
     cache_dir: str | os.PathLike | None = None,
     title: str = "FID",
     progress: bool = True,
+    keep: bool = False,
 ) -> FeatureStatistics:
     """Statistics of picture files, from the cache when these very files were seen before.
 
@@ -219,6 +235,8 @@ def file_statistics(
             once a minute, so that an interrupted evaluation goes on from there.
         title: what the progress calls the set.
         progress: whether it is told, see `progress_bar`.
+        keep: keep the vectors themselves, as KID, precision and recall need them. A cache file of larger sets whose
+            mean and covariance alone were asked for lacks them, and is computed again.
     """
     key = {
         "files": files_digest(paths),
@@ -228,9 +246,9 @@ def file_statistics(
         "version": FEATURES_VERSION,
     }
     cache = Cache(cache_dir, "fid", key)
-    statistics = cache.path and FeatureStatistics.load(cache.path, extractor.features)
+    statistics = cache.path and FeatureStatistics.load(cache.path, extractor.features, keep)
     if statistics is None or statistics.count > len(paths):
-        statistics = FeatureStatistics(extractor.features)
+        statistics = FeatureStatistics(extractor.features, keep)
     if statistics.count == len(paths):
         cache.used()
         return statistics

@@ -1,6 +1,5 @@
 """Picture folders for the metrics: listing, pairing by name, reading in batches."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,20 +15,18 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from model.data.palettes import Palette
 from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
 from model.errors import UserError, printable
 from model.errors import listed as told
-from model.files import replacing, walk
+from model.files import read_npz, replacing, walk
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
 READERS = 2
 _SAVE_EVERY = 60  # seconds of work that an interrupted evaluation loses at most
-_TOLD_EVERY = 10  # seconds between two lines of progress in a file
-_CACHED_SETS = 24
+_CACHED_SETS, _CACHED_BYTES = 24, 4e9
 
 
 def pairing_key(path: str | os.PathLike) -> str:
@@ -45,7 +42,10 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: give the folder that holds the pictures")
+        stored = (
+            ", not statistics of them, which cannot give KID, precision or recall" if folder.suffix == ".npz" else ""
+        )
+        raise UserError(f"{folder} is not a folder: give the folder that holds the pictures{stored}")
     found, others = [], Counter()
     for inside, _, names in walk(folder):
         for name in names:
@@ -196,39 +196,6 @@ def read_batches(
                 yield positions, np.stack(pictures)
 
 
-@contextlib.contextmanager
-def progress_bar(total: int, title: str, shown: bool, done: int = 0) -> Iterator[Callable[[int], object]]:
-    """Count pictures on stderr, with rate and time left: in a bar on a terminal, in a line now and then elsewhere.
-
-    Yields:
-        The function to call with how many more are done.
-    """
-    if shown and not sys.stderr.isatty():
-        yield _lines(total, title, done)
-        return
-    with tqdm(total=total, desc=title, unit="picture", disable=not shown, initial=done) as bar:
-        yield bar.update
-
-
-def _lines(total: int, title: str, done: int) -> Callable[[int], None]:
-    before, begun = done, time.perf_counter()
-    told = begun
-
-    def update(count: int) -> None:
-        nonlocal done, told
-        done, now = done + count, time.perf_counter()
-        if now - told > _TOLD_EVERY or done == total:
-            told, speed = now, (done - before) / (now - begun)
-            left = (total - done) / speed
-            print(
-                f"{title}: {done}/{total} pictures, {speed:.2f} a second, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    return update
-
-
 class Cache:
     """One file of what was computed of a picture set, from time to time while it is computed and at the end.
 
@@ -244,6 +211,13 @@ class Cache:
         self.kind = kind
         self._saved = time.monotonic()
 
+    def load(self) -> dict[str, np.ndarray]:
+        """The file's arrays, read-only; none where it is missing or damaged."""
+        try:
+            return {} if self.path is None else read_npz(self.path)
+        except UserError:
+            return {}
+
     def used(self) -> None:
         """Note that the file serves: the photos' is old, and the last to go."""
         if self.path is not None:
@@ -255,19 +229,13 @@ class Cache:
             return
         write(self.path)
         self._saved = time.monotonic()
-        # Every new set of generated pictures adds a file of up to 34 MB: the ones used last stay.
+        # Every new set of generated pictures adds a file, of 34 MB or of 8 kB a picture: the ones used last stay, and
+        # those of one evaluation (the photos and two sets) in any case.
         files = sorted(self.path.parent.glob(f"{self.kind}_*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in files[_CACHED_SETS:]:
-            path.unlink(missing_ok=True)
-
-
-def file_digest(path: str | os.PathLike) -> str:
-    """sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        sizes = np.cumsum([path.stat().st_size for path in files])
+        for i, path in enumerate(files):
+            if i >= _CACHED_SETS or (i >= 3 and sizes[i] > _CACHED_BYTES):
+                path.unlink(missing_ok=True)
 
 
 def files_digest(paths: Iterable[Path]) -> str:

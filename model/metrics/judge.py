@@ -1,8 +1,6 @@
 """Segmentation scores of picture folders, and sheets that show them."""
 
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,10 @@ from model.data.palettes import colorize, names_and_colours, read_palette
 from model.data.reading import IDS, Agreement
 from model.data.visual import enlarged, grid, legend, save_image
 from model.errors import printable
+from model.files import file_digest
 from model.metrics.images import (
     Cache,
-    file_digest,
     files_digest,
-    progress_bar,
     read_batches,
     read_labels,
     read_rgb,
@@ -34,6 +31,7 @@ from model.metrics.segmentation import (
     scheme_of,
 )
 from model.metrics.settings import MADE_UP, Settings, Source
+from model.progress import progress_bar
 
 _LEGEND_WIDTH = 170
 
@@ -70,7 +68,7 @@ class Judge:
     def confusion(self, source: Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
         cache, count, batch_size = self._cache(source, truth), len(source.pictures), self.settings.batch_size
-        total, begun = _load_matrix(cache.path, self.scheme.classes)
+        total, begun = _load_matrix(cache, self.scheme.classes)
         if begun >= count:
             cache.used()
             return total
@@ -195,14 +193,10 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _load_matrix(path: Path | None, classes: int) -> tuple[np.ndarray, int]:
+def _load_matrix(cache: Cache, classes: int) -> tuple[np.ndarray, int]:
     """The matrix in a cache file and how many pictures it counts; an empty one when there is none that fits."""
-    empty = np.zeros((classes, classes), np.int64)
-    if path is None:
-        return empty, 0
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            matrix, done = file["matrix"], int(file["done"])
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
-        return empty, 0
-    return (matrix, done) if matrix.shape == empty.shape and matrix.dtype == np.int64 else (empty, 0)
+    empty, none = np.zeros((classes, classes), np.int64), np.zeros((), np.int64)
+    file = cache.load()
+    matrix, done = file.get("matrix", empty), file.get("done", none)
+    fits = all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in ((matrix, empty), (done, none)))
+    return (matrix.copy(), int(done)) if fits else (empty, 0)

@@ -10,7 +10,7 @@ from model.errors import UserError, printable, tell, utf8
 from model.metrics.images import (
     write_atomically,
 )
-from model.metrics.settings import COLUMNS
+from model.metrics.settings import COLUMNS, DIGITS, OF_FEATURES
 
 
 def write_json(result: Mapping[str, Any], path: str | os.PathLike) -> None:
@@ -28,7 +28,7 @@ def markdown(result: Mapping[str, Any], header: bool = True) -> str:
     for name, row in result["rows"].items():
         counts = protocol["generated"].get(name)
         cells = [name + (" (MADE-UP WEIGHTS)" if "warning" in result else "")]
-        cells += ["" if key not in row else f"{row[key]:.{2 if key == 'fid' else 4}f}" for key in keys]
+        cells += ["" if key not in row else f"{row[key]:.{DIGITS.get(key, 4)}f}" for key in keys]
         cells += [str(counts["pictures"]) if counts else "", protocol["image_size"]]
         cells += [f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"]
         lines.append(f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |")
@@ -103,7 +103,7 @@ def log_visualdl(result: Mapping[str, Any], folder: str | os.PathLike, step: int
             "image_size": protocol["image_size"],
             "reference": printable(f"{protocol['reference']['pictures']} of {protocol['reference']['folder']}"),
         }
-        for metric in ("fid", "segmentation"):
+        for metric in (*OF_FEATURES, "segmentation"):
             if metric in protocol:
                 parameters[f"{metric}_weights"] = protocol[metric]["weights_sha256"][:16]
         with LogWriter(logdir=str(Path(folder, name))) as writer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from model.configuration.texts import METRICS, parse_metrics
 from model.data.label_ids import unknown_ids
 from model.errors import UserError
 from model.metrics.images import (
@@ -15,7 +16,7 @@ from model.metrics.images import (
     partners,
 )
 
-METRICS = ("fid", "seg")
+OF_FEATURES = ("fid", "kid", "pr")  # metrics that need the Inception network and no label maps
 
 MADE_UP = "made-up"
 
@@ -25,7 +26,12 @@ COLUMNS = {
     "mean_iou": "mIoU",
     "fw_iou": "FWIoU",
     "fid": "FID",
+    "kid": "KID",
+    "kid_std": "KID std",
+    "precision": "precision",
+    "recall": "recall",
 }
+DIGITS = {"fid": 2, "kid": 6, "kid_std": 6}  # behind the point; 4 of all others
 
 Pictures = str | os.PathLike | Sequence[Path]  # a folder, or the files themselves
 
@@ -35,7 +41,7 @@ class Settings:
     """What `evaluate` computes, and under which protocol.
 
     Args:
-        metrics: of "fid" and "seg".
+        metrics: of "fid", "seg", "kid" and "pr" (improved precision and recall), or such words with commas between.
         dataset_mode, label_nc: the data set whose ids the label maps hold.
         unknown_ids: which ids mean unlabelled, as the option of training; their pixels are not scored.
         palette: file of colours and ids, for label maps that hold colours; see `model.data.palettes.read_palette`.
@@ -51,6 +57,8 @@ class Settings:
         legacy_scales: DeepLab's scale sampling of the PyTorch that the released weights were made with.
         cache_dir: where statistics and confusion matrices of picture sets are kept, also those of an interrupted
             evaluation, which goes on from there; None keeps none.
+        kid_subset_size, kid_subsets, kid_seed: of KID, see `model.metrics.samples.kid`.
+        pr_k: which nearest neighbour is at the radius, of precision and recall.
         sheets: comparison sheets of the first so many pictures, written to `output_dir`.
         output_dir: where sheets go.
         progress: whether stderr is told how far the networks are: by a bar on a terminal, by lines elsewhere.
@@ -59,7 +67,7 @@ class Settings:
         UserError: settings that contradict each other, or a name that cannot be a folder's.
     """
 
-    metrics: Sequence[str] = METRICS
+    metrics: str | Sequence[str] = ("fid", "seg")
     dataset_mode: str = "coco_stuff"
     label_nc: int = 182
     unknown_ids: str = ""
@@ -77,6 +85,10 @@ class Settings:
     made_up: bool = False
     legacy_scales: bool = False
     cache_dir: str | os.PathLike | None = None
+    kid_subset_size: int = 1000
+    kid_subsets: int = 100
+    kid_seed: int = 0
+    pr_k: int = 3
     sheets: int = 0
     output_dir: str | os.PathLike | None = None
     progress: bool = True
@@ -85,8 +97,12 @@ class Settings:
 
     def __post_init__(self):
         unknown_ids(self)
-        if not self.metrics or any(metric not in METRICS for metric in self.metrics):
-            raise UserError(f"metrics {','.join(self.metrics)!r}: expected fid, seg or fid,seg")
+        object.__setattr__(self, "metrics", parse_metrics(self.metrics))
+        if not self.metrics:
+            raise UserError(f"metrics are not named: expected {', '.join(METRICS)}, or several with commas between")
+        for name, low in (("kid_subset_size", 2), ("kid_subsets", 1), ("kid_seed", 0), ("pr_k", 1)):
+            if not low <= getattr(self, name) < 2**32:
+                raise UserError(f"{name} {getattr(self, name)} is out of range: expected {low} to {2**32 - 1}")
         if self.sheets and (self.output_dir is None or "seg" not in self.metrics):
             raise UserError("comparison sheets show segmentations, in a folder: they need it and the metric seg")
         for called in (self.name, self.other_name):  # VisualDL records get folders of these names

@@ -9,11 +9,11 @@ from PIL import Image
 from model.data.dataset import PhotoMaps
 from model.data.visual import save_image, tensor_to_image
 from model.errors import UserError, printable
-from model.metrics.evaluation import evaluate, load_deeplab, load_extractor
+from model.metrics.evaluation import check_counts, evaluate, load_deeplab, load_extractor
 from model.metrics.images import list_pictures, partners
 from model.metrics.report import text, write_results
 from model.metrics.segmentation import load_predictor, scheme_of
-from model.metrics.settings import Settings
+from model.metrics.settings import OF_FEATURES, Settings
 from model.options import OPT
 from model.serving.synthesizer import Synthesizer, is_model
 from model.serving.val_options import ValOPT
@@ -34,9 +34,10 @@ class Scoring:
         self.results = Path(val.results_dir)
         if dataset.items[0].image is None:
             raise UserError(f"metrics {val.metrics} need the photos, and this split has label maps alone")
+        check_counts(val.metric_names, {f"the {val.phase} split": len(dataset.items)})
         self.generated = [self.results / "pics" / f"{item.name}.{val.suffix}" for item in dataset.items]
         self.synthesizer, self.other = self._find_other()
-        self.extractor = load_extractor() if "fid" in val.metric_names else None
+        self.extractor = load_extractor() if set(OF_FEATURES) & set(val.metric_names) else None
         self.predictor = None
         if "seg" in val.metric_names:
             self.predictor = load_predictor(val.seg_model) if val.seg_model else load_deeplab()

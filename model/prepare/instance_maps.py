@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 from PIL import Image, PngImagePlugin
-from tqdm import tqdm
 
 from model.data.label_ids import class_ids, foreign_ids, id_ranges
 from model.data.palettes import Palette
@@ -31,6 +30,7 @@ from model.errors import UserError, listed, printable, tell
 from model.files import remove_leftovers, replacing, walk
 from model.options import OPT
 from model.prepare.components import Components, component_map
+from model.progress import progress_bar
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Drawing
@@ -526,14 +526,14 @@ def _make_all(tasks: list[Task], output, settings: Settings, processes: int, qui
         os.makedirs(folder, exist_ok=True)
         remove_leftovers(folder)
     results, errors, agreement = [], [], Agreement()
-    with tqdm(total=len(tasks), desc=printable(output), unit=" maps", disable=True if quiet else None) as bar:
+    with progress_bar(len(tasks), printable(output), not quiet, unit="maps") as told:
         for task, result in zip(tasks, _run(tasks, settings, processes), strict=True):
             results.append(result._replace(info={}))
             if result.error:
                 errors.append(result.error)
             elif found := agreement.conflict(task.label, result.info):
                 errors.append(f"{task.label}: {found[0]} in {found[1]}")
-            bar.update()
+            told(1)
     if errors:
         for error in errors[:20]:
             tell(error, sys.stderr)

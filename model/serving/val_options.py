@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from model.configuration.fields import Checked, check_device, check_folders, closest, option
+from model.configuration.fields import Checked, check_device, check_folders, option
+from model.configuration.texts import parse_metrics
 from model.errors import UserError
 
 
@@ -66,7 +67,9 @@ class ValOPT(Checked):
         "of the pictures: jpg (quality 95), png (exact), or png when scores are computed, else jpg (auto)",
         choices=("auto", "jpg", "png"),
     )
-    metrics: str = option("", "metrics", "scores to compute, with commas between: fid, seg")
+    metrics: str = option(
+        "", "metrics", "scores to compute, with commas between: fid, seg, kid, pr (precision and recall)"
+    )
     seg_model: str = option(
         "",
         "metrics",
@@ -95,7 +98,7 @@ class ValOPT(Checked):
         if self.video and not self.video.lower().endswith(".mp4"):
             raise UserError(f"video {self.video!r} is no .mp4 file: films are written as VP9 in MP4")
         if self.other and not self.metric_names:
-            raise UserError(f"other {self.other} is compared by scores: give --metrics fid, seg or fid,seg too")
+            raise UserError(f"other {self.other} is compared by scores: give --metrics, such as fid,seg, too")
         if self.other_name in ("generated", "photos", "") or set(self.other_name) & set("/\\|"):
             raise UserError(f"other_name {self.other_name!r}: expected a word other than generated and photos")
         if self.seg_model and "seg" not in self.metric_names:
@@ -105,11 +108,6 @@ class ValOPT(Checked):
                 f"metrics {self.metrics} and style_steps {self.style_steps} exclude each other: scores need one "
                 "picture for each photo"
             )
-        for metric in self.metric_names:
-            if metric not in ("fid", "seg"):
-                raise UserError(
-                    f"metrics {metric!r} is unknown: expected fid, seg or fid,seg{closest(metric, ('fid', 'seg'))}"
-                )
         if self.which_epoch not in ("latest", "best") and not self.which_epoch.isdigit():
             raise UserError(f"which_epoch {self.which_epoch!r} is unknown: expected latest, best, or an epoch's number")
         if self.style == "image" and not self.style_image:
@@ -136,4 +134,4 @@ class ValOPT(Checked):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The scores asked for, each once, in order."""
-        return tuple(dict.fromkeys(word.strip() for word in self.metrics.split(",") if word.strip()))
+        return parse_metrics(self.metrics)

@@ -1,7 +1,5 @@
 """Weight files of every known format, recognised by their content, read and written."""
 
-import io
-import math
 import os
 import struct
 import zipfile
@@ -16,12 +14,12 @@ import safetensors
 import safetensors.numpy
 
 from model.errors import UserError
-from model.files import npy_header, replacing
+from model.files import BROKEN_ZIP, read_npz, replacing
 from model.weights.kinds import Found, recognise
 from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
 from model.weights.networks import load_official
 from model.weights.paddle_file import dump, read_pdparams
-from model.weights.torch_file import BROKEN_ZIP, LEGACY_START, from_bfloat16, read_torch, write_torch
+from model.weights.torch_file import LEGACY_START, from_bfloat16, read_torch, write_torch
 
 SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
                      "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?"}  # fmt: skip
@@ -80,7 +78,7 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
         except BROKEN_ZIP as error:
             raise UserError(f"{path} is a damaged or truncated zip archive ({error}); get the file again") from error
         if names and all(name.endswith(".npy") for name in names):
-            return _read_npz, FileInfo("NumPy", "torch")
+            return read_npz, FileInfo("NumPy", "torch")
         return read_torch, FileInfo("PyTorch (zip)", "torch")
     if start.startswith(LEGACY_START):
         return read_torch, FileInfo("PyTorch (legacy)", "torch")
@@ -100,28 +98,6 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
     raise UserError(
         f"{path} is not a weight file known here{hint}; expected PyTorch, safetensors, Paddle, MindSpore or NumPy .npz"
     )
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            claimed, held = sum(info.file_size for info in infos), path.stat().st_size
-            if claimed > 50 * held + (1 << 20):
-                raise UserError(f"{path}: {held} bytes claim to hold {claimed}, which weights never do (a zip bomb?)")
-            for info in infos:
-                stream = io.BytesIO(archive.read(info))
-                shape, fortran, dtype = npy_header(stream)
-                if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-                    raise ValueError(f"array {info.filename!r} is not what its header says")
-                array = np.frombuffer(stream.read(), dtype)
-                arrays[info.filename[: -len(".npy")]] = array.reshape(shape, order="F" if fortran else "C")
-    except UserError:
-        raise
-    except (*BROKEN_ZIP, EOFError) as error:
-        raise UserError(f"{path}: cannot read these NumPy arrays: {error}") from error
-    return arrays
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ import os
 import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from model.errors import UserError
+from model.files import BROKEN_ZIP
 from model.weights.pickles import Bounded, Damaged, Forbidden, Name, read_pickle
 
 # The first bytes of the legacy format: a pickle of the number 0x1950a86a20f9469cfc6c.
@@ -39,8 +39,6 @@ STORAGES = {
 STORAGE_OF = {"f8": "DoubleStorage", "f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage", "i4": "IntStorage",
               "i2": "ShortStorage", "i1": "CharStorage", "u1": "ByteStorage", "b1": "BoolStorage"}  # fmt: skip
 
-# What Python's zipfile raises for damaged archives: seeking before the start is an OSError, a bad name a ValueError.
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError)
 
 # Far above what weights need (a checkpoint of 1,000 tensors has a pickle of 0.2 MB), far below what would hurt.
 MAX_PICKLE = 16 << 20
