@@ -7,7 +7,7 @@ import numpy as np
 
 from model.errors import UserError
 
-_BLOCK = 1 << 24  # numbers of a matrix between two sets that are in memory at a time, and of vectors in float64
+_BLOCK = 1 << 22  # numbers of a matrix between two sets that are in memory at a time, and of vectors in float64
 
 
 def _products(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, slice, np.ndarray]]:
