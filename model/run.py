@@ -204,9 +204,15 @@ class Session:
         opt, is_first = self.opt, self.processes.rank == 0
         with self.processes.together():
             self.logger = Logger(
-                opt.log_dir, run=self.run_id, output=opt.output, step=self.trainer.steps, total_steps=self.total_steps,
-                epochs=opt.total_epochs, print_freq=opt.print_freq, enabled=is_first,
-            )  # fmt: skip
+                opt.log_dir,
+                run_id=self.run_id,
+                output=opt.output,
+                step=self.trainer.steps,
+                total_steps=self.total_steps,
+                epochs=opt.total_epochs,
+                print_freq=opt.print_freq,
+                enabled=is_first,
+            )
             if is_first:
                 opt.save(Path(opt.output, "opt.yaml"))
 

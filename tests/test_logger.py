@@ -96,7 +96,7 @@ ROW = dict(zip(COLUMNS, range(7), strict=True))
 
 def logged(folder, run, start, end):
     """Let a run log its steps from `start` to `end`."""
-    with Logger(folder, run=run, output=f"runs/{run}", step=start, print_freq=1) as logger:
+    with Logger(folder, run_id=run, output=f"runs/{run}", step=start, print_freq=1) as logger:
         for _ in range(start, end):
             logger.log(ROW, epoch=1, images=1)
 
@@ -135,9 +135,9 @@ def test_two_runs_do_not_write_the_same_logs(tmp_path):
     ) as other:
         assert other.stdout.readline() == "there\n"
         with pytest.raises(UserError, match=rf"is in use by another training run \(process {other.pid}\).*--log_dir"):
-            Logger(tmp_path, run="b")
+            Logger(tmp_path, run_id="b")
         other.kill()
-    Logger(tmp_path, run="b").close()
+    Logger(tmp_path, run_id="b").close()
 
 
 def npy(shape):

@@ -49,7 +49,7 @@ def paddle_engine(program: Path, arrays: Path, device: str = "cpu", onednn: bool
     """
     from paddle import inference
 
-    config = inference.Config(utf8(program, "Paddle Inference"), str(arrays))
+    config = inference.Config(*(utf8(file, "Paddle Inference") for file in (program, arrays)))
     kind, _, number = device.partition(":")
     if kind == "gpu":
         config.enable_use_gpu(256, int(number or 0))  # MB to begin with

@@ -31,12 +31,12 @@ def _duration(seconds: float) -> str:
     return (f"{days}d " if days else "") + f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
-def take(folder: Path, run: str, output: str, step: int) -> None:
+def take(folder: Path, run_id: str, output: str, step: int) -> None:
     """Make a log folder that of a run, by run.json in it; a run from step 0 moves an earlier one's files to before/.
 
     Args:
         folder: `log/`.
-        run: what tells the run from others.
+        run_id: what tells the run from others.
         output: the folder of its checkpoints, for people.
         step: steps done.
 
@@ -49,7 +49,7 @@ def take(folder: Path, run: str, output: str, step: int) -> None:
         theirs, where = str(found["run"]), str(found["output"])
     except (OSError, ValueError, KeyError, TypeError):
         theirs = where = None  # nobody's, or of a version that made no note
-    if step and theirs not in (None, run):
+    if step and theirs not in (None, run_id):
         raise UserError(
             f"{folder} holds the losses of another run, whose checkpoints are in {where}: give this one another "
             f"--log_dir (what it logged here before may be in {folder / BEFORE})"
@@ -62,9 +62,9 @@ def take(folder: Path, run: str, output: str, step: int) -> None:
             os.replace(path, target / path.name)
         tell(f"{folder} holds the losses of an earlier run; they are now in {target}")
         theirs = None
-    if theirs != run:
+    if theirs != run_id:
         with replacing(note) as temporary:
-            temporary.write_text(json.dumps({"run": run, "output": output}) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps({"run": run_id, "output": output}) + "\n", encoding="utf-8")
 
 
 class Logger:
@@ -77,7 +77,7 @@ class Logger:
         self,
         folder: str | os.PathLike,
         *,
-        run: str = "",
+        run_id: str = "",
         output: str = "",
         step: int = 0,
         total_steps: int = 0,
@@ -89,7 +89,7 @@ class Logger:
 
         Args:
             folder: `log/`; one run at a time may write it.
-            run: what tells the run from others, also after it was resumed.
+            run_id: what tells the run from others, also after it was resumed.
             output: the folder of its checkpoints, for people.
             step: steps done.
             total_steps: steps of the whole run, for the time left; 0 if unknown.
@@ -111,7 +111,7 @@ class Logger:
         if not enabled:
             return
         self._claim = claim(folder, "--log_dir")
-        take(Path(folder), run, output, step)
+        take(Path(folder), run_id, output, step)
         self._log = LossLog(Path(folder) / "log.npy", step=step)
         try:
             self._records = VisualDLFile(folder, step)
