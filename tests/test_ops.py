@@ -46,15 +46,40 @@ def formula(x, mean, a, b, weight, bias, residual, scale, index, up, slope):
     return y + bias + residual
 
 
-@pytest.mark.parametrize("tile", winograd.POINTS)
-def test_minimal_filtering_is_a_convolution_in_exact_fractions(tile):
-    a, g, b = winograd.matrices(winograd.POINTS[tile])
-    d, w = [3, -1, 4, 1, -5, 9][: tile + 2], [2, 7, -1]
-    products = [
-        sum(map(operator.mul, row, d)) * sum(map(operator.mul, taps, w)) for row, taps in zip(b, g, strict=True)
-    ]
-    got = [sum(a[k][i] * products[k] for k in range(tile + 2)) for i in range(tile)]
-    assert got == [sum(w[j] * d[i + j] for j in range(3)) for i in range(tile)]
+@pytest.mark.parametrize(("kernel", "tile"), winograd.POINTS)
+def test_minimal_filtering_is_a_convolution_in_exact_fractions(kernel, tile):
+    a, g, b = winograd.matrices(winograd.POINTS[kernel, tile], kernel)
+    d, w = [3, -1, 4, 1, -5, 9][: tile + kernel - 1], [2, 7, -1, 8][:kernel]
+    dot = lambda left, right: sum(map(operator.mul, left, right))  # noqa: E731
+    products = [dot(row, d) * dot(taps, w) for row, taps in zip(b, g, strict=True)]
+    got = [sum(a[k][i] * products[k] for k in range(len(d))) for i in range(tile)]
+    assert got == [sum(w[j] * d[i + j] for j in range(kernel)) for i in range(tile)]
+
+
+@pytest.mark.parametrize("size", [(2, 17, 31, 32, 5), (1, 33, 23, 33, 3), (3, 13, 17, 40, 8)])
+def test_4x4_convolutions_and_gradients(size):
+    """The discriminator's last layers, whose result is larger than the map by one."""
+    n, h, w, c, k = size
+    rng = np.random.default_rng(3)
+    shapes = [(n, h, w, c), (n, c), (n, c), (n, c), (k, c, 4, 4)]
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    index = np.repeat(np.arange(n, dtype=np.int32), h * w)
+    direction = rng.standard_normal((n, h + 1, w + 1, k)).astype(np.float32)
+
+    def run(layer):
+        tensors = [paddle.to_tensor(a, stop_gradient=False) for a in arrays]
+        out = layer(*tensors)
+        (out * paddle.to_tensor(direction)).sum().backward()
+        return [out.numpy(), *(t.grad.numpy() for t in tensors)]
+
+    def formula(x, mean, a, b, weight):
+        y = F.leaky_relu((x - mean[:, None, None]) * a[:, None, None] + b[:, None, None], 0.2)
+        return F.conv2d(y.transpose([0, 3, 1, 2]), weight, padding=2).transpose([0, 2, 3, 1])
+
+    spec = {"index": index, "up": False, "slope": 0.2, "stride": 1, "pad": 2}
+    got = run(lambda *t: ModulatedConv.apply(*t, None, None, None, True, spec))
+    for g, e in zip(got, run(formula), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-5 * np.abs(e).max())
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -189,7 +189,7 @@ class _Joined(Map):
 def _are_many(patterns):
     """Whether so many windows are distinct that convolving the hidden layer's map costs less than their tables."""
     windows, area, pixels = len(patterns.inner), patterns.outer.shape[1], patterns.index.size
-    takes_winograd = area == 9 and pixels >= min(WINOGRAD_PIXELS.values())
+    takes_winograd = area == 9 and pixels >= WINOGRAD_PIXELS[3, 2]
     return takes_winograd and windows * area > WINOGRAD_WORK * pixels
 
 

@@ -19,7 +19,8 @@ PIECE = 6 << 20  # bytes of a piece's transformed input and output together
 FEWEST_TILES = 128  # of a piece: with fewer, reading the weights outweighs the products
 FEWEST_PIXELS = 1024  # of the batch, from which each thread has a part of its own
 LARGE_TILE = 4
-WINOGRAD_PIXELS = {LARGE_TILE: 4096, 2: 512}  # of the batch, from which the form pays for its transforms,
+# By kernel size and tile, pixels of the batch from which Winograd's form pays for its transforms,
+WINOGRAD_PIXELS = {(3, LARGE_TILE): 4096, (3, 2): 512, (4, 2): 512}
 WINOGRAD_CHANNELS = 32  # and input channels
 
 
@@ -99,25 +100,26 @@ class _Modulated:
 
     def form(self, exact=False):
         """The form of Winograd's that pays for its transforms, None for a direct sum; `exact` rules out large tiles."""
-        if (self.size, self.stride, self.pad) != (3, 1, 1) or self.channels < WINOGRAD_CHANNELS:
+        if self.stride > 1 or self.channels < WINOGRAD_CHANNELS:
             return None
-        for tile, pixels in WINOGRAD_PIXELS.items():
-            fits = self.pixels >= pixels and self.height % tile == 0 and self.width % tile == 0
-            if fits and not (exact and tile == LARGE_TILE):
-                return winograd.form(tile)
+        for (size, tile), pixels in WINOGRAD_PIXELS.items():
+            fits = self.window.out_height % tile == 0 and self.window.out_width % tile == 0
+            if size == self.size and fits and self.out_pixels >= pixels and not (exact and tile == LARGE_TILE):
+                return winograd.form(size, tile)
         return None
 
     def pieces(self, form, out_channels):
         """Tile rows of all images, and those of a piece."""
-        tiles = max(FEWEST_TILES, PIECE // (4 * (form.tile + 2) ** 2 * (self.channels + out_channels)))
-        return self.images * self.height // form.tile, max(1, form.tile * tiles // self.width)
+        tiles = max(FEWEST_TILES, PIECE // (4 * form.size**2 * (self.channels + out_channels)))
+        rows = self.images * self.window.out_height // form.tile
+        return rows, max(1, form.tile * tiles // self.window.out_width)
 
 
 def _winograd_weight(weight, form, factor):
-    """factor * G w G^T as a tensor [(m + 2)^2, K, C]."""
+    """factor * G w G^T as a tensor [n^2, K, C]."""
     k, channels = weight.shape[:2]
-    tensor, out = buffer((form.tile + 2) ** 2, k, channels)
-    w = view(weight).reshape(k, channels, 9)
+    tensor, out = buffer(form.size**2, k, channels)
+    w = view(weight).reshape(k, channels, -1)
     parallel_for(lambda part, b, e: winograd.weight_tiles(w[b:e], form, factor, out[:, b:e]), k)
     return tensor
 
@@ -125,16 +127,16 @@ def _winograd_weight(weight, form, factor):
 def _winograd_forward(m, form, weight, factor, bias, residual, out):
     k = weight.shape[0]
     transformed = _winograd_weight(weight, form, factor)
-    tiles, (rows, step) = m.width // form.tile, m.pieces(form, k)
+    tiles, (rows, step) = m.window.out_width // form.tile, m.pieces(form, k)
 
     def work(part, begin, end):
         for first in range(begin, end, step):
             count = min(step, end - first)
             v_tensor, v = buffer(len(transformed), count * tiles, m.channels)
-            winograd.input_tiles(m.source, form, first, count, v)
+            winograd.input_tiles(m.source, m.window, form, first, count, v)
             products = paddle.matmul(v_tensor, transformed, transpose_y=True)
             added = out if residual is None else residual
-            place = (m.height, m.width, first, count)
+            place = (m.window.out_width, first, count)
             winograd.output_tiles(view(products), form, bias, added, residual is not None, *place, out)
 
     parallel_for(work, rows)
@@ -145,43 +147,47 @@ def _winograd_backward(m, form, weight, factor, grad, need_weight, grad_map):
     k = weight.shape[0]
     values = view(grad).reshape(-1, k)
     transformed = _winograd_weight(weight, form, np.float32(1))
-    tiles, (rows, step) = m.width // form.tile, m.pieces(form, k)
+    tiles, (rows, step) = m.window.out_width // form.tile, m.pieces(form, k)
+
+    def shared(row):
+        """The first of the map's lines that the windows above a tile row share with its own; -s at an image's edge."""
+        image, t = divmod(row, m.window.out_height // form.tile)
+        return image * m.height + max(0, form.tile * t - m.pad) if t else -form.kernel
 
     def work(part, begin, end):
         total = None
-        edges = np.zeros((2, m.width, m.channels), np.float32)
+        edges = np.zeros((2, form.kernel - 1, m.width, m.channels), np.float32)
+        cuts = shared(begin), shared(end)
         for first in range(begin, end, step):
             count = min(step, end - first)
-            place = (m.height, m.width, first, count)
             g_tensor, g = buffer(len(transformed), count * tiles, k)
-            winograd.output_tiles_grad(values, form, factor, *place, g)
+            winograd.output_tiles_grad(values, form, factor, m.window.out_width, first, count, g)
             if need_weight:
                 v_tensor, v = buffer(len(transformed), count * tiles, m.channels)
-                winograd.input_tiles(m.source, form, first, count, v)
+                winograd.input_tiles(m.source, m.window, form, first, count, v)
                 product = paddle.matmul(g_tensor, v_tensor, transpose_x=True)
                 total = product if total is None else total.add_(product)
             if grad_map is None:
                 continue
             spread = view(paddle.matmul(g_tensor, transformed))
-            owned = first > begin or begin == 0, first + count < end or end == rows
-            winograd.input_tiles_grad(spread, form, *place, *owned, edges[0], edges[1], grad_map)
-        return begin, end, edges, total
+            place = (m.height, m.width, m.window, first, count)
+            winograd.input_tiles_grad(spread, form, *place, *cuts, edges, grad_map)
+        return zip(cuts, edges, strict=True), total
 
     results = parallel_for(work, rows)
-    for begin, end, edges, _ in results if grad_map is not None else ():
+    for edges, _ in results if grad_map is not None else ():
         lines = grad_map.reshape(-1, m.width, m.channels)
-        above, below = form.tile * begin, form.tile * end
-        if begin > 0 and above % m.height:
-            lines[above - 1] += edges[0]
-        if end < rows and below % m.height:
-            lines[below] += edges[1]
+        for cut, edge in edges:
+            if cut >= 0:
+                last = min(cut + len(edge), (cut // m.height + 1) * m.height)  # not the next image's
+                lines[cut:last] += edge[: last - cut]
     if not need_weight:
         return None
-    total = results[0][3]
+    total = results[0][1]
     for result in results[1:]:
-        total = total.add_(result[3])
+        total = total.add_(result[1])
     out_tensor, out = buffer(*weight.shape)
-    flat, source = out.reshape(k, m.channels, 9), view(total)
+    flat, source = out.reshape(k, m.channels, -1), view(total)
 
     def finish(part, begin, end):
         winograd.weight_tiles_grad(source, form, begin, end, flat)

@@ -1,12 +1,12 @@
-"""Winograd's minimal filtering for 3x3 convolutions: compiled loops around products of matrices.
+"""Winograd's minimal filtering for convolutions of stride 1: compiled loops around products of matrices.
 
-F(m x m, 3x3) (Lavin & Gray 2016, section 4) computes m x m outputs from a window d of (m + 2) x (m + 2) inputs with
-(m + 2)^2 products for each pair of channels, where a direct sum takes 9 m^2:
+F(m x m, s x s) (Lavin & Gray 2016, section 4) computes m x m outputs of an s x s kernel from a window d of n x n
+inputs, n = m + s - 1, with n^2 products for each pair of channels, where a direct sum takes m^2 s^2:
 
     Y = A^T [ (G w G^T) * (B^T d B) ] A,   w the kernel, * summed over input channels.
 
-A line of a map lies here in m interleaved parts, pixels x of the same (x + 1) mod m together. Pixel i of all windows of
-the line is then one stretch of memory, and every transform a blend of long vectors. Arrays are float32.
+A line of a map lies here in m interleaved parts, pixels x of the same (x + pad) mod m together. Pixel i of all windows
+of the line is then one stretch of memory, and every transform a blend of long vectors. Arrays are float32.
 """
 
 from fractions import Fraction
@@ -17,9 +17,9 @@ import numpy as np
 
 from model.ops.loops import compiled, modulated_span
 
-# Where the polynomials are evaluated, beside infinity: of the sets for m = 4 that Barabasz et al. 2020 compare, one of
-# the most exact, with 3.5 times a direct sum's rounding; for m = 2 it is a direct sum's.
-POINTS = {2: (0, 1, -1), 4: (0, 1, -1, Fraction(1, 2), -2)}
+# Where the polynomials are evaluated, beside infinity, by s and m. Of the sets for F(4x4, 3x3) that Barabasz et al.
+# 2020 compare, one of the most exact, with 3.5 times a direct sum's rounding; F(2x2, 3x3) has a direct sum's.
+POINTS = {(3, 2): (0, 1, -1), (3, 4): (0, 1, -1, Fraction(1, 2), -2), (4, 2): (0, 1, -1, Fraction(1, 2))}
 
 
 class Blend(NamedTuple):
@@ -34,19 +34,21 @@ class Blend(NamedTuple):
 
 
 class Form(NamedTuple):
-    """The transforms of F(m x m, 3x3), and their adjoints."""
+    """The transforms of F(m x m, s x s), and their adjoints."""
 
+    kernel: int  # s
     tile: int  # m
-    b: Blend  # B^T [m + 2, m + 2]
+    size: int  # n
+    b: Blend  # B^T [n, n]
     b_adjoint: Blend
-    g: Blend  # G [m + 2, 3]
+    g: Blend  # G [n, s]
     g_adjoint: Blend
-    a: Blend  # A^T [m, m + 2]
+    a: Blend  # A^T [m, n]
     a_adjoint: Blend
 
 
-def matrices(points):
-    """A [n + 1, n - 1], G [n + 1, 3], B^T [n + 1, n + 1] in exact fractions, for n finite points (Cook-Toom).
+def matrices(points, kernel):
+    """A [n, m], G [n, s], B^T [n, n] in exact fractions, for n - 1 finite points and s = kernel (Cook-Toom).
 
     A product of polynomials is found from its values at the points and its leading coefficient (infinity); minimal
     filtering is the transposed problem. The denominators of B^T stand in G, which is applied to weights.
@@ -57,7 +59,7 @@ def matrices(points):
         finite = [[Fraction(point) ** i for i in range(degree)] for point in points]
         return [*finite, [Fraction(int(i == degree - 1)) for i in range(degree)]]
 
-    a, g, b = values(count - 2), values(3), []
+    a, g, b = values(count - kernel + 1), values(kernel), []
     product = _polynomial(points)
     for k, point in enumerate(points):  # Lagrange's polynomials, times their denominators
         others = [p for p in points if p != point]
@@ -80,10 +82,10 @@ def _polynomial(roots):
 
 
 @cache
-def form(tile):
-    """The `Form` for m = tile, 2 or 4."""
-    a, g, b = (np.array(matrix, np.float64) for matrix in matrices(POINTS[tile]))
-    return Form(tile, *(_blend_of(matrix) for matrix in (b, b.T, g, g.T, a.T, a)))
+def form(kernel, tile):
+    """The `Form` for s = kernel and m = tile, one of `POINTS`."""
+    a, g, b = (np.array(matrix, np.float64) for matrix in matrices(POINTS[kernel, tile], kernel))
+    return Form(kernel, tile, len(b), *(_blend_of(matrix) for matrix in (b, b.T, g, g.T, a.T, a)))
 
 
 def _blend_of(matrix):
@@ -117,16 +119,18 @@ def _blend(blend, row, source, starts, out, add):
 
 
 @compiled
-def input_tiles(source, form, first, count, out):
+def input_tiles(source, window, form, first, count, out):
     """B^T d B of a modulated map, `count` rows of tiles from tile row `first` of all images on.
 
     Args:
-        source: the map, a `Source`. out: [(m + 2)^2, count * width / m, C].
+        source: the map, a `Source`. window: the convolution's `Window`.
+        out: [n^2, count * out_width / m, C].
     """
-    m, height, width, channels = form.tile, source.height, source.width, source.x.shape[1]
-    size, tiles, rows = m + 2, width // m, height // m
-    part, plane, stretch = (tiles + 1) * channels, count * tiles * channels, tiles * channels
-    lines = np.zeros((size, m * (tiles + 1), channels), np.float32)
+    m, size, pad = form.tile, form.size, window.pad
+    height, width, channels = source.height, source.width, source.x.shape[1]
+    tiles, rows, places = window.out_width // m, window.out_height // m, -(-(width + 2 * pad) // m)
+    part, plane, stretch = places * channels, count * tiles * channels, tiles * channels
+    lines = np.zeros((size, m * places, channels), np.float32)
     flat = lines.reshape(-1)
     goal = out.reshape(-1)
     half = np.empty(m * part, np.float32)
@@ -135,19 +139,19 @@ def input_tiles(source, form, first, count, out):
     previous = -1
     for t in range(count):
         image = (first + t) // rows
-        top = m * ((first + t) % rows) - 1
-        fresh = 0 if image != previous else 2  # two lines are still there from the tile row above
+        top = m * ((first + t) % rows) - pad
+        fresh = 0 if image != previous else size - m  # the others are still there from the tile row above
         previous = image
         for k in range(size):
             y = top + k
-            slot = (y + 1) % size
+            slot = (y + pad) % size
             line_starts[k] = slot * m * part
             if k < fresh:
                 continue
             if y < 0 or y >= height:
                 lines[slot] = 0
             else:
-                modulated_span(source, image, y, 0, width, lines[slot], 1, m)
+                modulated_span(source, image, y, 0, width, lines[slot], pad, m)
         for r in range(size):
             _blend(form.b, r, flat, line_starts, half, False)
             for q in range(size):
@@ -156,26 +160,28 @@ def input_tiles(source, form, first, count, out):
 
 
 @compiled
-def input_tiles_grad(grad, form, height, width, first, count, own_top, own_bottom, top_line, bottom_line, out):
+def input_tiles_grad(grad, form, height, width, window, first, count, above, below, edges, out):
     """The adjoint of `input_tiles` behind the modulation: adds B dV B^T into the gradient of the modulated map.
 
     Args:
-        grad: [(m + 2)^2, count * width / m, C].
-        out: [N*height*width, C], added to. Where another thread owns the row above the first tile row (not own_top) or
-            the one below the last (not own_bottom), it goes to `top_line`, `bottom_line` [width, C] instead.
+        grad: [n^2, count * out_width / m, C].
+        above, below: the first of the s - 1 lines of all images that are shared with the thread of the tile rows above
+            and below, -s for none. edges: [2, s - 1, width, C], which take what goes there.
+        out: [N*height*width, C], added to.
     """
-    m, channels = form.tile, out.shape[1]
-    size, tiles, rows = m + 2, width // m, height // m
-    part, plane, stretch = (tiles + 1) * channels, count * tiles * channels, tiles * channels
+    m, size, pad, channels = form.tile, form.size, window.pad, out.shape[1]
+    tiles, rows, places = window.out_width // m, window.out_height // m, -(-(width + 2 * pad) // m)
+    part, plane, stretch = places * channels, count * tiles * channels, tiles * channels
+    shared = form.kernel - 1
     source = grad.reshape(-1)
     half = np.empty((size, m * part), np.float32)
     flat = half.reshape(-1)
-    line = np.empty((m * (tiles + 1), channels), np.float32)
+    line = np.empty((m * places, channels), np.float32)
     planes = np.array([q * plane for q in range(size)])
     halves = np.array([r * m * part for r in range(size)])
     for t in range(count):
         image = (first + t) // rows
-        top = m * ((first + t) % rows) - 1
+        top = m * ((first + t) % rows) - pad
         half[:] = 0
         for r in range(size):
             values = source[size * r * plane + t * stretch :]
@@ -187,29 +193,28 @@ def input_tiles_grad(grad, form, height, width, first, count, own_top, own_botto
             if y < 0 or y >= height:
                 continue
             _blend(form.b_adjoint, k, flat, halves, line.reshape(-1), False)
-            if t == 0 and k == 0 and not own_top:
-                target = top_line
-            elif t == count - 1 and k == size - 1 and not own_bottom:
-                target = bottom_line
+            number = image * height + y
+            if above <= number < above + shared:
+                target = edges[0, number - above]
+            elif below <= number < below + shared:
+                target = edges[1, number - below]
             else:
-                start = (image * height + y) * width
-                target = out[start : start + width]
+                target = out[number * width : (number + 1) * width]
             for x in range(width):
-                values = line[(x + 1) % m * (tiles + 1) + (x + 1) // m]
+                values = line[(x + pad) % m * places + (x + pad) // m]
                 goal = target[x]
                 for c in range(channels):
                     goal[c] += values[c]
 
 
 @compiled
-def output_tiles(products, form, bias, residual, has_residual, height, width, first, count, out):
+def output_tiles(products, form, bias, residual, has_residual, width, first, count, out):
     """Y = A^T M A of `count` tile rows, plus bias and, if given, a residual map.
 
     Args:
-        products: M [(m + 2)^2, count * width / m, K]; bias: [K]; residual, out: [N*height*width, K].
+        products: M [n^2, count * width / m, K]; bias: [K]; residual, out: [N*height*width, K].
     """
-    m, channels = form.tile, out.shape[1]
-    size, tiles = m + 2, width // m
+    m, size, channels, tiles = form.tile, form.size, out.shape[1], width // form.tile
     plane, stretch = count * tiles * channels, tiles * channels
     source = products.reshape(-1)
     half = np.empty((size, stretch), np.float32)
@@ -235,14 +240,13 @@ def output_tiles(products, form, bias, residual, has_residual, height, width, fi
 
 
 @compiled
-def output_tiles_grad(grad, form, factor, height, width, first, count, out):
+def output_tiles_grad(grad, form, factor, width, first, count, out):
     """The adjoint of `output_tiles`: factor * A dY A^T of `count` tile rows.
 
     Args:
-        grad: [N*height*width, K]; factor: float32; out: [(m + 2)^2, count * width / m, K].
+        grad: [N*height*width, K]; factor: float32; out: [n^2, count * width / m, K].
     """
-    m, channels = form.tile, grad.shape[1]
-    size, tiles = m + 2, width // m
+    m, size, channels, tiles = form.tile, form.size, grad.shape[1], width // form.tile
     plane, stretch = count * tiles * channels, tiles * channels
     goal = out.reshape(-1)
     lines = np.empty((m, m, tiles, channels), np.float32)
@@ -268,18 +272,18 @@ def output_tiles_grad(grad, form, factor, height, width, first, count, out):
 
 @compiled
 def weight_tiles(weight, form, factor, out):
-    """factor * G w G^T: weight [K, C, 9], factor float32 -> out [(m + 2)^2, K, C]."""
-    size, channels = form.tile + 2, weight.shape[1]
-    taps = np.empty((3, 3 * channels), np.float32)
-    half = np.empty(3 * channels, np.float32)
-    rows = np.array([0, 3 * channels, 6 * channels])
-    parts = np.array([0, channels, 2 * channels])
+    """factor * G w G^T: weight [K, C, s * s], factor float32 -> out [n^2, K, C]."""
+    s, size, channels = form.kernel, form.size, weight.shape[1]
+    taps = np.empty((s, s * channels), np.float32)
+    half = np.empty(s * channels, np.float32)
+    rows = np.array([i * s * channels for i in range(s)])
+    parts = np.array([i * channels for i in range(s)])
     for k in range(weight.shape[0]):
-        for i in range(3):
-            for j in range(3):
+        for i in range(s):
+            for j in range(s):
                 target = taps[i, j * channels : (j + 1) * channels]
                 for c in range(channels):
-                    target[c] = factor * weight[k, c, 3 * i + j]
+                    target[c] = factor * weight[k, c, s * i + j]
         for r in range(size):
             _blend(form.g, r, taps.reshape(-1), rows, half, False)
             for q in range(size):
@@ -291,23 +295,23 @@ def weight_tiles_grad(grad, form, begin, end, out):
     """The adjoint of `weight_tiles` without its factor, for filters [begin, end).
 
     Args:
-        grad: [(m + 2)^2, K, C]. out: [K, C, 9], written.
+        grad: [n^2, K, C]. out: [K, C, s * s], written.
     """
-    size, channels = form.tile + 2, out.shape[1]
+    s, size, channels = form.kernel, form.size, out.shape[1]
     plane = grad.shape[1] * channels
     source = grad.reshape(-1)
-    half = np.empty((size, 3 * channels), np.float32)
-    taps = np.empty(3 * channels, np.float32)
+    half = np.empty((size, s * channels), np.float32)
+    taps = np.empty(s * channels, np.float32)
     planes = np.array([q * plane for q in range(size)])
-    rows = np.array([r * 3 * channels for r in range(size)])
+    rows = np.array([r * s * channels for r in range(size)])
     for k in range(begin, end):
         for r in range(size):
             values = source[size * r * plane + k * channels :]
-            for j in range(3):
+            for j in range(s):
                 _blend(form.g_adjoint, j, values, planes, half[r, j * channels : (j + 1) * channels], False)
-        for i in range(3):
+        for i in range(s):
             _blend(form.g_adjoint, i, half.reshape(-1), rows, taps, False)
-            for j in range(3):
+            for j in range(s):
                 values = taps[j * channels : (j + 1) * channels]
                 for c in range(channels):
-                    out[k, c, 3 * i + j] = values[c]
+                    out[k, c, s * i + j] = values[c]
