@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import paddle
+from common import PARITY, close
 
 from model.ops.device import as_tensor
 from model.options import OPT
@@ -114,15 +115,6 @@ def evaluating(net):
 # ---- comparing ----
 
 
-def close(got, want, atol, rtol=0.0, what=""):
-    """Assert |got - want| <= atol + rtol |want| everywhere; says where it is worst."""
-    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
-    assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
-    assert np.isfinite(got).all(), f"{what}: not finite"
-    ratio = np.abs(got - want) / (atol + rtol * np.abs(want))
-    assert ratio.max() <= 1, f"{what}: {ratio.max():.3g} times its tolerance"
-
-
 def norm(array):
     """Euclidean norm in float64."""
     return float(np.linalg.norm(np.asarray(array, np.float64)))
@@ -133,7 +125,7 @@ def gradient_norms(net):
     return {name: norm(p.grad) for name, p in net.named_parameters() if p.grad is not None}
 
 
-def same_gradients(net, want, rtol=5e-3):
+def same_gradients(net, want, rtol=5 * PARITY):
     """Assert the norm of every parameter's gradient; small ones are measured by the largest."""
     got, top = gradient_norms(net), max(want.values())
     assert set(got) == set(want)

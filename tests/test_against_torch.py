@@ -5,9 +5,9 @@ import re
 import numpy as np
 import paddle
 import pytest
+from common import PARITY, close
 from reference_cases import (
     PREFIX,
-    close,
     fill,
     generate,
     gradient_norms,
@@ -61,7 +61,7 @@ def pair(ours, theirs, prefix):
     return ours, theirs
 
 
-def same_gradient_norms(ours, theirs, rtol=5e-3):
+def same_gradient_norms(ours, theirs, rtol=5 * PARITY):
     want = {name: norm(p.grad) for name, p in theirs.named_parameters()}
     got, top = gradient_norms(ours), max(want.values())
     assert {aligned(name, theirs) for name in got} == set(want)
@@ -69,7 +69,7 @@ def same_gradient_norms(ours, theirs, rtol=5e-3):
         close(value, want[aligned(name, theirs)], 1e-5 * top, rtol, f"gradient of {name}")
 
 
-def same_state(ours, theirs, atol=1e-4, rtol=1e-3):
+def same_state(ours, theirs, atol=PARITY / 10, rtol=PARITY):
     want = theirs.state_dict()
     for name, array in export_official(ours).items():
         close(norm(array), norm(want[aligned(name, theirs)]), atol, rtol, name)
@@ -110,12 +110,12 @@ def test_generator(changes):
     def compare(what):
         ours.eval(), theirs.eval()
         with torch.no_grad():
-            close(generate(ours, label, instance, opt, z), theirs(seg, style), 5e-4, what=what)
+            close(generate(ours, label, instance, opt, z), theirs(seg, style), PARITY / 2, what=what)
 
     compare("eval output")
     got = training(ours)(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z))
     want = training(theirs)(seg, style)
-    close(got.detach(), want.detach(), 5e-4, what="training output")
+    close(got.detach(), want.detach(), PARITY / 2, what="training output")
     (got * paddle.to_tensor(probe)).mean().backward()
     (want * torch.from_numpy(probe)).mean().backward()
     same_gradient_norms(ours, theirs)
@@ -148,7 +148,7 @@ def test_discriminator(changes):
         assert [len(scale) for scale in got] == [opt.n_layers_D + 1] * opt.num_D
         for i, (a, b) in enumerate(zip(got, want, strict=True)):
             for j, (f, g) in enumerate(zip(a, b, strict=True)):
-                close(f.detach(), g.detach(), 1e-3, 1e-3, f"{mode}, feature {j} of scale {i}")
+                close(f.detach(), g.detach(), PARITY, PARITY, f"{mode}, feature {j} of scale {i}")
     sum((scale[-1] ** 2).mean() for scale in got).backward()
     sum((scale[-1] ** 2).mean() for scale in want).backward()
     same_gradient_norms(ours, theirs)
@@ -166,7 +166,7 @@ def test_encoder(norm_E, size):
         getattr(ours, mode)(), getattr(theirs, mode)()
         got, want = ours(paddle.to_tensor(image)), theirs(torch.from_numpy(image))
         for name, a, b in zip(("mu", "logvar"), got, want, strict=True):
-            close(a.detach(), b.detach(), 1e-3, 1e-3, f"{name}, {mode}")
+            close(a.detach(), b.detach(), PARITY, PARITY, f"{name}, {mode}")
     (got[0] ** 2 + got[1]).sum().backward()
     (want[0] ** 2 + want[1]).sum().backward()
     same_gradient_norms(ours, theirs)

@@ -8,12 +8,12 @@ import struct
 import threading
 import time
 import zlib
-from pathlib import Path
 
 import httpx
 import numpy as np
 import paddle
 import pytest
+from common import ROOT
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -38,7 +38,6 @@ from model.serving.painting import (
 from model.serving.styles import on_arc
 from model.serving.synthesizer import Synthesizer
 
-ROOT = Path(__file__).resolve().parents[1]
 SIDE, Z_DIM, CLASSES = 64, 8, 183
 
 

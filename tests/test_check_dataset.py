@@ -1,39 +1,26 @@
 """tools/check_dataset.py as its users run it: sound data sets pass, each planted fault is found and explained."""
 
-import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import official_layouts as made
 import pytest
+from common import ROOT, python, refused
 from PIL import Image
 
 from model.errors import UserError
 from model.prepare.faults import FAULTS
-
-ROOT = Path(__file__).resolve().parents[1]
-TOOL = ROOT / "tools" / "check_dataset.py"
+from tools import check_dataset as tool
 
 
 def sound(root):
     """Nothing is broken, and no options are added."""
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("check_dataset", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def check(tool, tmp_path, capsys):
+def check(tmp_path, capsys):
     """A function that makes a data set, breaks it, checks it; returns (status, what is printed, the JSON report)."""
 
     def run(name, broken=sound, *options):
@@ -436,20 +423,17 @@ def test_an_orientation_that_is_not_applied_is_a_warning(check):
 def test_as_a_program_with_two_processes(tmp_path):
     given = made.coco_stuff(tmp_path / "data", train=12)
     cut(tmp_path / "data", "train_img/*7.jpg")
-    command = [sys.executable, str(TOOL), "coco_stuff", *given, "--report_dir", "out"]
+    words = [ROOT / "tools" / "check_dataset.py", "coco_stuff", *given, "--report_dir", "out"]
     reports = []
     for processes in ("1", "2"):
-        done = subprocess.run(
-            [*command, "--processes", processes], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 1 and "FAULT unreadable (train)" in done.stdout and "Traceback" not in done.stderr
+        done = python(*words, "--processes", processes, cwd=tmp_path, status=1)
+        assert "FAULT unreadable (train)" in done.stdout
         assert "12/12" in done.stderr and "pictures/s" in done.stderr
         report = json.loads((tmp_path / "out" / "coco_stuff.json").read_text())
         reports.append({k: v for k, v in report.items() if k != "seconds"})
     assert reports[0] == reports[1]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["coco_stuff.jpg", "coco_stuff.json"]
-    done = subprocess.run([*command, "--label_mc", "3"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, "error: unknown option --label_mc; did you mean --label_nc?\n")
+    assert refused(*words, "--label_mc", 3, cwd=tmp_path) == "unknown option --label_mc; did you mean --label_nc?"
 
 
 def test_a_part_of_the_pictures_evenly_spread(check, tmp_path):

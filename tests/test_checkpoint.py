@@ -12,11 +12,11 @@ import subprocess
 import sys
 import time
 import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
-from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from common import ROOT, Call, held
 
 from model.errors import UserError
 from model.options import OPT
@@ -25,8 +25,6 @@ from model.training.checkpoint import load, prepare, save
 from model.training.optimizer_state import load_optimizer, optimizer_state
 from model.weights.networks import load_net
 from model.weights.paddle_file import DamagedError, read_pdparams, read_state, write_state
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -266,17 +264,9 @@ def test_prepare_clears_leftovers_only(tmp_path, opt):
 
 
 def test_second_run_in_the_same_folder_is_refused(tmp_path):
-    code = (
-        f"from model.training import checkpoint; c = checkpoint.prepare({str(tmp_path)!r}); print('ready', flush=True)"
-    )
-    code += "; input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "ready\n"
+    with held(f"from model.training import checkpoint; kept = checkpoint.prepare({str(tmp_path)!r})") as other:
         with pytest.raises(UserError, match=f"in use by another training run .process {other.pid}."):
             prepare(tmp_path)
-        other.kill()
     prepare(tmp_path).close()  # the claim died with its process
 
 
@@ -331,14 +321,6 @@ def test_kill_at_any_moment(tmp_path, opt):
 # --- reading what strangers wrote
 
 
-class Reduce:
-    def __init__(self, *how):
-        self.how = how
-
-    def __reduce__(self):
-        return self.how
-
-
 def written(path, content, protocol=4):
     path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=protocol))
     return path
@@ -364,7 +346,7 @@ def test_code_is_not_run(tmp_path, how, named, protocol):
     function, args = how
     args = tuple(a.format(mark=mark) if isinstance(a, str) else a for a in args)
     args = tuple([x.format(mark=mark) for x in a] if isinstance(a, list) else a for a in args)
-    path = written(tmp_path / "n_g.pdparams", {"w": Reduce(function, args)}, protocol)
+    path = written(tmp_path / "n_g.pdparams", {"w": Call(function, *args)}, protocol)
     with pytest.raises(UserError, match=rf"n_g\.pdparams asks for .*{named}.*nothing of it was run"):
         read_pdparams(path)
     assert not os.path.exists(mark)

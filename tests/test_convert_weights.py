@@ -7,7 +7,8 @@ import numpy as np
 import paddle
 import pytest
 import safetensors.numpy
-from test_weights import BAD
+from common import PARITY, close
+from test_weights import BAD, attack
 
 from model import OPT, Semantics, define_D, define_E, define_G
 from model.errors import UserError, run_cli
@@ -119,7 +120,7 @@ def test_torch_weights_compute_the_same_and_go_back_strictly(tmp_path, name, zip
         want, got = outputs(opt, theirs, ours)
     assert len(want) == len(got)
     for w, g in zip(want, got, strict=True):
-        np.testing.assert_allclose(g.numpy(), w.numpy(), rtol=1e-3, atol=1e-4)
+        close(g, w, PARITY / 10, PARITY)
 
     convert(target, back)
     loaded = torch.load(back, weights_only=True)
@@ -166,7 +167,7 @@ def test_the_names_of_todays_torch(tmp_path, name, wrapped, ending):
     with torch.no_grad(), paddle.no_grad():
         want, got = outputs(opt, theirs, ours)
     for w, g in zip(want, got, strict=True):
-        np.testing.assert_allclose(g.numpy(), w.numpy(), rtol=1e-3, atol=1e-4)
+        close(g, w, PARITY / 10, PARITY)
 
 
 @needs_torch
@@ -308,7 +309,7 @@ def test_vgg_features_agree_with_torch(tmp_path, capsys):
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 32, 32)).astype(np.float32)
     with torch.no_grad(), paddle.no_grad():
         for want, got in zip(theirs(torch.from_numpy(image)), ours(paddle.to_tensor(image)), strict=True):
-            np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-3, atol=1e-4 * float(want.abs().max()))
+            close(got, want, PARITY / 10 * float(want.abs().max()), PARITY)
 
 
 @needs_torch
@@ -338,14 +339,6 @@ def test_deeplab_with_an_older_prefix(tmp_path):
 # ---- refusals: exit status 2, one line, nothing written ----
 
 
-class Attack:
-    def __init__(self, touched):
-        self.touched = touched
-
-    def __reduce__(self):
-        return open, (str(self.touched), "w")
-
-
 def earlier(path):
     paddle.save({"head_0.spade_0.mlp_gamma.weight": paddle.zeros([1])}, str(path))
 
@@ -357,8 +350,8 @@ def incomplete(path):
 
 
 REFUSED = {
-    "a pickle with a call": (lambda p: p.write_bytes(pickle.dumps(Attack(p.parent / "touched"))), "nothing of it"),
-    "a torch file with an object": (lambda p: torch.save({"w": Attack(p.parent / "touched")}, p), "io.open"),
+    "a pickle with a call": (lambda p: p.write_bytes(pickle.dumps(attack(p.parent / "touched"))), "nothing of it"),
+    "a torch file with an object": (lambda p: torch.save({"w": attack(p.parent / "touched")}, p), "io.open"),
     "a whole torch module": (lambda p: torch.save(torch.nn.Linear(2, 2), p), "state_dict"),
     "the earlier reproduction": (earlier, "earlier Paddle reproduction.*SimAM"),
     "an unknown network": (lambda p: torch.save({"blocks.0.weight": torch.zeros(2)}, p), "no network known"),

@@ -2,14 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import gone, started
 from PIL import Image
 
 from model.data.dataset import CocoStuff, PhotoMaps, evenly, id_ranges, suggested_options
@@ -693,24 +691,10 @@ if __name__ == "__main__":
 def start(tmp_path):
     write_set(tmp_path, 4)
     (tmp_path / "loop.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "loop.py"), str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=environment,
-    )
+    process = started(tmp_path / "loop.py", tmp_path)
     workers = [int(pid) for pid in process.stdout.readline().split()]
     assert len(workers) == 2
     return process, workers
-
-
-def gone(pids, seconds=8):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(Path(f"/proc/{pid}").exists() for pid in pids):
-        time.sleep(0.1)
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
@@ -720,7 +704,7 @@ def test_signals_to_the_group_leave_the_workers_to_the_main_process(tmp_path, nu
     os.killpg(process.pid, number)
     rest, _ = process.communicate(timeout=60)
     assert "finished" in rest and process.returncode == 0
-    assert gone(workers)
+    assert gone(*workers)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
@@ -728,7 +712,7 @@ def test_no_worker_and_no_shared_memory_outlive_kill_9(tmp_path):
     process, workers = start(tmp_path)
     process.kill()
     process.wait(timeout=10)
-    assert gone(workers)
+    assert gone(*workers)
     assert not [p for pid in workers for p in Path("/dev/shm").glob(f"paddle_{pid}_*")]
 
 

@@ -1,11 +1,11 @@
 """Wording of messages."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 import yaml
+from common import python, refused
 
 from model.errors import UserError, listed, tell, utf8
 
@@ -38,15 +38,11 @@ def test_libraries_that_take_utf8_alone_are_given_nothing_else():
 
 def test_names_that_the_file_system_cannot_hold_are_told():
     code = r"from pathlib import Path; from model.errors import run_cli; run_cli(lambda: Path('caf\u00e9').stat())"
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
-    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
-    assert rb"caf\xe9' cannot be a name" in done.stderr and b"PYTHONUTF8=1" in done.stderr
+    said = refused("-c", code, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert r"caf\xe9' cannot be a name" in said and "PYTHONUTF8=1" in said
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_command_lines_print_names_that_the_terminal_cannot_show(encoding):
     code = r"from model.errors import run_cli; run_cli(lambda: print('\udcbd\u8857'))"
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60)
-    assert done.returncode == 0 and done.stdout.startswith(rb"\udcbd")
+    assert python("-c", code, PYTHONIOENCODING=encoding).stdout.startswith(r"\udcbd")

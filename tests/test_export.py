@@ -4,13 +4,11 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
+from common import ROOT, python, refused
 from PIL import Image
 from test_synthesizer import STYLED, write_model
 
@@ -25,7 +23,6 @@ from tools import export as export_tool
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-ROOT = Path(__file__).resolve().parents[1]
 CLOSE = 2e-5  # of values in [-1, 1]; the sums are the network's own in another order
 
 
@@ -61,10 +58,8 @@ def test_a_path_that_is_not_utf8_is_told_in_one_line(exported, tmp_path, runtime
     shutil.copytree(exported / "out", odd)
     with pytest.raises(UserError, match=r"\\udcbd\\udcd6/generator.*opens no path that is not UTF-8"):
         Synthesizer.load(odd, runtime=runtime)
-    command = [sys.executable, odd / "predict.py", "label.png", "picture.png"]
     Image.new("L", (64, 64)).save(tmp_path / "label.png")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
-    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and rb"\udcbd\udcd6/generator" in done.stderr
+    assert r"\udcbd\udcd6/generator" in refused(odd / "predict.py", "label.png", "picture.png", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +154,7 @@ def test_ids_that_mean_unlabelled_travel_with_the_folder(exported, tmp_path, map
     np.save(tmp_path / "ids.npy", np.where(label == 6, 9, label))
     np.save(tmp_path / "plain.npy", np.where(label == 0, 6, label))
     for name in ("ids", "plain"):
-        command = [sys.executable, "new/predict.py", f"{name}.npy", f"{name}_picture.npy"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        python("new/predict.py", f"{name}.npy", f"{name}_picture.npy", cwd=tmp_path)
     got = np.load(tmp_path / "ids_picture.npy")
     assert (got == np.load(tmp_path / "plain_picture.npy")).all()
     paint = Synthesizer.load(tmp_path / "new")
@@ -196,25 +189,19 @@ def test_a_stranger_paints_without_paddle(exported, tmp_path, maps):
         (["colours.png", "--instance", "instance.png", "--photo", "photo.png", "--form", "dense"],
          eager(label, maps[1][1], style=photo)),
     ]  # fmt: skip
+    alone = dict(cwd=tmp_path, PYTHONPATH=str(tmp_path))
     for arguments, want in runs:
-        command = [sys.executable, "given/predict.py", arguments[0], "picture.png", *arguments[1:]]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        python("given/predict.py", arguments[0], "picture.png", *arguments[1:], **alone)
         got = np.asarray(Image.open(tmp_path / "picture.png")).astype(int)
         assert np.abs(got - np.asarray(want)).max() <= 1
     (tmp_path / "bits.png").write_bytes(b"P4\n64 64\n" + bytes(512))
     (tmp_path / "text.npy").write_bytes(b"no array")
     for name in ("bits.png", "text.npy", "gone.png"):
-        command = [sys.executable, "given/predict.py", name, "refused.png"]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 2 and done.stderr.startswith(f"error: {name}"), done.stderr
-        assert done.stderr.count("\n") == 1 and not (tmp_path / "refused.png").exists()
+        assert refused("given/predict.py", name, "refused.png", **alone).startswith(name)
+        assert not (tmp_path / "refused.png").exists()
     (tmp_path / "PIL.py").write_text("raise ImportError('Pillow is not here')\n")
     np.save(tmp_path / "large.npy", label.repeat(2, 0).repeat(2, 1))
-    command = [sys.executable, "given/predict.py", "large.npy", "picture.npy", "--seed", "3"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    python("given/predict.py", "large.npy", "picture.npy", "--seed", 3, **alone)
     got = np.load(tmp_path / "picture.npy").astype(int)
     assert got.shape == (*eager.size, 3) and np.abs(got - np.asarray(runs[0][1])).max() <= 1
 
@@ -225,11 +212,8 @@ def test_loading_needs_no_paddle(exported, tmp_path):
     code = (
         "from model import Synthesizer; import numpy as np; print(Synthesizer.load('out')(np.zeros((8, 8), int)).size)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=exported, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0 and "(64, 64)" in done.stdout, done.stderr
+    done = python("-c", code, cwd=exported, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert "(64, 64)" in done.stdout
 
 
 def test_a_hostile_folder_runs_nothing(exported, tmp_path):
@@ -280,9 +264,8 @@ def test_a_hostile_folder_runs_nothing(exported, tmp_path):
 
 
 def test_command_line_tells_mistakes(tmp_path):
-    command = [sys.executable, ROOT / "tools/export.py", "nothing", "--output", "out"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: ") and not any(tmp_path.iterdir())
+    said = python(ROOT / "tools/export.py", "nothing", "--output", "out", cwd=tmp_path, status=2).stderr
+    assert said.splitlines()[-1].startswith("error: ") and not any(tmp_path.iterdir())
     with pytest.raises(UserError, match="expected latest, best or a number"):
         export_tool.main(["nothing", "--which_epoch", "first"])
     with pytest.raises(SystemExit):

@@ -4,7 +4,8 @@ import ast
 import graphlib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from common import ROOT
+
 FILES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "model").rglob("*.py")}
 
 

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
-from pathlib import Path
 
 import numpy as np
 import pytest
+from common import ROOT, held
 from PIL import Image
 from visualdl import LogReader
 
@@ -20,8 +20,6 @@ from model.errors import UserError
 from model.training.logger import Logger
 from model.training.loss_log import COLUMNS, LossLog
 from model.training.visualdl_file import VisualDLFile
-
-ROOT = Path(__file__).parent.parent
 
 
 def filled(path, steps, start=0):
@@ -128,15 +126,9 @@ def test_a_run_does_not_go_on_in_the_logs_of_another(tmp_path):
 
 
 def test_two_runs_do_not_write_the_same_logs(tmp_path):
-    code = f"from model.training import logger; kept = logger.Logger({str(tmp_path)!r}); print('there', flush=True)"
-    code += "; input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "there\n"
+    with held(f"from model.training import logger; kept = logger.Logger({str(tmp_path)!r})") as other:
         with pytest.raises(UserError, match=rf"is in use by another training run \(process {other.pid}\).*--log_dir"):
             Logger(tmp_path, run_id="b")
-        other.kill()
     Logger(tmp_path, run_id="b").close()
 
 

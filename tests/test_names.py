@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import ROOT, python
 from PIL import Image
 from test_presets import TINY, in_process
 
@@ -20,7 +19,6 @@ from model.errors import UserError, printable
 from model.metrics.images import list_pictures, partners
 from model.options import OPT
 
-ROOT = Path(__file__).resolve().parents[1]
 GBK = os.fsdecode("街".encode("gbk"))
 NAMES = {
     "not UTF-8": GBK,
@@ -75,12 +73,9 @@ def test_a_terminal_that_takes_ascii_alone_shows_an_escape(tmp_path):
     data = pictures(tmp_path / GBK, ["0", "1"], "train")
     pictures(tmp_path / GBK, ["0"], "val")
     (tmp_path / GBK / "maps" / "train" / "1.png").write_bytes(b"no picture")
-    command = [sys.executable, str(ROOT / "tools" / "check_dataset.py"), "custom", *data, *OPTIONS, "--quiet"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}
-    )
-    assert done.returncode == 1 and b"Traceback" not in done.stderr
-    assert printable(GBK).encode() in done.stdout + done.stderr
+    words = [ROOT / "tools" / "check_dataset.py", "custom", *data, *OPTIONS, "--quiet"]
+    done = python(*words, cwd=tmp_path, status=1, PYTHONIOENCODING="ascii:strict")
+    assert printable(GBK) in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -90,12 +85,11 @@ def test_a_damaged_photo_ends_a_run_in_one_line_that_names_it(workers, tmp_path)
     damaged = tmp_path / GBK / "photos" / "train" / f"{GBK}5.png"
     damaged.write_bytes(damaged.read_bytes()[:5000])
     options = [*OPTIONS, "--batchSize", "1", "--nThreads", workers, "--output", f"{GBK} out", "--serial_batches"]
-    command = [sys.executable, str(ROOT / "train.py"), "--preset", "custom", *data, *options]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict", "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=200, env=environment)
+    words = [ROOT / "train.py", "--preset", "custom", *data, *options]
+    stderr = python(*words, cwd=tmp_path, status=2, PYTHONIOENCODING="ascii:strict", LC_ALL="C").stderr
     said = printable(GBK)
-    (line,) = [line for line in done.stderr.decode("ascii").splitlines() if line.startswith("error")]
-    assert done.returncode == 2 and "Traceback" not in done.stderr.decode() and "queue" not in done.stderr.decode()
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error")]
+    assert stderr.isascii() and "queue" not in stderr
     assert f"{said}/photos/train/{said}5.png: cannot be read" in line
     assert line.endswith(f"step 5 is saved in {said} out/model/step_00000005")
     assert (tmp_path / f"{GBK} out" / "model" / "step_00000005" / "meta.json").exists()

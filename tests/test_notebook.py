@@ -5,9 +5,9 @@ import json
 import re
 import shutil
 import socket
-from pathlib import Path
 
 import pytest
+from common import ROOT
 
 from model.command_line import parse_train, parse_val
 from model.data.sample import ensure_sample
@@ -15,7 +15,6 @@ from tools.evaluate import parse as parse_evaluate
 
 nbformat = pytest.importorskip("nbformat")
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "run.ipynb"
 COMMANDS = {"train.py": parse_train, "val.py": parse_val, "tools/evaluate.py": parse_evaluate}
 # Three steps on a few pictures, which the preset's mode would complete to all; else as users run it.

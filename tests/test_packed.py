@@ -1,8 +1,5 @@
 """Packed models: small files that paint nearly the same pictures."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import paddle
 import pytest
@@ -19,11 +16,7 @@ from model.serving.painter import Painter
 from model.serving.painting import SCENES
 from model.serving.synthesizer import Synthesizer
 from model.weights.packed import read_packed, write_packed
-
-ROOT = Path(__file__).resolve().parents[1]
-SPEC = importlib.util.spec_from_file_location("pack_model", ROOT / "tools" / "pack_model.py")
-pack_model = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(pack_model)
+from tools import pack_model
 
 
 def test_round_trip_in_half_precision(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import ROOT, python
 from PIL import Image
 
 import train as program
@@ -23,7 +24,6 @@ from model.training import checkpoint
 from model.weights.paddle_file import read_pdparams, write_state
 from tools import convert_weights
 
-ROOT = Path(__file__).resolve().parents[1]
 TINY = (
     "--dataroot data --label_nc 6 --crop_size 64 --load_size 68 --ngf 4 --ndf 4 --z_dim 8 --n_layers_D 2 --num_D 1 "
     "--no_vgg_loss --val_images 2 --print_freq 4 --device cpu"
@@ -50,9 +50,7 @@ def command(*options):
 
 def train(folder, *options, status=0):
     """Run train.py in `folder` as a process of its own; its stdout, or with another status expected its stderr."""
-    done = subprocess.run(command(*options), cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
+    done = python(*command(*options)[1:], cwd=folder, status=status)
     return done.stdout if status == 0 else done.stderr
 
 

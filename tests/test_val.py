@@ -5,20 +5,17 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import ROOT, python
 from PIL import Image
 from test_train import TINY, write_data
 
 import train
 import val
 from model.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +50,7 @@ def pictures(folder):
 
 
 def test_needs_no_options(trained):
-    done = subprocess.run([sys.executable, ROOT / "val.py"], cwd=trained, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    done = python(ROOT / "val.py", cwd=trained)
     found = pictures(trained / "output_val" / "pics")
     assert list(found) == ["val0.jpg", "val1.jpg", "val2.jpg"]
     assert all(picture.shape == (64, 64, 3) for picture in found.values())

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 import pytest
 import safetensors.numpy
+from common import Call
 
 from model.discriminator import MultiscaleDiscriminator
 from model.encoder import ConvEncoder
@@ -235,14 +236,8 @@ def test_mindspore_with_trained_affine_norms_is_refused():
 # ---- damaged and malicious files ----
 
 
-class Attack:
-    """Unpickled naively, this creates the file `touched`."""
-
-    def __init__(self, touched):
-        self.touched = touched
-
-    def __reduce__(self):
-        return open, (str(self.touched), "w")
+def attack(touched):
+    return Call(open, str(touched), "w")
 
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
@@ -321,10 +316,10 @@ def boxed(header):
 
 
 BAD = {
-    "zip with a call": lambda p, t: torch_zip(p, pickle.dumps({"w": Attack(t)}, 2)),
-    "legacy with a call": lambda p, t: legacy(p, pickle.dumps({"w": Attack(t)}, 2)),
-    "paddle with a call": lambda p, t: p.write_bytes(pickle.dumps({"w": Attack(t)}, 4)),
-    "call of a name on the stack": lambda p, t: torch_zip(p, pickle.dumps({"w": Attack(t)}, 4)),
+    "zip with a call": lambda p, t: torch_zip(p, pickle.dumps({"w": attack(t)}, 2)),
+    "legacy with a call": lambda p, t: legacy(p, pickle.dumps({"w": attack(t)}, 2)),
+    "paddle with a call": lambda p, t: p.write_bytes(pickle.dumps({"w": attack(t)}, 4)),
+    "call of a name on the stack": lambda p, t: torch_zip(p, pickle.dumps({"w": attack(t)}, 4)),
     "attribute of a class": lambda p, t: torch_zip(
         p, b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aK\x01sb."
     ),
@@ -392,7 +387,7 @@ BAD = {
     "safetensors of an odd type": lambda p, t: p.write_bytes(
         boxed(b'{"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}') + b"1"
     ),
-    "npz with objects": lambda p, t: npz_of(p, np.array([Attack(t)], dtype=object)),
+    "npz with objects": lambda p, t: npz_of(p, np.array([attack(t)], dtype=object)),
     "npz with an open bracket in its header": lambda p, t: npz_of(p, np.zeros(3)) or open_bracket(p),
     "npz bomb": lambda p, t: npz_of(p, np.zeros(10**7, np.uint8)),
     "MindSpore truncated": lambda p, t: half_of(
@@ -440,7 +435,7 @@ def test_pickles_of_too_many_operations_are_refused(tmp_path, monkeypatch, make)
 
 
 def test_the_attack_would_work(tmp_path):
-    pickle.loads(pickle.dumps(Attack(tmp_path / "touched"))).close()
+    pickle.loads(pickle.dumps(attack(tmp_path / "touched"))).close()
     assert (tmp_path / "touched").exists()
 
 

@@ -2,12 +2,10 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from common import gone, started
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 
@@ -38,29 +36,11 @@ if __name__ == "__main__":
 """
 
 
-def start(script, folder):
-    """The main process that a script is, and the number of a worker of it."""
-    (folder / "script.py").write_text(script)
-    process = subprocess.Popen(
-        [sys.executable, str(folder / "script.py"), str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-    )
-    return process, int(process.stdout.readline())
-
-
-def gone(pid, seconds=8):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and Path(f"/proc/{pid}").exists():
-        time.sleep(0.1)
-    return not Path(f"/proc/{pid}").exists()
-
-
 @pytest.mark.parametrize("script", [POOL, CHECK], ids=["pool", "check_dataset"])
 def test_no_worker_outlives_kill_9(tmp_path, script):
-    process, worker = start(script, tmp_path)
+    (tmp_path / "script.py").write_text(script)
+    process = started(tmp_path / "script.py", tmp_path)
+    worker = int(process.stdout.readline())
     os.kill(worker, signal.SIGINT)  # ignored
     process.kill()
     process.communicate(timeout=10)
