@@ -22,7 +22,7 @@ def close(got, want, atol, rtol=0.0, what=""):
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape, f"{what}: shape {got.shape}, expected {want.shape}"
     assert np.isfinite(got).all(), f"{what}: not finite"
-    ratio = np.abs(got - want) / (atol + rtol * np.abs(want))
+    ratio = np.abs(got - want) / np.maximum(atol + rtol * np.abs(want), np.finfo(float).tiny)
     assert ratio.max() <= 1, f"{what}: {ratio.max():.3g} times its tolerance"
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import paddle
 import pytest
+from common import ROUNDING, close
 from paddle import nn
 from reference_cases import entry, evaluating, training
 
@@ -39,7 +40,7 @@ def test_block_keeps_its_input_when_its_last_convolution_is_zero(through):
     block.conv_1.weight.set_value(paddle.zeros_like(block.conv_1.weight))
     block.conv_1.bias.set_value(paddle.full([4], 0.5))
     x = drawn(1, 4, 8, 8)
-    np.testing.assert_allclose(through(block, x, semantics()).numpy(), x.numpy() + 0.5, atol=1e-6)
+    close(through(block, x, semantics()), x.numpy() + 0.5, ROUNDING)
 
 
 def test_shortcut_is_learned_when_the_width_changes_and_has_no_activation(through):
@@ -48,7 +49,7 @@ def test_shortcut_is_learned_when_the_width_changes_and_has_no_activation(throug
     block.conv_1.bias.set_value(paddle.zeros_like(block.conv_1.bias))
     x, sem = drawn(1, 4, 8, 8), semantics()
     want = np.einsum("oc,nchw->nohw", block.conv_s.weight.numpy()[:, :, 0, 0], through(block.norm_s, x, sem).numpy())
-    np.testing.assert_allclose(through(block, x, sem).numpy(), want, atol=1e-5)
+    close(through(block, x, sem), want, ROUNDING)
 
 
 @pytest.mark.parametrize("fin, fout, middle", [(6, 6, 6), (6, 3, 3), (3, 6, 3)])
@@ -90,7 +91,7 @@ def test_unknown_conv_norm_is_refused():
 def test_conv_norm_normalises(through):
     x = drawn(2, 2, 6, 6)
     out = through(training(conv_norm(2, 3, 3, 1, 1, "spectralinstance")), x).numpy()
-    np.testing.assert_allclose(out.mean((2, 3)), 0, atol=1e-5)
+    assert np.abs(out.mean((2, 3))).max() < ROUNDING
     np.testing.assert_allclose(out.var((2, 3)), 1, atol=1e-2)
 
 
@@ -137,16 +138,16 @@ def test_moments_of_the_initial_weights(init_type, deviation):
 def test_gain_scales_xavier():
     small, large = (start("xavier", gain)[1] for gain in (0.02, 0.2))
     for name in small:
-        np.testing.assert_allclose(large[name].numpy(), 10 * small[name].numpy(), rtol=1e-5)
+        close(large[name], 10 * small[name], 0, ROUNDING)
 
 
 def test_orthogonal_weights_are_orthogonal():
     for name, weight in start("orthogonal", 0.5)[1].items():
         weight = weight.numpy().astype(np.float64)
         matrix = weight.T if name == "linear" else weight.reshape(len(weight), -1)
-        np.testing.assert_allclose(matrix @ matrix.T, 0.25 * np.eye(len(matrix)), atol=1e-5, err_msg=name)
+        close(matrix @ matrix.T, 0.25 * np.eye(len(matrix)), ROUNDING, what=name)
     tall = initialize(Conv2D(1, 20, 2), "orthogonal", 1.0).weight.numpy().reshape(20, 4).astype(np.float64)
-    np.testing.assert_allclose(tall.T @ tall, np.eye(4), atol=1e-5)
+    close(tall.T @ tall, np.eye(4), ROUNDING)
 
 
 @pytest.mark.parametrize("init_type", ["xavier", "normal", "kaiming", "orthogonal", "none"])

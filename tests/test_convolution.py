@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from common import GRADIENT, ROUNDING, close
 from reference_cases import evaluating, training
 
 from model.convolution import Conv2D
@@ -31,7 +32,7 @@ def test_convolution_by_hand(through):
         for i in range(3):
             for j in range(2):
                 want[o, i, j] = (padded[:, 2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * w[o]).sum() + o + 1
-    np.testing.assert_allclose(through(conv, x).numpy()[0], want, atol=1e-5)
+    close(through(conv, x).numpy()[0], want, ROUNDING)
 
 
 def test_entries_have_the_official_names():
@@ -42,7 +43,7 @@ def test_entries_have_the_official_names():
     }  # fmt: skip
     assert [name for name, _ in conv.named_parameters()] == ["weight_orig"]
     for side in (conv.weight_u, conv.weight_v):
-        assert float(side.norm()) == pytest.approx(1, abs=1e-5)
+        assert float(side.norm()) == pytest.approx(1, abs=ROUNDING)
 
 
 def test_sigma_converges_to_the_largest_singular_value(through):
@@ -54,10 +55,10 @@ def test_sigma_converges_to_the_largest_singular_value(through):
             through(conv, x)
     largest = np.linalg.svd(matrix, compute_uv=False)[0]
     u, v = conv.weight_u.numpy(), conv.weight_v.numpy()
-    assert u @ matrix @ v == pytest.approx(largest, rel=1e-4)
+    assert u @ matrix @ v == pytest.approx(largest, rel=GRADIENT)
     conv.bias.set_value(np.zeros(8, "float32"))
     want = matrix @ x.numpy().ravel() / largest
-    np.testing.assert_allclose(through(evaluating(conv), x).numpy().ravel(), want, atol=1e-4)
+    close(through(evaluating(conv), x).numpy().ravel(), want, GRADIENT)
 
 
 def test_one_power_iteration_a_training_pass_and_none_in_evaluation(through):
@@ -69,8 +70,8 @@ def test_one_power_iteration_a_training_pass_and_none_in_evaluation(through):
         through(conv, x)
         v = matrix.T @ u / np.linalg.norm(matrix.T @ u)
         u = matrix @ v / np.linalg.norm(matrix @ v)
-        np.testing.assert_allclose(conv.weight_v.numpy(), v, atol=1e-5, err_msg=f"pass {training_pass}")
-        np.testing.assert_allclose(conv.weight_u.numpy(), u, atol=1e-5, err_msg=f"pass {training_pass}")
+        close(conv.weight_v, v, ROUNDING, what=f"pass {training_pass}")
+        close(conv.weight_u, u, ROUNDING, what=f"pass {training_pass}")
     before = conv.weight_u.numpy(), conv.weight_v.numpy()
     conv.eval()
     first, second = through(conv, x).numpy(), through(conv, x).numpy()
@@ -104,8 +105,8 @@ def test_gradient_flows_through_sigma_with_u_and_v_held(through):
         step[at] = 1e-6
         numeric[at] = (loss(matrix + step) - loss(matrix - step)) / 2e-6
     got = conv.weight_orig.grad.numpy().reshape(matrix.shape)
-    np.testing.assert_allclose(got, numeric, atol=1e-4 * np.abs(numeric).max())
-    np.testing.assert_allclose(conv.bias.grad.numpy(), probe.numpy().ravel(), rtol=1e-5)
+    close(got, numeric, GRADIENT * np.abs(numeric).max())
+    close(conv.bias.grad.numpy(), probe.numpy().ravel(), 0, ROUNDING)
 
 
 def test_output_does_not_change_with_the_weight_s_scale(through):
@@ -114,4 +115,4 @@ def test_output_does_not_change_with_the_weight_s_scale(through):
     x = image(1, 2, 4, 4)
     before = through(conv, x).numpy()
     conv.weight_orig.set_value(conv.weight_orig * 7.0)
-    np.testing.assert_allclose(through(conv, x).numpy(), before, rtol=1e-4, atol=1e-6)
+    close(through(conv, x), before, ROUNDING, GRADIENT)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import paddle
 import pytest
+from common import GRADIENT, ROUNDING, close
 from reference_cases import PREFIX, evaluating, fill, maps, training
 
 from model.discriminator import define_D
@@ -65,7 +66,7 @@ def test_second_scale_sees_the_averaged_input(tiny_opt):
     half = np.nanmean(windows, (4, 5)).astype("float32")  # the padding does not count
     want = net.discriminator_1(plain.Map(paddle.to_tensor(half)))
     for a, b in zip(net(semantics, image)[1], want, strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-4)
+        close(a, b, GRADIENT)
 
 
 def test_images_of_a_batch_do_not_see_each_other(tiny_opt):
@@ -74,7 +75,7 @@ def test_images_of_a_batch_do_not_see_each_other(tiny_opt):
     whole = net(Semantics(label, instance, tiny_opt), paddle.to_tensor(image))
     one = net(Semantics(label[1:2], instance[1:2], tiny_opt), paddle.to_tensor(image[1:2]))
     for a, b in zip(whole, one, strict=True):
-        np.testing.assert_allclose(a[-1].numpy()[1], b[-1].numpy()[0], atol=1e-5)
+        close(a[-1].numpy()[1], b[-1].numpy()[0], ROUNDING)
 
 
 def test_every_parameter_and_the_image_have_a_gradient(tiny_opt):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import paddle
 import pytest
+from common import ROUNDING, close
 from reference_cases import PREFIX, evaluating, fill, training
 
 from model.encoder import ConvEncoder, define_E
@@ -37,7 +38,7 @@ def test_images_are_resized_to_256(encoder):
     image = photo(1, 64, 96)
     large = paddle.nn.functional.interpolate(image, size=[256, 256], mode="bilinear")
     for a, b in zip(encoder(image), encoder(large), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+        close(a, b, ROUNDING)
 
 
 def test_the_linear_heads_read_all_of_the_last_map():
@@ -53,7 +54,7 @@ def test_images_of_a_batch_do_not_see_each_other(encoder):
     whole = encoder(image)
     for i in range(3):
         for a, b in zip(encoder(image[i : i + 1]), whole, strict=True):
-            np.testing.assert_allclose(a.numpy()[0], b.numpy()[i], atol=1e-5)
+            close(a.numpy()[0], b.numpy()[i], ROUNDING)
 
 
 def test_every_parameter_has_a_gradient():

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import paddle
 import pytest
+from common import GRADIENT, PARITY, ROUNDING, close
 from reference_cases import PREFIX, evaluating, fill, generate, maps, training
 
 from model.generator import define_G
@@ -101,7 +102,7 @@ def test_labels_larger_than_the_picture_are_sampled(tiny_opt):
     small = generate(net, label, instance, tiny_opt)
     no_edges = np.zeros_like(instance)
     large = generate(net, label.repeat(2, 1).repeat(2, 2), no_edges.repeat(2, 1).repeat(2, 2), tiny_opt)
-    np.testing.assert_allclose(large, generate(net, label, no_edges, tiny_opt), atol=1e-5)
+    close(large, generate(net, label, no_edges, tiny_opt), ROUNDING)
     assert np.abs(large - small).max() > 1e-3  # instance edges matter
 
 
@@ -121,7 +122,7 @@ def test_images_of_a_batch_do_not_see_each_other_in_evaluation(tiny_opt, norm, f
     whole = generate(net, label, instance, opt, z)
     for i in range(3):
         one = slice(i, i + 1)
-        np.testing.assert_allclose(generate(net, label[one], instance[one], opt, z[one])[0], whole[i], atol=1e-5)
+        close(generate(net, label[one], instance[one], opt, z[one])[0], whole[i], ROUNDING)
 
 
 def test_evaluation_changes_nothing(tiny_opt):
@@ -181,9 +182,8 @@ def test_both_forms_and_both_kernels_agree(tiny_opt, norm):
         results.append((out.numpy(), grads, {k: v.numpy() for k, v in net.state_dict().items()}))
     top = max(np.abs(g).max() for g in results[0][1].values())
     for (out, grads, state), form in zip(results[1:], forms[1:], strict=True):
-        np.testing.assert_allclose(out, results[0][0], atol=5e-5, err_msg=str(form))
+        close(out, results[0][0], GRADIENT, what=str(form))
         for name, want in results[0][1].items():
-            atol = 2e-3 * np.abs(want).max() + 1e-5 * top
-            np.testing.assert_allclose(grads[name], want, atol=atol, err_msg=f"{form} {name}")
+            close(grads[name], want, 2 * PARITY * np.abs(want).max() + ROUNDING * top, what=f"{form} {name}")
         for name, want in results[0][2].items():
-            np.testing.assert_allclose(state[name], want, atol=1e-4, rtol=1e-3, err_msg=f"{form} {name}")
+            close(state[name], want, PARITY / 10, PARITY, what=f"{form} {name}")

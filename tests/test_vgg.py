@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 import pytest
+from common import GRADIENT, ROUNDING, close
 from reference_cases import entry, filled_vgg, vgg_shapes
 
 from model.vgg import VGG19
@@ -37,7 +38,7 @@ def test_first_feature_by_hand(vgg):
     x = image(1, 3, 16, 16)
     w, b = (entry(f"vgg.features.0.{k}", s) for k, s in (("weight", (64, 3, 3, 3)), ("bias", (64,))))
     centre = (w * x.numpy()[0, :, 4:7, 7:10]).sum((1, 2, 3)) + b
-    np.testing.assert_allclose(vgg(x)[0].numpy()[0, :, 5, 8], np.maximum(centre, 0), atol=1e-5)
+    close(vgg(x)[0].numpy()[0, :, 5, 8], np.maximum(centre, 0), ROUNDING)
 
 
 def test_later_features_follow_from_earlier_ones_by_hand(vgg):
@@ -53,7 +54,7 @@ def test_later_features_follow_from_earlier_ones_by_hand(vgg):
 
     x = layer(first, weights[0], biases[0])
     pooled = x.reshape(64, 8, 2, 8, 2).max((2, 4))
-    np.testing.assert_allclose(second, layer(pooled, weights[1], biases[1]), atol=1e-4)
+    close(second, layer(pooled, weights[1], biases[1]), GRADIENT)
 
 
 def test_only_the_image_gets_a_gradient(vgg):
