@@ -26,6 +26,20 @@ def close(got, want, atol, rtol=0.0, what=""):
     assert ratio.max() <= 1, f"{what}: {ratio.max():.3g} times its tolerance"
 
 
+def same(one, other, what=""):
+    """Assert that arrays, or those in dictionaries and lists, are equal to the last bit."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), what
+        for key, value in one.items():
+            same(value, other[key], f"{what} {key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), what
+        for i, value in enumerate(one):
+            same(value, other[i], f"{what} {i}")
+    else:
+        np.testing.assert_array_equal(one, other, what)
+
+
 # ---- programs ----
 
 

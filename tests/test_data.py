@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import gone, started
+from common import gone, same, started
 from PIL import Image
 
 from model.data.dataset import CocoStuff, PhotoMaps, evenly, id_ranges, suggested_options
@@ -595,41 +595,56 @@ def content(loader):
     return [{k: np.asarray(v) for k, v in batch.items()} for batch in loader]
 
 
-def assert_same(first, second):
-    assert len(first) == len(second)
-    for a, b in zip(first, second, strict=True):
-        assert a.keys() == b.keys()
-        for k in a:
-            np.testing.assert_array_equal(a[k], b[k])
+FIELDS = {
+    "image": ((2, 3, 64, 64), "float32"),
+    "label": ((2, 64, 64), "uint8"),
+    "instance": ((2, 64, 64), "int32"),
+    "index": ((2,), "int64"),
+}
 
 
-def test_batches_do_not_depend_on_workers_and_resume_exactly(tmp_path):
-    write_set(tmp_path, 7)
-    opt = make_opt(dataroot=str(tmp_path), batchSize=2)
-    runs = {}
-    for workers in (0, 1, 2):
-        state = np.random.get_state()[1].copy()
-        with make_loader(replace(opt, nThreads=workers), "train") as loader:
-            assert len(loader) == 3
-            runs[workers] = content(loader) + content(loader)
-            assert (loader.epoch, loader.position) == (3, 0)
-        np.testing.assert_array_equal(state, np.random.get_state()[1])
-    assert_same(runs[0], runs[1])
-    assert_same(runs[0], runs[2])
-    first = runs[0][0]
-    assert first["image"].shape == (2, 3, 64, 64) and first["image"].dtype == np.float32
-    assert first["label"].dtype == np.uint8 and first["instance"].dtype == np.int32
-    assert first["index"].dtype == np.int64 and first["label"].shape == first["instance"].shape == (2, 64, 64)
-    assert not np.array_equal(runs[0][0]["index"], runs[0][3]["index"])
-    with make_loader(opt, "train", epoch=1, start=2) as loader:
-        assert_same(content(loader) + content(loader), runs[0][2:])
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory):
+    """Options of a data set of 7 pictures, and the 6 batches of its first two epochs."""
+    opt = make_opt(dataroot=str(write_set(tmp_path_factory.mktemp("seven"), 7)), batchSize=2)
+    with make_loader(opt, "train") as loader:
+        return opt, content(loader) + content(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_do_not_depend_on_workers(seven, workers):
+    opt, batches = seven
+    state = np.random.get_state()[1].copy()
+    with make_loader(replace(opt, nThreads=workers), "train") as loader:
+        assert len(loader) == 3
+        same(content(loader) + content(loader), batches)
+        assert (loader.epoch, loader.position) == (3, 0)
+    np.testing.assert_array_equal(state, np.random.get_state()[1])
+
+
+def test_batches_have_the_documented_shapes_and_types(seven):
+    first = seven[1][0]
+    assert {name: (array.shape, str(array.dtype)) for name, array in first.items() if name in FIELDS} == FIELDS
+
+
+def test_every_epoch_has_another_order(seven):
+    assert not np.array_equal(seven[1][0]["index"], seven[1][3]["index"])
+
+
+@pytest.mark.parametrize("batch", [2, 3], ids=["in an epoch", "at its very end"])
+def test_batches_go_on_where_a_checkpoint_was(seven, batch):
+    opt, batches = seven
+    with make_loader(opt, "train", epoch=1, start=batch) as loader:
+        same((content(loader) + content(loader))[: 6 - batch], batches[batch:])
+
+
+def test_an_epoch_that_was_left_goes_on(seven):
+    opt, batches = seven
     with make_loader(opt, "train", epoch=2) as loader:
         for _ in loader:
             break
         assert (loader.epoch, loader.position) == (2, 1)
-        assert_same(content(loader), runs[0][4:])
-    with make_loader(opt, "train", epoch=1, start=3) as loader:  # a checkpoint at the very end of an epoch
-        assert_same(content(loader), runs[0][3:])
+        same(content(loader), batches[4:])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

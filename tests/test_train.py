@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, python
+from common import ROOT, python, same
 from PIL import Image
 
 import train as program
+from model.command_line import parse_train
 from model.errors import UserError
 from model.options import OPT
+from model.run import Session
 from model.training import checkpoint
 from model.weights.paddle_file import read_pdparams, write_state
 from tools import convert_weights
@@ -77,17 +79,8 @@ def test_unlabelled_behind_the_classes_as_in_camvid(here, tmp_path):
     for path in (tmp_path / "data").glob("*_label/*.png"):
         ids = np.asarray(Image.open(path))
         Image.fromarray(np.where(ids == 255, 6, ids).astype(np.uint8)).save(path)
-    folders = [
-        "--preset",
-        "custom",
-        "--dataroot",
-        "",
-        "--label_dir",
-        "data/train_label",
-        "--image_dir",
-        "data/train_img",
-    ]
-    options = [*folders, "--no_instance", "--use_vae", "false", "--nThreads", "0", "--display_freq", "0"]
+    folders = "--preset custom --dataroot= --label_dir data/train_label --image_dir data/train_img --no_instance"
+    options = [*folders.split(), "--use_vae", "false", "--nThreads", "0", "--display_freq", "0"]
     said = here(tmp_path, *options, "--max_steps", "1")
     assert "data       data/train_label (custom): 3 training" in said
     assert "classes    0..5; unlabelled: 6, 255 (channel 6)\n" in said
@@ -214,19 +207,8 @@ def test_non_finite_loss_keeps_the_checkpoint(whole, tmp_path, here):
         r"output/model/step_00000001, is untouched"
     )
     with pytest.raises(UserError, match=message):
-        here(
-            tmp_path,
-            "--max_steps",
-            8,
-            "--nThreads",
-            0,
-            "--lr",
-            "1e30",
-            "--save_latest_freq",
-            0,
-            "--save_epoch_freq",
-            99,
-        )
+        rare = "--save_latest_freq 0 --save_epoch_freq 99".split()
+        here(tmp_path, "--max_steps", 8, "--nThreads", 0, "--lr", "1e30", *rare)
     # Weights that are not finite are not saved either, although the step's losses were.
     with pytest.raises(UserError, match="weights are not finite.* is untouched"):
         here(tmp_path, "--max_steps", 2, "--nThreads", 0, "--lr", "1e38", "--display_freq", 0)
@@ -251,7 +233,7 @@ def test_a_bad_file_costs_no_step(tmp_path, here):
     photo = tmp_path / "data" / "train_img" / "train2.jpg"
     whole = photo.read_bytes()
     photo.write_bytes(whole[: len(whole) // 2])
-    options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6]
+    options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6, "--val_images", 1]  # the preview reads another one
     with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
         here(tmp_path, *options)
     with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
@@ -276,30 +258,13 @@ def test_runs_do_not_share_logs_unnoticed(tmp_path, here):
 
 
 def session_options(folder, **changes):
-    values = dict(
-        dataroot=str(folder / "data"),
-        label_nc=6,
-        crop_size=64,
-        load_size=68,
-        ngf=4,
-        ndf=4,
-        z_dim=8,
-        n_layers_D=2,
-        num_D=1,
-        no_vgg_loss=True,
-        batchSize=1,
-        nThreads=0,
-        val_images=1,
-        device="cpu",
-        output=str(folder / "output"),
-        log_dir=str(folder / "log"),
-    )
-    return OPT(**{**values, **changes})
+    places = {"dataroot": "data", "output": "output", "log_dir": "log"}
+    words = [word for name, place in places.items() for word in (f"--{name}", str(folder / place))]
+    opt = parse_train([*TINY, *words, "--batchSize", "1", "--nThreads", "0", "--val_images", "1"])
+    return dataclasses.replace(opt, **changes)
 
 
 def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(tmp_path, capsys):
-    from model.run import Session
-
     write_data(tmp_path / "data", train=4, val=1)
     with Session(session_options(tmp_path)) as run:
         for batch in run.loader:
@@ -314,8 +279,6 @@ def test_other_batch_size_goes_on_at_the_same_share_of_the_epoch(tmp_path, capsy
 
 
 def test_learning_rate_falls_by_epochs(tmp_path):
-    from model.run import Session
-
     write_data(tmp_path / "data", train=1)
     with Session(session_options(tmp_path, niter=1, niter_decay=2, val_images=0)) as run:
         rates = []
@@ -329,7 +292,6 @@ def test_learning_rate_falls_by_epochs(tmp_path):
 
 def test_quick_fid_keeps_the_best(tmp_path, monkeypatch):
     from model.metrics.fid import FeatureExtractor
-    from model.run import Session
 
     class Thumbnail:
         def __call__(self, x):
@@ -349,8 +311,6 @@ def test_quick_fid_keeps_the_best(tmp_path, monkeypatch):
 
 
 def test_missing_fid_weights_are_told_and_training_goes_on(tmp_path, monkeypatch, capsys):
-    from model.run import Session
-
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
     with Session(session_options(tmp_path, val_every=1)) as run:
@@ -439,22 +399,34 @@ def begun(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("field", dataclasses.fields(OPT), ids=lambda field: field.name)
-def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tmp_path, here, field):
+@pytest.fixture
+def go(begun, tmp_path, here):
+    """A function that runs train.py's main in tmp_path, with START's options, on the data of `begun`; its stdout."""
     for name in ("data", "more"):
         (tmp_path / name).symlink_to(begun / name)
+    return lambda *options: here(tmp_path, *START, *options)
+
+
+@pytest.fixture
+def go_on(begun, tmp_path, go):
+    """As `go`, after the step of `begun`."""
     for name in ("output", "log"):
         shutil.copytree(begun / name, tmp_path / name, symlinks=True)
+    return go
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(OPT), ids=lambda field: field.name)
+def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tmp_path, go_on, field):
     value = getattr(OPT.load(begun / "output" / "opt.yaml"), field.name)
     given = OTHER.get(field.name, f"--{field.name}={other_value(field, value)}").split()
-    options = [*START, "--max_steps", 2, *given]
+    options = ["--max_steps", 2, *given]
     if field.name in REFUSED:
         with pytest.raises(UserError) as error:
-            here(tmp_path, *options)
+            go_on(*options)
         assert re.search(REFUSED[field.name].format(name=field.name), str(error.value)) and "\n" not in str(error.value)
         assert checkpoint.load(tmp_path / "output" / "model", verify=True).step == 1
         return
-    out = here(tmp_path, *options)
+    out = go_on(*options)
     if field.name in ("output", "name", "fresh"):
         assert "resumes" not in out and "to step 2" in out
         return
@@ -469,13 +441,10 @@ def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tm
     assert any("moment1" in key for key in saved.state["trainer"]["optimizer_G"]) == (now.beta1 > 0)
 
 
-def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, here):
+def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, go_on):
     """There and back: a run whose beta1 changed twice has the state of one whose beta1 is 0."""
-    (tmp_path / "data").symlink_to(begun / "data")
-    for name in ("output", "log"):
-        shutil.copytree(begun / name, tmp_path / name, symlinks=True)
     before = contents(tmp_path)[0].keys()
-    assert "beta2 0.9 -> 0.999" in here(tmp_path, *START, "--max_steps", 3, "--no_TTUR")
+    assert "beta2 0.9 -> 0.999" in go_on("--max_steps", 3, "--no_TTUR")
     arrays = contents(tmp_path)[0]
     assert {key.replace("moment1", "moment2") for key in arrays.keys() - before} == {
         k for k in before if "moment2" in k
@@ -484,17 +453,16 @@ def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, here):
     assert products == pytest.approx([0.5**3] * len(products))  # of two steps and the next one
     products = [float(a[0]) for k, a in arrays.items() if "beta2_pow_acc" in k]
     assert products == pytest.approx([0.9 * 0.999**3] * len(products))
-    out = here(tmp_path, *START, "--max_steps", 4)
+    out = go_on("--max_steps", 4)
     assert contents(tmp_path)[0].keys() == before and "first ones" not in out
 
 
-def test_an_optimiser_that_made_no_step_is_saved_as_it_was(begun, tmp_path, here):
+def test_an_optimiser_that_made_no_step_is_saved_as_it_was(begun, tmp_path, go):
     """D's extra step is the only one between a resume and a save."""
-    (tmp_path / "data").symlink_to(begun / "data")
-    common = [*START, "--batchSize", 1, "--max_steps"]
-    here(tmp_path, *common, 1)
+    common = ["--batchSize", 1, "--max_steps"]
+    go(*common, 1)
     before = contents(tmp_path)[0]
-    here(tmp_path, *common, 2, "--D_steps_per_G", 2, "--beta1", 0.5)
+    go(*common, 2, "--D_steps_per_G", 2, "--beta1", 0.5)
     after = contents(tmp_path)[0]
     for key, array in before.items():
         if key.startswith("optimizer_G") and "moment2" in key:
@@ -502,29 +470,19 @@ def test_an_optimiser_that_made_no_step_is_saved_as_it_was(begun, tmp_path, here
             assert not after[key.replace("moment2", "moment1")].any()
             assert float(after[key.replace("moment2", "beta1_pow_acc")][0]) == 0.5
     assert any("n_d" in key and "moment1" in key and array.any() for key, array in after.items())
-    here(tmp_path, *common, 3, "--D_steps_per_G", 2, "--beta1", 0.5)
+    go(*common, 3, "--D_steps_per_G", 2, "--beta1", 0.5)
 
 
 # ---- starting from given networks ----
 
 
 def networks_of(folder):
-    return {name: arrays for name, arrays in checkpoint.load(folder / "output" / "model", verify=True).nets.items()}
-
-
-def assert_same_networks(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert one[name].keys() == other[name].keys()
-        for key, array in one[name].items():
-            np.testing.assert_array_equal(array, other[name][key], f"{name} {key}")
+    return dict(checkpoint.load(folder / "output" / "model", verify=True).nets)
 
 
 @pytest.fixture
 def first_networks(monkeypatch):
     """The networks with which sessions that are opened here begin, each {name: {key: array}}."""
-    from model.run import Session
-
     found, banner = [], Session._banner
 
     def watch(run, origin):
@@ -545,76 +503,69 @@ PLACES = ("output", "output/model", "output/model/latest", "output/model/step_00
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_starts_from_another_run_s_networks(begun, tmp_path, here, first_networks, place):
-    (tmp_path / "data").symlink_to(begun / "data")
-    out = here(tmp_path, *START, "--max_steps", 1, "--init_from", begun / place)
+def test_a_run_starts_from_another_run_s_networks(begun, tmp_path, go, first_networks, place):
+    out = go("--max_steps", 1, "--init_from", begun / place)
     for letter in "GDE":
         assert re.search(rf"^weights +{letter} taken from \S*step_00000001/n_{letter.lower()}.pdparams", out, re.M)
     assert f"start      from the weights of {begun / place}, to step 1" in out
-    assert_same_networks(first_networks[0], networks_of(begun))
+    same(first_networks[0], networks_of(begun))
     saved = checkpoint.load(tmp_path / "output" / "model")
     assert (saved.step, saved.state["trainer"]["draws"]) == (1, 2) and rows(tmp_path) == 1
     steps = {float(a[0]) for k, a in contents(tmp_path)[0].items() if "beta2_pow_acc" in k}
     assert steps == {np.float32(0.9) * np.float32(0.9)}  # Adam's first step
 
 
-def test_the_checkpoint_wins_over_init_from(begun, tmp_path, here, first_networks):
-    (tmp_path / "data").symlink_to(begun / "data")
+def test_the_checkpoint_wins_over_init_from(begun, tmp_path, go, first_networks):
     shutil.copytree(begun / "output", tmp_path / "given", symlinks=True)
-    command = [*START, "--max_steps", 2, "--init_from", "given"]
-    here(tmp_path, *command)
+    command = ["--max_steps", 2, "--init_from", "given"]
+    go(*command)
     assert OPT.load(tmp_path / "output" / "opt.yaml").init_from == "given"
     shutil.rmtree(tmp_path / "given")  # not needed again
-    for options in (command, [*START, "--max_steps", 3]):
+    for options in (command, ["--max_steps", 3]):
         trained = networks_of(tmp_path)
-        out = here(tmp_path, *options)
+        out = go(*options)
         assert "resumes output/model/step_00000002" in out and "init_from" not in "".join(re.findall("changed.*", out))
         assert ("not used   init_from 'given': the run goes on from its own checkpoint" in out) == (options is command)
-        assert_same_networks(first_networks[-1], trained)
+        same(first_networks[-1], trained)
     with pytest.raises(UserError, match="init_from given does not exist"):
-        here(tmp_path, *command, "--fresh")
+        go(*command, "--fresh")
     trained = networks_of(tmp_path)
     assert checkpoint.load(tmp_path / "output" / "model").step == 3
-    out = here(tmp_path, *START, "--max_steps", 1, "--init_from", "output", "--fresh")  # from what it moves aside
+    out = go("--max_steps", 1, "--init_from", "output", "--fresh")  # from what it moves aside
     assert "anew from the weights of output; the earlier checkpoints are now in output/model.1, to step 1" in out
-    assert_same_networks(first_networks[-1], trained)
+    same(first_networks[-1], trained)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz", ".pdparams"])
-def test_a_run_starts_from_converted_weights(begun, tmp_path, here, first_networks, suffix):
-    (tmp_path / "data").symlink_to(begun / "data")
+def test_a_run_starts_from_converted_weights(begun, tmp_path, go, first_networks, suffix):
     for letter in "GDE":
-        source, target = (
-            begun / f"output/model/n_{letter.lower()}.pdparams",
-            tmp_path / f"w/latest_net_{letter}{suffix}",
-        )
-        assert convert_weights.main([str(source), str(target)]) == 0
+        source, target = f"output/model/n_{letter.lower()}.pdparams", f"w/latest_net_{letter}{suffix}"
+        assert convert_weights.main([str(begun / source), str(tmp_path / target)]) == 0
     (tmp_path / "w" / "iter.txt").write_text("(1, 0)")
-    out = here(tmp_path, *START, "--max_steps", 1, "--init_from", "w")
+    out = go("--max_steps", 1, "--init_from", "w")
     assert re.search(rf"^weights +E taken from w/latest_net_E{suffix} \(.*, 8,230 parameters\)", out, re.M)
-    assert_same_networks(first_networks[0], networks_of(begun))
+    same(first_networks[0], networks_of(begun))
     (tmp_path / "w" / f"latest_net_D{suffix}").unlink()
-    out = here(tmp_path, *START, "--max_steps", 1, "--fresh", "--init_from", f"w/latest_net_G{suffix}")
+    out = go("--max_steps", 1, "--fresh", "--init_from", f"w/latest_net_G{suffix}")
     assert "weights    D is new: there is none beside w/latest_net_G" in out
     new = first_networks[1]
-    assert_same_networks({n: new[n] for n in ("n_g", "n_e")}, {n: first_networks[0][n] for n in ("n_g", "n_e")})
+    same({n: new[n] for n in ("n_g", "n_e")}, {n: first_networks[0][n] for n in ("n_g", "n_e")})
     assert any((new["n_d"][k] != array).any() for k, array in first_networks[0]["n_d"].items())
 
 
-def test_the_average_starts_from_the_generator(begun, tmp_path, here, first_networks):
+def test_the_average_starts_from_the_generator(begun, tmp_path, go, first_networks):
     """Also with a run that has averaged weights; these are taken where their file is named."""
-    (tmp_path / "data").symlink_to(begun / "data")
-    common = [*START, "--max_steps", 1, "--ema", 0.5]
-    here(tmp_path, *common, "--init_from", begun / "output")
+    common = ["--max_steps", 1, "--ema", 0.5]
+    go(*common, "--init_from", begun / "output")
     for net in ("n_g", "n_e"):
-        assert_same_networks(parameters(first_networks[0], f"{net}_ema"), parameters(first_networks[0], net))
+        same(parameters(first_networks[0], f"{net}_ema"), parameters(first_networks[0], net))
     saved = networks_of(tmp_path)
     options = ["--output", "o", "--log_dir", "l", "--init_from"]
-    here(tmp_path, *common, *options, "output")
-    assert_same_networks(parameters(first_networks[1], "n_g_ema"), parameters(saved, "n_g"))
-    here(tmp_path, *common, *options, "output/model/n_g_ema.pdparams", "--fresh")
+    go(*common, *options, "output")
+    same(parameters(first_networks[1], "n_g_ema"), parameters(saved, "n_g"))
+    go(*common, *options, "output/model/n_g_ema.pdparams", "--fresh")
     taken = {"n_g": saved["n_g_ema"], "n_e": saved["n_e_ema"], "n_d": saved["n_d"]}
-    assert_same_networks({name: first_networks[2][name] for name in taken}, taken)
+    same({name: first_networks[2][name] for name in taken}, taken)
 
 
 MISFITS = {
@@ -634,16 +585,16 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("options", MISFITS)
-def test_networks_that_do_not_fit_are_told_with_the_options_that_would(begun, tmp_path, here, options):
-    (tmp_path / "data").symlink_to(begun / "data")
+def test_networks_that_do_not_fit_are_told_with_the_options_that_would(begun, tmp_path, go, options):
     with pytest.raises(UserError, match=MISFITS[options]) as error:
-        here(tmp_path, *START, "--max_steps", 1, *options.split(), "--init_from", begun / "output")
+        go("--max_steps", 1, *options.split(), "--init_from", begun / "output")
     assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
 
 
-def bad_sources(folder, begun):
-    """{name: (path, message)}"""
-    model = begun / "output" / "model"
+@pytest.fixture(scope="module")
+def bad_sources(begun, tmp_path_factory):
+    """A folder with what no run can start from."""
+    folder, model = tmp_path_factory.mktemp("bad"), begun / "output" / "model"
     for name in ("cut", "swapped", "nan", "several", "alone", "broken", "empty"):
         (folder / name).mkdir()
     content = (model / "n_g.pdparams").read_bytes()
@@ -659,41 +610,42 @@ def bad_sources(folder, begun):
     shutil.copytree(model, folder / "broken" / "model", symlinks=True)
     (folder / "broken/model/step_00000001/n_d.pdparams").write_bytes(b"")
     (folder / "run.py").write_text("print('hello')")
-    return {
-        "nowhere": "init_from nowhere does not exist",
-        "cut": r"cut/n_g.pdparams is cut short",
-        "swapped": r"swapped/n_d.pdparams holds weights of the kind encoder, expected discriminator",
-        "nan": r"nan/n_g.pdparams: not all numbers are finite in fc.bias",
-        "several": r"several generators \(10_net_G.pdparams, 20_net_G.pdparams\)",
-        "alone": "no generator's weights",
-        "alone/n_d.pdparams": "a run starts from a generator, and there is none beside",
-        "broken": r"broken holds no whole checkpoint: .*n_d.pdparams has 0 bytes",
-        "empty": "init_from empty holds no checkpoint and no generator's weights",
-        "run.py": "run.py is not a weight file known here",
-    }
+    return folder
 
 
-def test_sources_that_cannot_be_read_are_one_line(begun, tmp_path, here):
-    (tmp_path / "data").symlink_to(begun / "data")
-    for path, message in bad_sources(tmp_path, begun).items():
-        with pytest.raises(UserError, match=message) as error:
-            here(tmp_path, *START, "--max_steps", 1, "--init_from", path)
-        assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        ("nowhere", "init_from .*nowhere does not exist"),
+        ("cut", r"cut/n_g.pdparams is cut short"),
+        ("swapped", r"swapped/n_d.pdparams holds weights of the kind encoder, expected discriminator"),
+        ("nan", r"nan/n_g.pdparams: not all numbers are finite in fc.bias"),
+        ("several", r"several generators \(10_net_G.pdparams, 20_net_G.pdparams\)"),
+        ("alone", "no generator's weights"),
+        ("alone/n_d.pdparams", "a run starts from a generator, and there is none beside"),
+        ("broken", r"broken holds no whole checkpoint: .*n_d.pdparams has 0 bytes"),
+        ("empty", "init_from .*empty holds no checkpoint and no generator's weights"),
+        ("run.py", "run.py is not a weight file known here"),
+    ],
+)
+def test_sources_that_cannot_be_read_are_one_line(bad_sources, tmp_path, go, path, message):
+    with pytest.raises(UserError, match=message) as error:
+        go("--max_steps", 1, "--init_from", bad_sources / path)
+    assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
 
 
-def test_weights_in_the_run_s_own_folder_are_for_init_from(begun, tmp_path, here, first_networks):
+def test_weights_in_the_run_s_own_folder_are_for_init_from(begun, tmp_path, go, first_networks):
     """Not read without it, which is told at the start; read from there with it, also after the first save."""
-    (tmp_path / "data").symlink_to(begun / "data")
     own = tmp_path / "output" / "model"
     own.mkdir(parents=True)
     for name in ("n_g", "n_d", "n_e"):
         shutil.copy(begun / "output" / "model" / f"{name}.pdparams", own)
-    out = here(tmp_path, *START, "--max_steps", 1)
+    out = go("--max_steps", 1)
     assert re.search(r"^not read +n_d.pdparams, n_e.pdparams, n_g.pdparams in .*--init_from output/model$", out, re.M)
     assert "it is now n_g.pdparams.before (such a file is for --init_from)" in out
-    out = here(tmp_path, *START, "--max_steps", 1, "--fresh", "--init_from", "output/model/n_g.pdparams.before")
+    out = go("--max_steps", 1, "--fresh", "--init_from", "output/model/n_g.pdparams.before")
     assert "E taken from output/model/n_e.pdparams.before" in out and "not read" not in out
-    assert_same_networks(first_networks[1], networks_of(begun))
+    same(first_networks[1], networks_of(begun))
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from common import GRADIENT, PARITY, ROUNDING, close
+from common import GRADIENT, PARITY, ROUNDING, close, same
 from reference_cases import COLUMNS, fill, maps, training_batch, vgg_shapes
 
 import model.trainer
@@ -76,12 +76,6 @@ def arrays_of(trainer):
     """{network: {name: array}} of what a checkpoint holds."""
     nets = trainer.saved_networks().items()
     return {name: {key: v.numpy().copy() for key, v in net.state_dict().items()} for name, net in nets}
-
-
-def same(one, two):
-    assert one.keys() == two.keys()
-    for key, value in one.items():
-        same(value, two[key]) if isinstance(value, dict) else np.testing.assert_array_equal(value, two[key], key)
 
 
 def as_vgg(image):
