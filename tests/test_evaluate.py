@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import zipfile
@@ -17,6 +16,7 @@ from model.metrics.images import list_maps, list_pictures, pairing_key, partners
 from model.metrics.report import class_table, log_visualdl, markdown, text, write_results
 from model.metrics.settings import MADE_UP, Settings
 from model.progress import progress_bar
+from tools import evaluate as tool
 
 # Classes of the little pictures below, and the grey in which each is painted.
 PERSON, CAR, SKY = 0, 2, 156
@@ -429,21 +429,12 @@ def test_progress_is_told_in_lines_in_a_file(capsys, monkeypatch):
 # ---- the command line ----
 
 
-def test_class_counts_are_the_recipes(tool):
+def test_class_counts_are_the_recipes():
     counts = {"coco_stuff": 182, "ade20k": 150, "cityscapes": 35, "facades": 13, "camvid": 11, "sample": 182}
     assert {mode: tool._label_nc(mode) for mode in counts} == counts
 
 
-@pytest.fixture
-def tool():
-    path = Path(__file__).parents[1] / "tools" / "evaluate.py"
-    specification = importlib.util.spec_from_file_location("evaluate_tool", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
+def test_command_line_with_a_model_of_ones_own(folders, tmp_path, capsys):
     model = tmp_path / "grey.py"
     model.write_text(
         "import numpy as np\n"
@@ -493,13 +484,13 @@ def test_command_line_with_a_model_of_ones_own(folders, tool, tmp_path, capsys):
         (["--device", "gpu:77"], "device gpu:77 cannot be used .this PaddlePaddle is built without CUDA"),
     ],
 )
-def test_command_line_mistakes(folders, tool, arguments, message):
+def test_command_line_mistakes(folders, arguments, message):
     with pytest.raises(UserError, match=message):
         tool.main([str(folders / "good"), str(folders / "photo"), *arguments])
 
 
 @pytest.mark.slow
-def test_whole_evaluation_with_made_up_weights(folders, tool, tmp_path, capsys):
+def test_whole_evaluation_with_made_up_weights(folders, tmp_path, capsys):
     arguments = [str(folders / "good"), str(folders / "photo"), "--labels", str(folders / "label")]
     arguments += ["--made_up_weights", "--sheets", "2", "--output", str(tmp_path / "out"), "--cache", str(tmp_path)]
     assert tool.main(arguments) == 0

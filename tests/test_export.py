@@ -216,51 +216,63 @@ def test_loading_needs_no_paddle(exported, tmp_path):
     assert "(64, 64)" in done.stdout
 
 
-def test_a_hostile_folder_runs_nothing(exported, tmp_path):
-    """Its Python files are never imported, files outside are not read, programs that write files are refused."""
-    folder = tmp_path / "hostile"
+@pytest.fixture
+def hostile(exported, tmp_path):
+    """A copy of the exported folder, for a stranger to change."""
+    return shutil.copytree(exported / "out", tmp_path / "hostile")
 
-    def fresh():
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(exported / "out", folder)
-        return json.loads((folder / "model.json").read_text())
 
-    fresh()
+def test_python_files_of_a_folder_are_never_imported(hostile, tmp_path):
     for name in ("neighbourhoods.py", "predict.py", "numpy.py", "sitecustomize.py"):
-        (folder / name).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n")
-    Synthesizer.load(folder)(np.zeros((64, 64), int))
+        (hostile / name).write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n")
+    Synthesizer.load(hostile)(np.zeros((64, 64), int))
     assert not (tmp_path / "was_run").exists()
 
-    for field, value in [
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
         ("onnx", {"generator": {"pattern": "../out/generator_pattern.onnx"}}),
         ("onnx", {"generator": {"pattern": "missing.onnx"}}),
         ("size", [64, 1 << 40]), ("names", []), ("colours", [[0, 0, 300]] * 7), ("z_dim", "8"), ("format", "other"),
         ("unknown_ids", 255), ("unknown_ids", ["255"]), ("unknown_ids", [1 << 40]), ("unknown_ids", None),
-        ("unknown", None),
-    ]:  # fmt: skip
-        (folder / "model.json").write_text(json.dumps({**fresh(), field: value}))
-        with pytest.raises(UserError, match="no description of an exported model"):
-            Synthesizer.load(folder)
-    (folder / "model.json").write_text("[" * 100000)
+        ("unknown", None), (None, "[" * 100000),
+    ],
+)  # fmt: skip
+def test_descriptions_that_no_export_writes_are_refused(hostile, field, value):
+    path = hostile / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}) if field else value)
     with pytest.raises(UserError, match="no description of an exported model"):
-        Synthesizer.load(folder)
+        Synthesizer.load(hostile)
 
-    program = fresh()["paddle"]["generator"]["pattern"]
-    content = (folder / program).read_bytes()
-    (folder / program).write_bytes(content.replace(b"1.tanh", b"1.save").replace(b"\x04tanh", b"\x04save"))
-    with pytest.raises(UserError, match="operations that no export writes \\(save\\)"):
-        Synthesizer.load(folder, runtime="paddle")
-    (folder / program).write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match="is no Paddle program|cannot be loaded"):
-        Synthesizer.load(folder, runtime="paddle")
-    outside = (folder / "generator_pattern.onnx").read_bytes().replace(b"generator.weights", b"../secret.weights")
-    shutil.copyfile(folder / "generator.weights", tmp_path / "secret.weights")
-    (folder / "generator_pattern.onnx").write_bytes(outside)
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content.replace(b"1.tanh", b"1.save").replace(b"\x04tanh", b"\x04save"),
+         r"operations that no export writes \(save\)"),
+        (lambda content: content[: len(content) // 2], "is no Paddle program|cannot be loaded"),
+    ],
+    ids=["writes files", "cut"],
+)  # fmt: skip
+def test_programs_that_no_export_writes_are_refused(hostile, change, reason):
+    program = hostile / json.loads((hostile / "model.json").read_text())["paddle"]["generator"]["pattern"]
+    program.write_bytes(change(program.read_bytes()))
+    with pytest.raises(UserError, match=reason):
+        Synthesizer.load(hostile, runtime="paddle")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda content: content.replace(b"generator.weights", b"../secret.weights"), lambda content: b"nothing"],
+    ids=["reads a file outside", "no graph"],
+)
+def test_graphs_that_no_export_writes_are_refused(hostile, tmp_path, change):
+    shutil.copyfile(hostile / "generator.weights", tmp_path / "secret.weights")
+    graph_file = hostile / "generator_pattern.onnx"
+    graph_file.write_bytes(change(graph_file.read_bytes()))
     with pytest.raises(UserError, match="cannot be loaded"):
-        Synthesizer.load(folder)
-    (folder / "generator_pattern.onnx").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="cannot be loaded"):
-        Synthesizer.load(folder)
+        Synthesizer.load(hostile)
 
 
 def test_command_line_tells_mistakes(tmp_path):

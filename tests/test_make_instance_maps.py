@@ -6,12 +6,11 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from common import python
 from PIL import Image, PngImagePlugin
 
 from benchmarks import instance_maps as benchmark
@@ -24,8 +23,6 @@ from model.prepare import instance_maps
 from model.prepare.components import Components, component_map
 from model.prepare.instance_maps import fill_polygon, index_annotations, instance_map, make_instance_maps
 from tools import make_instance_maps as tool
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def grid(text):
@@ -228,20 +225,24 @@ def test_distinct_maps_have_16_bits_and_all_the_borders(coco):
     np.testing.assert_array_equal(distinct[NAMES[0]], np.where(FIRST < 2, FIRST + 256, label))
 
 
-def test_a_stopped_run_goes_on_and_keeps_what_is_there(coco, capsys, monkeypatch):
+def stopped(monkeypatch, count, words):
+    """Run the tool, which Ctrl-C ends in the middle of its map number `count`."""
     real, calls = Image.Image.save, []
 
-    def stopped(picture, file, *args, **options):
+    def save(picture, file, *args, **options):
         calls.append(file)
-        if len(calls) == 3:
+        if len(calls) == count:
             Path(file).write_bytes(b"half a pict")
             raise KeyboardInterrupt
         real(picture, file, *args, **options)
 
-    monkeypatch.setattr(Image.Image, "save", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        tool.main(arguments(coco))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Image.Image, "save", save)
+        tool.main(words)
+
+
+def test_a_stopped_run_goes_on_and_keeps_what_is_there(coco, capsys, monkeypatch):
+    stopped(monkeypatch, 3, arguments(coco))
     assert len(os.listdir(coco / "inst")) == 2  # whole ones; no half, no temporary file
     times = {path: path.stat().st_mtime_ns for path in (coco / "inst").iterdir()}
     (coco / "inst" / f"{NAMES[2]}.png").write_bytes(b"")  # another program's damage is mended
@@ -372,13 +373,11 @@ def test_reads_through_a_window_of_any_size(coco, monkeypatch):
 
 def test_several_processes_make_the_same_maps(coco):
     tool.main(arguments(coco))
-    command = [sys.executable, str(ROOT / "tools" / "make_instance_maps.py"), *arguments(coco, out="two")]
-    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    words = [tool.__file__, *arguments(coco, out="two")]
+    python(*words, "--processes", 2)
     one, two = maps(coco / "inst"), maps(coco / "two")
     assert one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
-    done = subprocess.run([*command, "--distinct"], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: 4 of 4 maps")
+    assert python(*words, "--distinct", status=2).stderr.splitlines()[-1].startswith("error: 4 of 4 maps")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -533,31 +532,17 @@ def test_instance_maps_beside_camvid_are_found(street):
 
 def test_several_processes_make_the_same_files_from_labels(street):
     tool.main(from_labels(street))
-    command = [sys.executable, str(ROOT / "tools" / "make_instance_maps.py"), *from_labels(street, out="two")]
-    done = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    words = [tool.__file__, *from_labels(street, out="two")]
+    python(*words, "--processes", 2)
     for name in ("day/a.png", "b.png", "c.png"):
         assert (street / "inst" / name).read_bytes() == (street / "two" / name).read_bytes()
     (street / "label" / "c.png").write_bytes((street / "label" / "c.png").read_bytes()[:45])
-    done = subprocess.run([*command, "--force"], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: 1 of 3 maps could not be made")
-    assert "c.png: cannot be read" in done.stderr and "Traceback" not in done.stderr
+    said = python(*words, "--force", status=2).stderr
+    assert said.splitlines()[-1].startswith("error: 1 of 3 maps could not be made") and "c.png: cannot be read" in said
 
 
 def test_a_stopped_run_from_labels_goes_on(street, capsys, monkeypatch):
-    real, calls = Image.Image.save, []
-
-    def stopped(picture, file, *args, **options):
-        calls.append(file)
-        if len(calls) == 2:
-            Path(file).write_bytes(b"half a pict")
-            raise KeyboardInterrupt
-        real(picture, file, *args, **options)
-
-    monkeypatch.setattr(Image.Image, "save", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        tool.main(from_labels(street))
-    monkeypatch.undo()
+    stopped(monkeypatch, 2, from_labels(street))
     (kept,) = [path for path in (street / "inst").rglob("*") if path.is_file()]
     time = kept.stat().st_mtime_ns
     capsys.readouterr()

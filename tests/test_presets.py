@@ -1,15 +1,15 @@
 """Each preset as a new user meets it: official layout -> check -> train -> resume -> validate, by command line."""
 
-import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import official_layouts as made
 import pytest
+from common import python
 from PIL import Image
 
+import train
+import val
 from model.options import OPT
 from model.serving.synthesizer import Synthesizer
 from model.training import checkpoint
@@ -17,15 +17,15 @@ from model.vgg import VGG19
 from model.weights import export_official
 from model.weights.made_up import made_up_weights
 from model.weights.paddle_file import read_pdparams
+from tools import check_dataset, convert_weights, evaluate, export
 
-ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = {
-    "check": ROOT / "tools" / "check_dataset.py",
-    "train": ROOT / "train.py",
-    "val": ROOT / "val.py",
-    "evaluate": ROOT / "tools" / "evaluate.py",
-    "export": ROOT / "tools" / "export.py",
-    "convert": ROOT / "tools" / "convert_weights.py",
+    "check": check_dataset,
+    "train": train,
+    "val": val,
+    "evaluate": evaluate,
+    "export": export,
+    "convert": convert_weights,
 }
 
 # Smaller than the recipes in everything that costs time, and in nothing else.
@@ -49,20 +49,13 @@ EXPECTED = {
 
 def in_process(name, argv, capsys):
     """Run a program's main here, which is quicker than a process; returns what it printed."""
-    spec = importlib.util.spec_from_file_location(f"program_{name}", PROGRAMS[name])
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
     capsys.readouterr()
-    assert program.main(argv) == 0
+    assert PROGRAMS[name].main(argv) == 0
     return capsys.readouterr().out
 
 
 def as_program(name, argv, folder):
-    done = subprocess.run(
-        [sys.executable, str(PROGRAMS[name]), *argv], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return python(PROGRAMS[name].__file__, *argv, cwd=folder).stdout
 
 
 def walk(preset, folder, run):
@@ -160,7 +153,5 @@ def test_grey_pictures_from_photos_to_an_exported_model(kernels, tmp_path, monke
     for runtime in ("onnx", "paddle"):
         exported = Synthesizer.load("exported", runtime=runtime)(label, style=photo)
         assert abs(np.asarray(exported, int) - np.asarray(trained, int)).max() <= 1
-    command = [sys.executable, "exported/predict.py", str(label), "picture.png", "--photo", str(photo)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    python("exported/predict.py", label, "picture.png", "--photo", photo)
     assert abs(np.asarray(Image.open("picture.png").convert("RGB"), int) - np.asarray(trained, int)).max() <= 1

@@ -233,7 +233,7 @@ def test_a_bad_file_costs_no_step(tmp_path, here):
     photo = tmp_path / "data" / "train_img" / "train2.jpg"
     whole = photo.read_bytes()
     photo.write_bytes(whole[: len(whole) // 2])
-    options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6, "--val_images", 1]  # the preview reads another one
+    options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6, "--val_images", 1]  # the preview reads train0
     with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
         here(tmp_path, *options)
     with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
