@@ -77,7 +77,7 @@ ROWS = (
     Row("ade20k", "inference"),
     Row("ade20k", "step"),
     Row("ade20k", "inference", batch=4),
-    Row("ade20k", "step", batch=4, memory=True),
+    Row("ade20k", "step", batch=4),
     Row("noise", "inference", dense=True),
 )
 
@@ -85,7 +85,7 @@ ROWS = (
 def cells(row: Row, found: dict) -> dict[str, object]:
     """A line of the table from a result row."""
     ours = found["engine_s" if row.what == "engines" else "pattern_s"]
-    engine = " ".join(found["name"].split()[4:])
+    engine = " ".join(found["name"].split()[5:])
     batch = f", batch {row.batch}" if row.batch else ""
     ratio = found.get("ratio_vs_torch_with_numbering", found["ratio_vs_torch"])
     line = {"case": TITLES[row.case] + batch, "": f"inference, {engine}" if row.what == "engines" else row.what}

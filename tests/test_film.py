@@ -37,6 +37,20 @@ def test_pictures_come_back_in_order_size_and_colour(tmp_path):
     assert os.listdir(tmp_path / "new") == ["a.mp4"]
 
 
+@pytest.mark.parametrize("size", [(33, 64), (32, 65)])
+def test_sizes_that_the_codec_would_cut_are_refused(tmp_path, size):
+    with pytest.raises(UserError, match="an even width and height"), film(tmp_path / "a.mp4", 5) as show:
+        show(plain((1, 2, 3), size))
+    assert not any(tmp_path.iterdir())
+
+
+def test_names_as_long_as_the_system_takes(tmp_path):
+    path = tmp_path / f"{'n' * 251}.mp4"
+    with film(path, 5) as show:
+        show(plain((1, 2, 3)))
+    assert len(frames(path)[0]) == 1
+
+
 @pytest.mark.parametrize("failure", ["size", "error", "nothing"])
 def test_an_earlier_film_stays_when_a_new_one_fails(tmp_path, failure):
     path = tmp_path / "a.mp4"

@@ -26,7 +26,8 @@ def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], N
         The function that takes the next picture, uint8 RGB [H, W, 3], all of one size.
 
     Raises:
-        UserError: the file cannot be written, or a picture has another size than the first.
+        UserError: the file cannot be written, a picture has another size than the first, or an odd one, which the codec
+            would cut.
     """
     import cv2  # here, since few runs make a film
 
@@ -36,6 +37,8 @@ def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], N
         nonlocal writer, size, count
         if writer is None:
             size = picture.shape
+            if size[0] % 2 or size[1] % 2:
+                raise UserError(f"{path}: pictures of {size[1]}x{size[0]}: a film needs an even width and height")
             code = cv2.VideoWriter_fourcc(*"vp09")
             writer = cv2.VideoWriter(utf8(unfinished, "OpenCV"), cv2.CAP_FFMPEG, code, fps, size[1::-1])
             if not writer.isOpened():
@@ -49,7 +52,7 @@ def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], N
         count += 1
 
     with replacing(path) as temporary:
-        unfinished = temporary.with_name(f"{temporary.name}.mp4")  # OpenCV goes by the ending
+        unfinished = path.with_name(f".{os.getpid()}.tmp.mp4")  # OpenCV goes by the ending
         try:
             yield add
             if writer is not None:
