@@ -119,7 +119,7 @@ class _SortedRows(PyLayer):
     """The rows of a table for an index, as F.embedding, whose gradient sums each row's pixels as one sorted segment.
 
     The gradient of a plain lookup adds many pixels into few rows, one by one: on GPUs by atomic additions, which wait
-    for each other on the row of "sky inside".
+    for each other on the row of "sky inside". Of a sorted segment, threads add up stretches of pixels first.
     """
 
     @staticmethod
