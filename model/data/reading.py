@@ -12,7 +12,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,6 +64,15 @@ class PictureError(UserError):
         return PictureError(self.code, self.reason, self.way_out, path)
 
 
+@contextlib.contextmanager
+def _naming(path: Any) -> Iterator[None]:
+    """Give a `PictureError` of the `with` block the file's name, or whatever messages call the picture."""
+    try:
+        yield
+    except PictureError as error:
+        raise error.at(path) from None
+
+
 def passed_over(others: Mapping[str, int]) -> str:
     """How many files of which suffix are not read, for a message: "12 .gif, 1 .heic"; nothing without any."""
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(others).most_common())
@@ -73,46 +82,41 @@ def passed_over(others: Mapping[str, int]) -> str:
 # Decoding
 
 
-def _decode(file: Any, name: Any, prepare: Callable[[Image.Image], Any]):
+def _decode(file: Any, prepare: Callable[[Image.Image], Any]):
     """Decode one picture file.
 
     Args:
         file: a path or a binary stream.
-        name: what messages call it; None where the caller names it.
         prepare: looks at the opened picture before its pixels are read, and may refuse it.
 
     Returns:
         (the picture, its EXIF orientation, what `prepare` returned).
 
     Raises:
-        PictureError: it cannot be read.
+        PictureError: it cannot be read; the caller names it.
     """
     most = Image.MAX_IMAGE_PIXELS or 2**63
     try:
         # a stream, since Pillow maps a named TIFF into memory with sides exchanged where it is turned
         with _stream(file) as stream, Image.open(stream, formats=FORMATS) as picture:
             if picture.width * picture.height > most:
-                raise PictureError(
-                    "unreadable", f"{picture.width}x{picture.height} pixels are more than the {most} that are read",
-                    "scale it down first", name,
-                )  # fmt: skip
+                reason = f"{picture.width}x{picture.height} pixels are more than the {most} that are read"
+                raise PictureError("unreadable", reason, "scale it down first")
             prepared = prepare(picture)
             orientation = _orientation(picture) if picture.format == "TIFF" else 0  # which turns itself when it loads
             picture.load()
-    except PictureError as error:
-        raise error.at(name) from None
+    except PictureError:
+        raise
     except Image.DecompressionBombError as error:
-        raise PictureError(
-            "unreadable", f"refused, far too many pixels ({error})", "scale it down first", name
-        ) from error
+        raise PictureError("unreadable", f"refused, far too many pixels ({error})", "scale it down first") from error
     except FileNotFoundError as error:
-        raise PictureError("unreadable", "the file is not there (any more)", "", name) from error
+        raise PictureError("unreadable", "the file is not there (any more)") from error
     except UnidentifiedImageError as error:
-        raise _unidentified(file).at(name) from error
+        raise _unidentified(file) from error
     except Exception as error:  # Pillow's decoders raise of every kind at damaged files
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = f"cannot be read as a picture ({reason})"
-        raise PictureError("unreadable", reason, "take it from its source again", name) from error
+        raise PictureError("unreadable", reason, "take it from its source again") from error
     return picture, orientation or _orientation(picture), prepared
 
 
@@ -184,11 +188,9 @@ def read_photo(path) -> Image.Image:
     Raises:
         PictureError: it cannot be read, or has 16 bits of grey or floating point numbers.
     """
-    picture, orientation, _ = _decode(path, path, lambda picture: None)
-    try:
+    with _naming(path):
+        picture, orientation, _ = _decode(path, lambda picture: None)
         photo = _rgb(_as_stored(picture, orientation))
-    except PictureError as error:
-        raise error.at(path) from None
     photo.info["orientation"] = orientation
     return photo
 
@@ -207,12 +209,10 @@ def style_photo(photo: Any, draft: tuple[int, int] | None = None) -> Image.Image
     file = path
     if isinstance(photo, ImageFile.ImageFile) and (content := _bytes_of(photo)) is not None:
         file = io.BytesIO(content)
-    try:
+    with _naming(path):
         if file is not None:
-            photo, _, _ = _decode(file, None, lambda picture: draft and picture.draft("RGB", draft))
+            photo, _, _ = _decode(file, lambda picture: draft and picture.draft("RGB", draft))
         return _rgb(ImageOps.exif_transpose(photo) if _orientation(photo) > 1 else photo)
-    except PictureError as error:
-        raise error.at(path) from None
 
 
 def turned_apart(photo: Image.Image, label: Image.Image) -> bool:
@@ -255,11 +255,9 @@ def read_ids(path, coded: bool = False, palette: "Palette | None" = None) -> Ima
     Raises:
         PictureError: it cannot be read, or its encoding holds no ids.
     """
-    picture, orientation, undo = _decode(path, path, _before_decoding)
-    try:
+    with _naming(path):
+        picture, orientation, undo = _decode(path, _before_decoding)
         return _ids(_as_stored(picture, orientation), undo, coded, palette)
-    except PictureError as error:
-        raise error.at(path) from None
 
 
 def id_map(picture: Image.Image, coded: bool = False, palette: "Palette | None" = None) -> Image.Image:
@@ -298,7 +296,7 @@ def _stored(picture: Image.Image) -> tuple[Image.Image, "Undo | None"]:
     content = _bytes_of(picture)
     if content is None:
         return picture, _after_decoding(picture)
-    decoded, orientation, undo = _decode(io.BytesIO(content), None, _before_decoding)
+    decoded, orientation, undo = _decode(io.BytesIO(content), _before_decoding)
     return _as_stored(decoded, orientation), undo
 
 
@@ -622,11 +620,8 @@ def instance_ids(given: Any, what: str) -> np.ndarray:
     """
     if isinstance(given, np.ndarray) and given.ndim == 2:
         return array_ids(given, what)
-    picture, undo = _given(given, what)
-    try:
-        return np.asarray(_ids(picture, undo, True, None)).astype(np.int32)
-    except PictureError as error:
-        raise error.at(_name(given, what)) from None
+    with _naming(_name(given, what)):
+        return np.asarray(_ids(*_given(given, what), True, None)).astype(np.int32)
 
 
 def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -646,19 +641,17 @@ def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, n
     """
     if isinstance(given, np.ndarray):
         return array_classes(given, colours, what)
-    picture, undo = _given(given, what)
-    if picture.mode in ("RGB", "RGBA", "P", "PA"):
-        rgb = np.asarray(picture.convert("RGB"))
-        ids = ids_of_colours(rgb, colours)
-        grey, indexed = bool((rgb == rgb[..., :1]).all()), picture.mode in ("P", "PA")
-        if (ids >= 0).all() and not (indexed and grey):  # a grey palette shows ids, not colours
-            return ids, None
-        if not grey and not indexed:
-            return ids, rgb[ids < 0]
-    try:
+    with _naming(_name(given, what)):
+        picture, undo = _given(given, what)
+        if picture.mode in ("RGB", "RGBA", "P", "PA"):
+            rgb = np.asarray(picture.convert("RGB"))
+            ids = ids_of_colours(rgb, colours)
+            grey, indexed = bool((rgb == rgb[..., :1]).all()), picture.mode in ("P", "PA")
+            if (ids >= 0).all() and not (indexed and grey):  # a grey palette shows ids, not colours
+                return ids, None
+            if not grey and not indexed:
+                return ids, rgb[ids < 0]
         return np.asarray(_ids(picture, undo, False, None)).astype(np.int32), None
-    except PictureError as error:
-        raise error.at(_name(given, what)) from None
 
 
 def _name(given: Any, what: str) -> Any:
@@ -670,11 +663,8 @@ def _given(given: Any, what: str) -> tuple[Image.Image, Undo | None]:
     if isinstance(given, np.ndarray):
         return Image.fromarray(np.ascontiguousarray(array_colours(given, what))), None
     if isinstance(given, str | os.PathLike):
-        picture, orientation, undo = _decode(given, given, _before_decoding)
+        picture, orientation, undo = _decode(given, _before_decoding)
         return _as_stored(picture, orientation), undo
     if not isinstance(given, Image.Image):
         raise UserError(f"{what} is of type {type(given).__name__}: expected a path, a PIL picture or an array")
-    try:
-        return _stored(given)
-    except PictureError as error:
-        raise error.at(what) from None
+    return _stored(given)
