@@ -10,26 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.data.label_ids import (
-    check_ids,
-    foreign_ids,
-    id_ranges,
-    is_class,
-    second_reading,
-    suggested_options,
-)
+from model.data.label_ids import check_ids, foreign_ids, id_ranges, is_class, second_reading, suggested_options
 from model.data.listing import list_files, list_items, natural_order, not_read
 from model.data.palettes import read_palette
 from model.data.preprocess import crop_and_flip, scaled_size, transform
-from model.data.reading import (
-    TURN_THE_PHOTO,
-    Agreement,
-    ids_in,
-    if_greys,
-    read_ids,
-    read_photo,
-    turned_apart,
-)
+from model.data.reading import TURN_THE_PHOTO, Agreement, ids_in, if_greys, read_ids, read_photo, turned_apart
 from model.errors import UserError
 
 

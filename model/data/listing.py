@@ -8,11 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from model.data.reading import (
-    MAP_SUFFIXES,
-    PHOTO_SUFFIXES,
-    passed_over,
-)
+from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, passed_over
 from model.errors import UserError, listed
 from model.files import walk
 

@@ -3,12 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from model.data.label_ids import (
-    as_channels,
-)
-from model.data.reading import (
-    id_map,
-)
+from model.data.label_ids import as_channels
+from model.data.reading import id_map
 from model.errors import UserError
 from model.options import PREPROCESS_MODES
 

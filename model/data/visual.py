@@ -49,10 +49,10 @@ def save_image(image: np.ndarray | Image.Image, path: str | os.PathLike) -> None
 
     Args:
         image: uint8 [H,W,3], uint8 [H,W], or a PIL image.
-        path: The file; its folder is made.
+        path: the file; its folder is made.
 
     Raises:
-        UserError: Another ending than .jpg, .jpeg or .png, no space, no permission.
+        UserError: another ending than .jpg, .jpeg or .png, no space, no permission.
     """
     path = Path(path)
     formats = {".jpg": ("JPEG", {"quality": 95}), ".jpeg": ("JPEG", {"quality": 95}), ".png": ("PNG", {})}
@@ -81,9 +81,9 @@ def legend(label: np.ndarray, names: Sequence[str], colours: np.ndarray, height:
 
     Args:
         label: integer [H,W].
-        names: Class names by id; ids beyond them are called "class 7".
+        names: class names by id; ids beyond them are called "class 7".
         colours: uint8 [n,3] RGB by id.
-        height, width: Size of the result in pixels; classes that find no room are counted in the last line.
+        height, width: size of the result in pixels; classes that find no room are counted in the last line.
     """
     ids, counts = np.unique(np.asarray(label), return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -110,7 +110,7 @@ def grid(rows: Sequence[Sequence[np.ndarray | Image.Image]], titles: Sequence[st
 
     Args:
         rows: uint8 [H,W,3] arrays or PIL images; each column is as wide as its widest, each row as high as its highest.
-        titles: One for each column; none for no title line.
+        titles: one for each column; none for no title line.
     """
     if not rows or not all(rows):
         raise ValueError("a grid without images")
@@ -151,7 +151,7 @@ def preview_sheet(
         generated: float [N,3,H,W] in [-1,1], or a list of such, one for each further column.
         photos: float [N,3,H,W] in [-1,1], or None.
         opt: OPT, for `dataset_mode` and `label_nc`.
-        titles: Of the columns, without the legend's.
+        titles: of the columns, without the legend's.
     """
     labels = np.asarray(labels.numpy() if hasattr(labels, "numpy") else labels)
     names, colours = names_and_colours(opt)
