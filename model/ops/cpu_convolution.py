@@ -58,7 +58,7 @@ class _Modulated:
 
         tables = np.zeros((2, count, self.channels), np.float32)
         if need_x or need_mean or count:
-            parts = parallel_for(work, len(rows))
+            parts = parallel_for(work, len(rows), rows.size)
             tables = sum(parts[1:], parts[0])
         return [
             tensor if need_x else None,
@@ -213,7 +213,7 @@ def _flat_weight(weight, by_window):
 
 def _swap(source, out):
     """Transposes each of k matrices, [k, a, b] -> [k, b, a]."""
-    parallel_for(lambda part, b, e: loops.filters_by_window(source[b:e], out[b:e]), len(out))
+    parallel_for(lambda part, b, e: loops.filters_by_window(source[b:e], out[b:e]), len(out), out.size)
 
 
 def _direct_forward(m, weight, factor, bias, residual, out):
@@ -340,7 +340,7 @@ class ModulatedConv(PyLayer):
         grad_map = None
         if need_map:
             grad_map = buffer(m.pixels, m.channels)[1]
-            parallel_for(lambda part, b, e: grad_map[b:e].fill(0), m.pixels)
+            parallel_for(lambda part, b, e: grad_map[b:e].fill(0), m.pixels, grad_map.size)
         form, arguments = m.form(), (weight, ctx.factor, grad, need_weight or need_scale, grad_map)
         grad_weight = _direct_backward(m, *arguments) if form is None else _winograd_backward(m, form, *arguments)
         grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b) if need_map else [None] * 4

@@ -10,9 +10,9 @@ from model.ops.threads import parallel_for
 
 
 def dot(a, b):
-    """Sum of the products of two tensors' entries, a float of float64 accuracy."""
+    """Sum of the products of two tensors' entries, a float summed up in float64."""
     a, b = (view(contiguous(t)).ravel() for t in (a, b))
-    return sum(parallel_for(lambda part, begin, end: loops.dot(a, b, begin, end), len(a)))
+    return sum(parallel_for(lambda part, begin, end: loops.dot(a, b, begin, end), len(a), len(a)))
 
 
 def group_sum(maps):
@@ -38,7 +38,7 @@ def _totals(kernel, *maps):
         kernel(*arrays, begin, end, total)
         return total
 
-    return paddle.to_tensor(sum(parallel_for(work, len(arrays[0]))).astype(np.float32))
+    return paddle.to_tensor(sum(parallel_for(work, len(arrays[0]), arrays[0].size)).astype(np.float32))
 
 
 class BatchMoments(PyLayer):
@@ -61,7 +61,7 @@ class BatchMoments(PyLayer):
                 loops.moments(data[g], begin, end, sums[0, g], sums[1, g])
             return sums
 
-        parts = parallel_for(work, rows)
+        parts = parallel_for(work, rows, data.size)
         total = sum(parts[1:], parts[0])
         ctx.rows, ctx.is_shared = rows, counts is not None
         if ctx.is_shared:
@@ -91,7 +91,7 @@ class BatchMoments(PyLayer):
             for g in range(groups):
                 loops.affine(data[g], scale[g], shift[g], begin, end, out[g])
 
-        parallel_for(work, rows)
+        parallel_for(work, rows, data.size)
         return out_tensor
 
 

@@ -30,7 +30,11 @@ class WindowHidden(PyLayer):
         tensor, out = buffer(len(inner) + 1, table.shape[2])
         out[-1] = 0
         start = view(bias)
-        parallel_for(lambda part, b, e: loops.window_hidden(table, start, inner[b:e], out[b:e]), len(inner))
+        parallel_for(
+            lambda part, b, e: loops.window_hidden(table, start, inner[b:e], out[b:e]),
+            len(inner),
+            inner.size * out.shape[1],
+        )
         ctx.save_for_backward(weight, tensor)
         ctx.patterns = patterns
         return tensor

@@ -62,6 +62,8 @@ class _Compilations(event.Listener):
 
 event.register("numba:compile", _Compilations())
 compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
+# Sums of one number, by as many partial sums as vectors have lanes.
+compiled_sum = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
 
 @compiled
@@ -267,12 +269,17 @@ def column_sum(x, begin, end, total):
             total[c] += np.float64(row[c])
 
 
-@compiled
+@compiled_sum
 def dot(a, b, begin, end):
-    """Sum of the products of entries [begin, end) of two vectors, in float64."""
+    """Sum of the products of entries [begin, end) of two vectors, stretches of which are added up in float64."""
     total = 0.0
-    for i in range(begin, end):
-        total += np.float64(a[i]) * np.float64(b[i])
+    for start in range(begin, end, 1024):
+        x = a[start : min(end, start + 1024)]
+        y = b[start : min(end, start + 1024)]
+        part = np.float32(0)
+        for i in range(x.shape[0]):
+            part += x[i] * y[i]
+        total += np.float64(part)
     return total
 
 
@@ -434,7 +441,7 @@ def pool_max_grad(grad, x, pooled, out):
                             g = np.float32(0)
 
 
-@compiled
+@compiled_sum
 def relu_distance(x, target, begin, end):
     """Sum of |relu(x) - relu(target)| over rows [begin, end), in float64."""
     total = 0.0

@@ -9,6 +9,8 @@ from threadpoolctl import ThreadpoolController
 import model.ops.device  # noqa: F401  gives Paddle its threads
 from model import THREADS
 
+FEWEST_VALUES = 1 << 16  # of an array, from which sharing a loop gains more than waking a thread costs
+
 
 @cache
 def _pool():
@@ -17,9 +19,13 @@ def _pool():
     return ThreadPoolExecutor(THREADS, "loops", initializer=lambda: controller.limit(limits=1))
 
 
-def parallel_for(work, count):
-    """Run work(part, begin, end) for near-equal parts of range(count), one a thread; the results in order."""
-    parts = min(THREADS, count)
+def parallel_for(work, count, values=FEWEST_VALUES):
+    """Run work(part, begin, end) for near-equal parts of range(count), one a thread; the results in order.
+
+    Args:
+        values: how many the loops of all parts read or write; few are one part.
+    """
+    parts = min(THREADS, count) if values >= FEWEST_VALUES else 1
     if parts <= 1:
         return [work(0, 0, count)]
     edges = [count * i // parts for i in range(parts + 1)]
