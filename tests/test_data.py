@@ -10,7 +10,7 @@ import pytest
 from common import gone, same, started
 from PIL import Image
 
-from model.data.dataset import CocoStuff, PhotoMaps, evenly, id_ranges, suggested_options
+from model.data.dataset import PhotoMaps, evenly, id_ranges, suggested_options
 from model.data.listing import list_items
 from model.data.loader import BatchSampler, Loader, make_loader
 from model.data.preprocess import crop_and_flip, scaled_size, transform
@@ -346,14 +346,14 @@ def test_coco_stuff_pairs_by_stem_and_adds_portraits(tmp_path):
     write_set(tmp_path / "x", 2)
     for folder in ("img", "label", "inst"):
         os.rename(tmp_path / "x" / f"train_{folder}", tmp_path / f"train_{folder}_portrait")
-    dataset = CocoStuff(make_opt(dataroot=str(tmp_path), dataset_mode="facades"))
+    dataset = PhotoMaps(make_opt(dataroot=str(tmp_path)))
     assert len(dataset) == 14
     names = dataset.names(range(14))
     assert names == [f"p{i}" for i in range(12)] + ["p0", "p1"]
     assert ["portrait" in i.label and "portrait" in i.image and "portrait" in i.instance for i in dataset.items] == (
         [False] * 12 + [True] * 2
     )
-    assert len(CocoStuff(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
+    assert len(PhotoMaps(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
 
 
 def test_missing_partners_are_listed_in_both_directions(tmp_path):

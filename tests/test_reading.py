@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.data.agreement import Agreement
 from model.data.dataset import PhotoMaps
 from model.data.palettes import palette, read_palette
-from model.data.reading import Agreement, PictureError, id_map, read_ids, read_photo, style_photo
+from model.data.pictures import PictureError, read_photo, style_photo
+from model.data.reading import id_map, read_ids
 from model.errors import UserError
 from model.metrics.images import list_pictures, read_labels, read_rgb
 from model.options import OPT

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from model.data.agreement import TURN_THE_PHOTO, Agreement, if_greys, turned_apart
 from model.data.label_ids import check_ids, foreign_ids, id_ranges, is_class, second_reading, suggested_options
 from model.data.listing import list_files, list_items, natural_order, not_read
 from model.data.palettes import read_palette
+from model.data.pictures import read_photo
 from model.data.preprocess import crop_and_flip, scaled_size, transform
-from model.data.reading import TURN_THE_PHOTO, Agreement, ids_in, if_greys, read_ids, read_photo, turned_apart
+from model.data.reading import ids_in, read_ids
 from model.errors import UserError
 
 
@@ -181,10 +183,3 @@ class PhotoMaps:
             else:
                 way_out = "maps must have the photo's size in pixels"
             raise UserError(f"sizes (width x height) differ: {sizes}: {way_out}")
-
-
-class CocoStuff(PhotoMaps):
-    """COCO-Stuff in `dataroot`/{train,val}_{img,label,inst} and, for training, the `_portrait` folders beside them."""
-
-    def __init__(self, opt, split: str = "train", phase: str | None = None):
-        super().__init__(dataclasses.replace(opt, dataset_mode="coco_stuff"), split, phase)

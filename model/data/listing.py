@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, passed_over
+from model.data.pictures import MAP_SUFFIXES, PHOTO_SUFFIXES
 from model.errors import UserError, listed
 from model.files import walk
 
@@ -94,6 +94,11 @@ def _joined(first: Listing, *others: Listing) -> Listing:
         files.update(other.files)
         unread.update(other.others)
     return Listing(first.folder, files, unread)
+
+
+def passed_over(others: Mapping[str, int]) -> str:
+    """How many files of which suffix are not read, for a message: "12 .gif, 1 .heic"; nothing without any."""
+    return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(others).most_common())
 
 
 def not_read(listings: dict[str, Listing]) -> str:

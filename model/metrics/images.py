@@ -16,8 +16,11 @@ from typing import BinaryIO, NoReturn
 import numpy as np
 from PIL import Image
 
+from model.data.agreement import Agreement
+from model.data.listing import passed_over
 from model.data.palettes import Palette
-from model.data.reading import MAP_SUFFIXES, PHOTO_SUFFIXES, Agreement, passed_over, read_ids, read_photo
+from model.data.pictures import MAP_SUFFIXES, PHOTO_SUFFIXES, read_photo
+from model.data.reading import read_ids
 from model.errors import UserError, printable
 from model.errors import listed as told
 from model.files import read_npz, replacing, walk

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from model.data.agreement import Agreement
 from model.data.label_ids import as_channels, unknown_class
 from model.data.palettes import colorize, names_and_colours, read_palette
-from model.data.reading import IDS, Agreement
+from model.data.reading import IDS
 from model.data.visual import enlarged, grid, legend, save_image
 from model.errors import printable
 from model.files import file_digest

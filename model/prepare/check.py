@@ -18,7 +18,8 @@ from PIL import Image
 from model.data.label_ids import as_channels, id_ranges, reading, second_reading, unknown_ids
 from model.data.listing import Item
 from model.data.palettes import Palette, colorize, names_and_colours, read_palette
-from model.data.reading import read_ids, read_photo
+from model.data.pictures import read_photo
+from model.data.reading import read_ids
 from model.data.visual import grid, legend
 from model.data.workers import begin_worker
 from model.errors import UserError, listed, printable

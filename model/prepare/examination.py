@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from model.data.agreement import Agreement, if_greys, turned_apart
 from model.data.label_ids import expected_ids, foreign_ids, id_ranges, things, unknown_id, unknown_ids
 from model.data.listing import Item, Listing, item_name, list_files, natural_order, not_read, renamed
 from model.data.palettes import Palette
+from model.data.pictures import PictureError, read_photo
 from model.data.preprocess import scaled_size
-from model.data.reading import Agreement, PictureError, if_greys, read_ids, read_photo, turned_apart
+from model.data.reading import read_ids
 from model.errors import UserError
 from model.options import OPT
 from model.prepare.faults import FAULTS, MANY_IDS, MUCH_UNKNOWN, SPECKLED, SPECKLED_WITH_MANY, Finding

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from model.data.reading import ENCODINGS_DIFFER, MAP_SUFFIXES, PHOTO_SUFFIXES, TURN_THE_PHOTO
+from model.data.agreement import ENCODINGS_DIFFER, TURN_THE_PHOTO
+from model.data.pictures import MAP_SUFFIXES, PHOTO_SUFFIXES
 
 # Share of pixels unlike all four neighbours, and number of ids: real COCO-Stuff maps have at most 0.3 % and 20, the
 # same maps after smoothing or JPEG mostly 1 to 10 % and 100 to 250.

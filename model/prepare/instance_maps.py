@@ -22,9 +22,11 @@ import numpy as np
 from numba import njit
 from PIL import Image, PngImagePlugin
 
+from model.data.agreement import Agreement
 from model.data.label_ids import class_ids, foreign_ids, id_ranges
 from model.data.palettes import Palette
-from model.data.reading import MAP_SUFFIXES, Agreement, read_ids
+from model.data.pictures import MAP_SUFFIXES
+from model.data.reading import read_ids
 from model.data.workers import begin_worker
 from model.errors import UserError, listed, printable, tell
 from model.files import remove_leftovers, replacing, walk

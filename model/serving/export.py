@@ -16,7 +16,7 @@ from model.weights.networks import parameter_count
 
 _HERE = Path(__file__).parent
 SHIPPED = (
-    *(_HERE.parent / name for name in ("errors.py", "neighbourhoods.py", "data/reading.py")),
+    *(_HERE.parent / name for name in ("errors.py", "neighbourhoods.py", "data/pictures.py", "data/reading.py")),
     *(_HERE / name for name in ("predict.py", "README.md")),
 )
 

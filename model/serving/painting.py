@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from model.data.palettes import class_names
-from model.data.reading import PictureError, style_photo
+from model.data.pictures import PictureError, style_photo
 from model.data.sample import make_scene
 from model.errors import UserError
 from model.serving.styles import on_arc

@@ -97,8 +97,8 @@ def main():
     if model["z_dim"]:
         z = np.zeros(model["z_dim"], np.float32) if args.seed is None else style_noise(args.seed, 0, model["z_dim"])
         if args.photo:
+            from pictures import style_photo
             from PIL import Image
-            from reading import style_photo
 
             encoder = session(model["onnx"]["encoder"])
             photo = style_photo(args.photo).convert({1: "L", 3: "RGB"}[encoder.get_inputs()[0].shape[1]])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.data.reading import class_map, instance_ids, style_photo
+from model.data.pictures import style_photo
+from model.data.reading import class_map, instance_ids
 from model.data.visual import photo_to_tensor, tensor_to_image
 from model.errors import UserError, listed
 from model.neighbourhoods import colour_codes
