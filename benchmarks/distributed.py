@@ -9,7 +9,7 @@ process's link, and every message takes 2 (P - 1) hops. Nothing is taken to be h
 import argparse
 
 from model.errors import run_cli
-from model.ops.group import buckets, byte_count
+from model.ops.gradient_sum import buckets, byte_count
 
 PROCESSES = (2, 8, 64, 512)
 LINKS = {"10 Gbit/s": 1.25e9, "100 Gbit/s": 12.5e9, "300 GB/s": 300e9}  # bytes a second, one way

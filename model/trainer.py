@@ -16,6 +16,7 @@ from model.generator import define_G
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
 from model.ops import backend, group, plain
 from model.ops.device import as_tensor
+from model.ops.gradient_sum import GradientSum
 from model.semantics import Part, Semantics
 from model.training.adam import Adam, with_betas
 from model.training.ema import Average
@@ -117,7 +118,7 @@ class Trainer:
         parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
         self.optimizer_G = Adam(lr_G, parameters=parameters, **adam)
         self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
-        self.sum_G, self.sum_D = (group.GradientSum(p) for p in (parameters, self.D.parameters()))
+        self.sum_G, self.sum_D = (GradientSum(p) for p in (parameters, self.D.parameters()))
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         if opt.ema:
             live = {name: net for name, net in self.networks().items() if name != "n_d"}

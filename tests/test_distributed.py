@@ -23,6 +23,7 @@ from benchmarks.distributed import main as show_traffic
 from benchmarks.distributed import ring_seconds, traffic_per_step
 from model.errors import UserError
 from model.ops import group
+from model.ops.gradient_sum import GradientSum
 from model.ops.moments import combine_moments
 from model.options import OPT
 from model.run import Session
@@ -371,7 +372,7 @@ class Store:
 def send_a_gradient():
     """A backward pass whose hook sends, then the wait for the sum."""
     layer = paddle.nn.Linear(2, 2)
-    total = group.GradientSum(layer.parameters())
+    total = GradientSum(layer.parameters())
     total.arm()
     layer(paddle.ones([1, 2])).sum().backward()
     total.finish()

@@ -1,11 +1,10 @@
-"""The process group: starting it, sums over all processes, the exchange of gradients and of batch norms' moments.
+"""The process group: starting it, sums over all processes, values of the first one for all.
 
 `paddle.distributed.launch` starts the processes and `join` makes them a group, over NCCL on GPUs and gloo on CPUs.
 Without a group there is one process, of rank 0, and nothing is sent.
 """
 
 import contextlib
-import functools
 import itertools
 import os
 import pickle
@@ -18,9 +17,6 @@ import numpy as np
 import paddle
 
 from model.errors import UserError
-
-ALONE = 1 << 20  # bytes from which a gradient is sent where it lies; smaller ones are gathered,
-BUCKET = 4 << 20  # to so many bytes
 
 PATIENCE = 900  # seconds that processes wait for each other where each has work of its own
 _meetings = itertools.count()
@@ -65,7 +61,7 @@ def join(device="auto"):
         )
     if device == "cpu":
         os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"
-    with _reporting_loss():
+    with reporting_loss():
         paddle.distributed.init_parallel_env()
 
 
@@ -81,7 +77,7 @@ def launch_advice():
 
 
 @contextlib.contextmanager
-def _reporting_loss():
+def reporting_loss():
     """Makes a `LostError` of what Paddle raises in a call that talks to another process.
 
     Its class tells nothing: a connection that breaks is a RuntimeError, an OSError, a ValueError and others, by the
@@ -138,7 +134,7 @@ def wait(everyone=False):
     if world() == 1:
         return
     name, end = f"meeting {next(_meetings)}", time.monotonic() + PATIENCE
-    with _reporting_loss():
+    with reporting_loss():
         store = paddle.base.core.create_or_get_global_tcp_store()
 
         def add(count):
@@ -165,14 +161,14 @@ def all_reduce(tensor, kind, wait=True):
     """
     payload[kind] += tensor.size * tensor.element_size()
     calls[kind] += 1
-    with _reporting_loss():
+    with reporting_loss():
         return paddle.distributed.all_reduce(tensor, sync_op=wait)
 
 
 def _received(array):
     """The NumPy array that process 0 gives, of the same shape and type everywhere."""
     tensor = paddle.to_tensor(array)
-    with _reporting_loss():
+    with reporting_loss():
         paddle.distributed.broadcast(tensor, src=0)
         return tensor.numpy()
 
@@ -181,7 +177,7 @@ def _received(array):
 def copy_from_first(tensors):
     """Give tensors the values that they have on process 0, in place; the same shapes in the same order everywhere."""
     if world() > 1:
-        with _reporting_loss():
+        with reporting_loss():
             for tensor in tensors:
                 paddle.distributed.broadcast(tensor, src=0)
 
@@ -262,96 +258,5 @@ def summed(array, kind="messages"):
         return array
     tensor = paddle.to_tensor(array)
     all_reduce(tensor, kind)
-    with _reporting_loss():  # NCCL tells of a loss only where the sum is read
+    with reporting_loss():  # NCCL tells of a loss only where the sum is read
         return tensor.numpy()
-
-
-def byte_count(tensor):
-    """Bytes of a tensor's numbers."""
-    return tensor.size * tensor.element_size()
-
-
-def buckets(parameters):
-    """Lists of the parameters whose gradients are sent together, in the order in which they are sent."""
-    found, small, size = [], [], 0
-    for p in reversed(parameters):
-        if byte_count(p) >= ALONE:
-            found.append([p])
-            continue
-        small.append(p)
-        size += byte_count(p)
-        if size >= BUCKET:
-            found.append(small)
-            small, size = [], 0
-    return [*found, small] if small else found
-
-
-class GradientSum:
-    """Sums parameters' gradients over all processes, while the backward pass still runs where the backend can.
-
-    Gradients of `ALONE` bytes and more are sent where they lie, smaller ones are gathered to buckets. These are sent in
-    one order on every process, the reverse of the parameters', each as soon as it and those before it are complete. On
-    GPUs NCCL sends beside the computation; gloo returns when the sum is there. A parameter without a gradient gets the
-    others' sum.
-
-    Args:
-        parameters: all that the step trains; they must be the same on every process.
-    """
-
-    def __init__(self, parameters):
-        self.buckets = buckets(parameters) if world() > 1 else []
-        self.sent, self.missing, self.next, self.is_armed, self.lost = [], [], 0, False, None
-        for number, bucket in enumerate(self.buckets):
-            for p in bucket:
-                p._register_backward_hook(functools.partial(self._arrived, number))
-
-    def arm(self):
-        """Send what the next backward pass completes."""
-        self.missing = [len(bucket) for bucket in self.buckets]
-        self.next, self.is_armed = 0, True
-
-    def _arrived(self, number, *_):
-        if self.is_armed:
-            self.missing[number] -= 1
-            try:
-                self._send_complete()
-            except LostError as error:  # Paddle would print a traceback of what a hook raises
-                self.lost, self.is_armed = error, False
-
-    @paddle.no_grad()
-    def _send_complete(self):
-        while self.next < len(self.buckets) and self.missing[self.next] == 0:
-            bucket = self.buckets[self.next]
-            self.next += 1
-            grads = [p.grad for p in bucket]
-            if len(grads) == 1 and grads[0] is not None and grads[0].is_contiguous():
-                (tensor,) = grads
-            else:
-                pairs = zip(bucket, grads, strict=True)
-                tensor = paddle.concat(
-                    [paddle.zeros([p.size], p.dtype) if g is None else g.flatten() for p, g in pairs]
-                )
-            self.sent.append((all_reduce(tensor, "gradients", wait=False), tensor, bucket, tensor is grads[0]))
-
-    @paddle.no_grad()
-    def finish(self):
-        """Wait until every gradient is the sum.
-
-        Raises:
-            LostError: Another process is gone.
-        """
-        if self.lost:
-            raise self.lost
-        self.missing = [0] * len(self.buckets)
-        self._send_complete()
-        for task, tensor, bucket, is_in_place in self.sent:
-            with _reporting_loss():
-                task.wait()
-            if is_in_place:
-                continue
-            for p, part in zip(bucket, paddle.split(tensor, [p.size for p in bucket]), strict=True):
-                if p.grad is None:
-                    p.grad = part.reshape(p.shape)
-                else:
-                    paddle.assign(part.reshape(p.shape), output=p.grad)
-        self.sent, self.is_armed = [], False
