@@ -4,9 +4,8 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import paddle
@@ -24,11 +23,10 @@ from model.weights.paddle_file import dump, read_pdparams
 from model.weights.torch_file import LEGACY_START, read_torch, write_torch
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """What a weight file turned out to be.
 
-    Args:
+    Attributes:
         format: for people, such as "PyTorch (zip)".
         layout: whose names and axes it uses: "torch", "paddle" or "mindspore".
     """
