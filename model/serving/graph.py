@@ -239,7 +239,8 @@ class _Patterns(_Semantics):
 
             def rows(weight):
                 kernel = graph.reshape(weight, [area, HIDDEN, -1])
-                products = (graph.matmul(hidden, graph.part(kernel, i)) for i in range(area))
+                parts = (graph.reshape(graph.take(kernel, [i], 0), [HIDDEN, -1]) for i in range(area))
+                products = (graph.matmul(hidden, part) for part in parts)
                 return reduce(graph.add, map(graph.gather, products, self._columns[size]))
 
         a, b = (graph.gather(graph.add(rows(weight), bias), index) for weight, bias in parts)  # [N,H,W,C]

@@ -20,7 +20,7 @@ class OnnxOps:
 
     half(codes) -> codes // 2; odd(codes) -> codes % 2 as float32. differ(x, y) -> 1.0 where they do, else 0.0.
     gather(table [R, ...], index of any shape) -> rows [*index, ...]. take(x, positions, axis) -> those positions of an
-    axis, NumPy integers that are known now. part(x, i) -> x[i]. sum_rows(x) -> the sum over axis 1.
+    axis, integers that are known now. sum_rows(x) -> the sum over axis 1.
     one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
     by size // 2. weight(name) is an array of the graph's; integers(values) and floats(values) are constants.
 
@@ -75,9 +75,6 @@ class OnnxOps:
 
     def take(self, x, positions, axis):
         return self._node("Gather", x, self._constant(positions, np.int64), axis=axis)
-
-    def part(self, x, i):
-        return self._node("Gather", x, self._constant(i, np.int64), axis=0)
 
     def sum_rows(self, x):
         return self._node("ReduceSum", x, self._constant([1], np.int64), keepdims=0)

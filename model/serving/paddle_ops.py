@@ -64,9 +64,6 @@ class PaddleOps:
     def take(self, x, positions, axis):
         return paddle.index_select(x, self.integers(positions), axis)
 
-    def part(self, x, i):
-        return self.take(x, [i], 0).reshape(x.shape[1:])
-
     def sum_rows(self, x):
         return x.sum(1)
 
