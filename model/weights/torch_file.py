@@ -6,6 +6,7 @@ A `.pth` file is a pickle plus raw storages: a zip archive since torch 1.6, a pl
 import io
 import math
 import os
+import re
 import struct
 import sys
 import zipfile
@@ -156,8 +157,6 @@ def _flatten(tree: Any) -> dict[str, _Tensor]:
         if isinstance(node, _Tensor):
             if name in found:
                 raise Damaged(f"the name {name} occurs twice")
-            if not name.isprintable():
-                raise Damaged(f"the name {name[:40]!r} is not plain text")
             found[name] = node
         elif isinstance(node, dict | list | tuple):
             for key, value in node.items() if isinstance(node, dict) else enumerate(node):
@@ -195,24 +194,23 @@ def _array(name: str, tensor: _Tensor, contents: _Contents, limit: int) -> np.nd
 # ---- what the pickles may call ----
 
 
+_STORAGES = {f"{place}.{name}": name for place in ("torch", "torch.cuda", "torch.storage") for name in TORCH}
+
+
 def _storage(reference: Any) -> _Storage:
     """A persistent id: ("storage", type, key, device, length[, view of a larger storage])."""
-    if isinstance(reference, tuple) and reference[:1] == ("module",):
+    if reference[:1] == ("module",):
         raise Damaged("it is a whole module with its code, not its state_dict()")
-    if not isinstance(reference, tuple) or len(reference) not in (5, 6) or reference[0] != "storage":
-        raise Damaged("it refers to something that is not a storage")
     _, kind, key, _, numel, *view = reference
-    place, _, name = kind.text.rpartition(".") if isinstance(kind, Name) else ("", "", "")
-    if name not in TORCH or place not in ("torch", "torch.cuda", "torch.storage"):
-        raise Damaged(f"it holds {kind.text[:100] if isinstance(kind, Name) else 'something'!r}, no known storage")
-    key, offset = str(key), 0
-    if not _whole((numel,)) or "/" in key or "\\" in key or ".." in key:
-        raise Damaged("a storage has an impossible length or key")
+    name = kind.text if isinstance(kind, Name) else "something"
+    if name not in _STORAGES or not isinstance(key, str | int):
+        raise Damaged(f"it holds {name[:100]}, no known storage")
+    offset = 0
     if view and view[0] is not None:
-        if not isinstance(view[0], tuple) or len(view[0]) != 3 or not _whole(view[0][1:]):
-            raise Damaged("a view of a storage is damaged")
         _, offset, numel = view[0]
-    return _Storage(key, name, numel, offset)
+    if not _whole((numel, offset)) or re.search(r"[/\\]|\.\.", str(key)):
+        raise Damaged("a storage has an impossible length or key")
+    return _Storage(str(key), _STORAGES[name], numel, offset)
 
 
 def _whole(numbers: Any) -> bool:
