@@ -88,7 +88,8 @@ class ValOPT(Checked):
         check_folders(self)
         self._exclude("dataroot", "label_dir", "give one of them")
         self._exclude("how_many", "spread", "the first so many, or evenly spread ones")
-        self._exclude("metrics", "style_steps", "scores need one picture for each photo")
+        if self.metric_names:  # which checks the names
+            self._exclude("metrics", "style_steps", "scores need one picture for each photo")
         if self.video and not self.video.lower().endswith(".mp4"):
             raise UserError(f"video {self.video!r} is no .mp4 file: films are written as VP9 in MP4")
         if self.other and not self.metric_names:

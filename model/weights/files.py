@@ -69,11 +69,8 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
     if not start:
         raise UserError(f"{path} is empty: the download or the disk failed; get the file again")
     if start.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except BROKEN_ZIP as error:
-            raise UserError(f"{path} is a damaged or truncated zip archive ({error}); get the file again") from error
+        with reading(path, "a zip archive", *BROKEN_ZIP), zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
         if names and all(name.endswith(".npy") for name in names):
             return read_npz, FileInfo("NumPy", "torch")
         return read_torch, FileInfo("PyTorch (zip)", "torch")

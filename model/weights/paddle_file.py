@@ -11,7 +11,7 @@ import numpy as np
 
 from model.errors import UserError
 from model.weights.damage import Damaged, DamagedError, Forbidden, reading
-from model.weights.pickles import Bounded, Name, read_pickle
+from model.weights.pickles import Name, read_pickle
 
 _NAME_TABLE, _BIG_PARAMETERS = "StructuredToParameterName@@", "UnpackBigParamInfor@@"
 _MAX_DEPTH = 32
@@ -141,7 +141,7 @@ def read_state(path: str | os.PathLike) -> Any:
         if head[:1] != pickle.PROTO:
             raise DamagedError(f"{path} is not a Paddle parameter file (first bytes {head!r})")
         file.seek(0)
-        state = _resolve(read_pickle(Bounded(file), _FUNCTIONS), {})
+        state = _resolve(read_pickle(file, _FUNCTIONS), {})
         return _join_big_parameters(state) if isinstance(state, dict) else state
 
 

@@ -5,7 +5,6 @@ the operations of plain data. A name stays a name; it is called if the format's 
 these functions build numbers, arrays and containers alone.
 """
 
-import os
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from model.weights.damage import Damaged, Forbidden
 
 # Far above what weights need (those of 1,000 arrays take 0.05 million), far below what would hurt.
 MAX_OPERATIONS = 2_000_000
-_LONGEST_LINE = 10_000
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _LITERALS = frozenset(
@@ -35,35 +33,13 @@ class Name:
     text: str
 
 
-class Bounded:
-    """A file that raises EOFError rather than return less, and never allocates more than it still holds."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        start = file.tell()
-        self._file, self._left = file, file.seek(0, os.SEEK_END) - start
-        file.seek(start)
-
-    def read(self, size: int) -> bytes:
-        """The next `size` bytes, all of them."""
-        if not 0 <= size <= self._left:
-            raise EOFError
-        self._left -= size
-        return self._file.read(size)
-
-    def readline(self) -> bytes:
-        """The next line, or the beginning of a very long one."""
-        line = self._file.readline(_LONGEST_LINE)
-        self._left -= len(line)
-        return line
-
-
 def read_pickle(
-    file: Bounded, functions: Mapping[str, Callable], persistent: Callable[[Any], Any] | None = None
+    file: BinaryIO, functions: Mapping[str, Callable], persistent: Callable[[Any], Any] | None = None
 ) -> Any:
     """Interpret one pickle and stop behind it.
 
     Args:
-        file: the open file, at the pickle's start.
+        file: the open file, at the pickle's start; no more is read of it than it holds.
         functions: the allow-list: by full name, what may be called. Each must check its arguments, which may be any
             plain data, and raise Damaged or ValueError for nonsense. A result may take a state by its `set_state`.
         persistent: makes the object that a persistent id stands for; None where there are none.
@@ -92,8 +68,9 @@ def read_pickle(
             else:
                 _do(operation.name, argument, stack, memo)
     except _NONSENSE as error:
+        if not file.read(1):
+            raise EOFError from error
         raise Damaged(f"its pickle is damaged ({error or type(error).__name__})") from error
-    raise EOFError
 
 
 def _called(functions: Mapping[str, Callable], function: Any, arguments: Any) -> Any:

@@ -10,7 +10,7 @@ import re
 import struct
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,7 +19,7 @@ import numpy as np
 from model.files import BROKEN_ZIP
 from model.weights.damage import Damaged, reading
 from model.weights.numbers import TORCH, decoded, name_of
-from model.weights.pickles import Bounded, Name, read_pickle
+from model.weights.pickles import Name, read_pickle
 
 # The first bytes of the legacy format: a pickle of the number 0x1950a86a20f9469cfc6c.
 LEGACY_START = tuple(bytes([0x80, protocol]) + b"\x8a\n" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
@@ -110,7 +110,7 @@ def _read_zip(file: BinaryIO) -> _Contents:
             raise Damaged(f"its byte order {order[:20]!r} is unknown")
         if archive.getinfo(root + "data.pkl").file_size > MAX_PICKLE:
             raise Damaged("its data.pkl is unreasonably large")
-        tensors = _flatten(_unpickle(Bounded(io.BytesIO(archive.read(root + "data.pkl")))))
+        tensors = _flatten(_unpickle(io.BytesIO(archive.read(root + "data.pkl"))))
         keys = {tensor.storage.key for tensor in tensors.values()}
         missing = [key for key in keys if f"{root}data/{key}" not in names]
         if missing:
@@ -121,8 +121,7 @@ def _read_zip(file: BinaryIO) -> _Contents:
 
 def _read_legacy(file: BinaryIO) -> _Contents:
     """The stream of pickles that torch wrote before 1.6."""
-    stream = Bounded(file)
-    _, version, system, tree, keys = (_unpickle(stream) for _ in range(5))
+    _, version, system, tree, keys = (_unpickle(file) for _ in range(5))
     if version != PROTOCOL_VERSION:
         raise Damaged("its protocol version is unknown")
     little = system.get("little_endian", True) if isinstance(system, dict) else True
@@ -134,10 +133,11 @@ def _read_legacy(file: BinaryIO) -> _Contents:
     for key in keys:
         if key not in kinds:
             raise Damaged(f"its storage {key!r} belongs to no tensor, so its length is unknown")
-        (numel,) = struct.unpack("<q", stream.read(8))
-        if numel < 0:
-            raise Damaged(f"its storage {key!r} has the length {numel}")
-        storages[key] = stream.read(numel * np.dtype(TORCH[kinds[key]]).itemsize)
+        (numel,) = struct.unpack("<q", file.read(8))
+        size = numel * np.dtype(TORCH[kinds[key]]).itemsize
+        if not 0 <= size <= os.fstat(file.fileno()).st_size:
+            raise Damaged(f"its storage {key!r} has the length {numel}, which the file does not hold")
+        storages[key] = file.read(size)
     return _Contents(tensors, storages, "<" if little else ">")
 
 
@@ -256,8 +256,8 @@ _FUNCTIONS = {
 }
 
 
-def _unpickle(stream: Bounded) -> Any:
-    return read_pickle(stream, _FUNCTIONS, _storage)
+def _unpickle(file: BinaryIO) -> Any:
+    return read_pickle(file, _FUNCTIONS, _storage)
 
 
 # ---- writing ----
@@ -290,15 +290,12 @@ def _entries(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
 def _pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The pickle of an OrderedDict of tensors, storage i for the i-th."""
 
-    def text(value: str) -> bytes:
-        data = value.encode()
-        return b"X" + struct.pack("<I", len(data)) + data
-
-    def whole(value: int) -> bytes:
-        return b"\x8a\x08" + struct.pack("<q", value)
-
-    def numbers(values) -> bytes:
-        return b"(" + b"".join(map(whole, values)) + b"t"
+    def code(value: str | int | Iterable) -> bytes:
+        if isinstance(value, str):
+            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+        if isinstance(value, int):
+            return b"\x8a\x08" + struct.pack("<q", value)
+        return b"(" + b"".join(map(code, value)) + b"t"
 
     empty = b"ccollections\nOrderedDict\n)R"
     parts = [b"\x80\x02", empty, b"("]
@@ -306,7 +303,7 @@ def _pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
         array = np.asarray(array)
         strides = [math.prod(array.shape[d + 1 :]) for d in range(array.ndim)]
         storage = f"ctorch\n{name_of(array.dtype, TORCH)}\n".encode()
-        reference = text("storage") + storage + text(str(i)) + text("cpu") + whole(array.size)
-        parts += [text(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", b"(", reference, b"tQ", whole(0)]
-        parts += [numbers(array.shape), numbers(strides), b"\x89", empty, b"tR"]
+        reference = code("storage") + storage + code(str(i)) + code("cpu") + code(array.size)
+        parts += [code(name), b"ctorch._utils\n_rebuild_tensor_v2\n(", b"(", reference, b"tQ", code(0)]
+        parts += [code(array.shape), code(strides), b"\x89", empty, b"tR"]
     return b"".join(parts) + b"u."
