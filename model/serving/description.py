@@ -110,7 +110,7 @@ class Description:
                 raise ValueError(what)
 
         def whole(value, low, high):
-            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+            return type(value) is int and low <= value <= high
 
         classes = len(self.names)
         need(0 < classes <= MOST_CLASSES and all(isinstance(name, str) for name in self.names), "names")
@@ -123,10 +123,9 @@ class Description:
         need(whole(self.label_nc, 1, classes), "label_nc")
         need(self.unknown is None or whole(self.unknown, 0, classes - 1), "unknown")
         need(whole(self.file_unknown, 0, 1 << 16) and isinstance(self.uses_instances, bool), "file_unknown")
-        need(
-            len(self.unknown_ids) <= MOST_CLASSES and all(whole(i, 0, 1 << 16) for i in self.unknown_ids), "unknown_ids"
-        )
-        need(not self.unknown_ids or self.unknown is not None, "unknown_ids")
+        marks = self.unknown_ids
+        need(len(marks) <= MOST_CLASSES and all(whole(i, 0, 1 << 16) for i in marks), "unknown_ids")
+        need(not marks or self.unknown is not None, "unknown_ids")
         need(whole(self.z_dim, 0, MOST_STYLE) and self.kernel_size in (3, 5), "z_dim or kernel_size")
         need(self.step is None or whole(self.step, 0, 1 << 62), "step")
         need(whole(self.parameters, 0, 1 << 62), "parameters")

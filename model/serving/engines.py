@@ -3,7 +3,6 @@
 They read a graph and its numbers; nothing that can run code, such as the pickle beside a Paddle program, is opened.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -103,9 +102,14 @@ def _program_operations(file: Path) -> set[str]:
     try:
         if file.suffix == ".json":
             return set(_operations(json.loads(file.read_text(encoding="utf-8"))["program"]["regions"]))
-        with _static_mode():
+        dynamic = paddle.in_dynamic_mode()
+        paddle.enable_static()
+        try:
             program = paddle.static.deserialize_program(file.read_bytes())
-            return {operation.type for block in program.blocks for operation in block.ops}
+        finally:
+            if dynamic:
+                paddle.disable_static()
+        return {operation.type for block in program.blocks for operation in block.ops}
     except Exception as error:  # of two parsers, one in C++
         raise UserError(f"{file} is no Paddle program ({type(error).__name__}): export the model again") from None
 
@@ -117,16 +121,3 @@ def _operations(regions):
             for operation in block["ops"]:
                 yield operation["#"].partition(".")[2] or operation["#"]
                 yield from _operations(operation.get("regions", []))
-
-
-@contextlib.contextmanager
-def _static_mode():
-    import paddle
-
-    dynamic = paddle.in_dynamic_mode()
-    paddle.enable_static()
-    try:
-        yield
-    finally:
-        if dynamic:
-            paddle.disable_static()

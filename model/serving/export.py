@@ -12,7 +12,6 @@ from model.options import OPT
 from model.serving import FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import FILE, OPT_FILE, Description
 from model.serving.painter import Painter
-from model.weights.networks import parameter_count
 
 _HERE = Path(__file__).parent
 SHIPPED = (
@@ -59,9 +58,7 @@ def export(
             before = _bytes(work)
             files[runtime] = {"onnx": _write_onnx, "paddle": _write_paddle}[runtime](graphs, style, painter.opt, work)
             say(f"{runtime}: {_bytes(work) - before:.0f} MB, {' and '.join(forms)} form")
-        nets = [net for net in (painter.G, painter.E) if net is not None]
-        count = sum(parameter_count(net) for net in nets)
-        description = Description.of(painter.opt, step=painter.step, parameters=count, **files)
+        description = Description.of(painter.opt, step=painter.step, parameters=painter.info["parameters"], **files)
         painter.opt.save(work / OPT_FILE)
         for source in SHIPPED:
             text = source.read_text(encoding="utf-8")  # modules that lie side by side there

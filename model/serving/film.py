@@ -44,10 +44,8 @@ def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], N
             if not writer.isOpened():
                 raise UserError(f"cannot write {path}: OpenCV {cv2.__version__} opens no VP9 film there")
         if picture.shape != size:
-            raise UserError(
-                f"{path}: picture {count + 1} is {picture.shape[1]}x{picture.shape[0]}, the first {size[1]}x{size[0]}: "
-                "a film needs pictures of one size"
-            )
+            sizes = f"{picture.shape[1]}x{picture.shape[0]}, the first {size[1]}x{size[0]}"
+            raise UserError(f"{path}: picture {count + 1} is {sizes}: a film needs pictures of one size")
         writer.write(np.ascontiguousarray(picture[..., ::-1]))
         count += 1
 
@@ -57,23 +55,13 @@ def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], N
             yield add
             if writer is not None:
                 writer.release()
-            _check(cv2, path, unfinished, count)  # OpenCV does not tell of a full disk
+            reader = cv2.VideoCapture(utf8(unfinished, "OpenCV"))
+            found = sum(1 for _ in iter(reader.grab, False))
+            reader.release()
+            if found != count or not count:  # OpenCV does not tell of a full disk
+                raise UserError(f"cannot write {path}: {found} of {count} pictures arrived; check the space there")
             os.replace(unfinished, temporary)
         finally:
             if writer is not None:
                 writer.release()
             unfinished.unlink(missing_ok=True)
-
-
-def _check(cv2, path: Path, written: Path, count: int) -> None:
-    """See that a film holds all its pictures.
-
-    Raises:
-        UserError: it does not.
-    """
-    reader, found = cv2.VideoCapture(utf8(written, "OpenCV")), 0
-    while reader.grab():
-        found += 1
-    reader.release()
-    if found != count or not count:
-        raise UserError(f"cannot write {path}: {found} of {count} pictures arrived; check the space on the device")

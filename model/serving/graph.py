@@ -5,7 +5,7 @@ Spectral norm's sigma is divided out, batch norm's statistics become part of gam
 SPADE is x * a + b. `onnx_ops` and `paddle_ops` make files of a graph. Feature maps are [N,C,H,W].
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -146,15 +146,13 @@ class _Map(FeatureMap):
         gamma_weight, beta_weight = _by_position(gamma), _by_position(beta)
         a, a_bias = gamma_weight * scale, (1 + _array(gamma.bias)) * scale
         b, b_bias = beta_weight - a * mean, _array(beta.bias) - a_bias * mean
-        parts = [
-            (
-                self._graph.weight(f"{name}.{part}.weight", weight.reshape(-1, self._channels)),  # [area * HIDDEN, C]
-                self._graph.weight(f"{name}.{part}.bias", bias),
-            )
-            for part, weight, bias in (("a", a, a_bias), ("b", b, b_bias))
-        ]
-        value, by_rows = semantics.modulate(self._value, self._size, f"{name}.hidden", shared, parts)
-        return self._changed(value, by_rows=by_rows)
+        weights = {  # [area * HIDDEN, C] and [C]
+            "a.weight": a.reshape(-1, self._channels), "a.bias": a_bias,
+            "b.weight": b.reshape(-1, self._channels), "b.bias": b_bias,
+        }  # fmt: skip
+        parts = [self._graph.weight(f"{name}.{part}", array) for part, array in weights.items()]
+        value = semantics.modulate(self._value, self._size, f"{name}.hidden", shared, parts[:2], parts[2:])
+        return self._changed(value, by_rows=semantics.by_rows)
 
     def _untrained(self, *_):
         raise NotImplementedError("graphs are of networks in evaluation mode")
@@ -164,6 +162,8 @@ class _Map(FeatureMap):
 
 class _Semantics:
     """What a generator's graph reads of label maps, in place of `model.semantics.Semantics`."""
+
+    by_rows = False  # whether `modulate` gives [N,H,W,C] in place of [N,C,H,W]
 
     def __init__(self, graph, opt):
         self.graph, self.sizes = graph, opt.spade_sizes
@@ -177,8 +177,7 @@ class _Semantics:
             table [area * (classes + 1), K], the edges' rows [area, K] or None, bias [K]; and its shape [area, K].
         """
         weight = _by_position(conv)  # [area, semantic_nc, K]
-        table = np.zeros((len(weight), self.classes + 1, weight.shape[2]))
-        table[:, :-1] = weight[:, : self.classes]
+        table = np.pad(weight[:, : self.classes], ((0, 0), (0, 1), (0, 0)))
         rows = self.graph.weight(f"{name}.table", table.reshape(-1, table.shape[2]))
         edges = self.graph.weight(f"{name}.edges", weight[:, -1]) if self.with_edges else None
         return rows, edges, self.graph.weight(f"{name}.bias", _array(conv.bias)), (len(weight), weight.shape[2])
@@ -187,9 +186,11 @@ class _Semantics:
 class _Patterns(_Semantics):
     """a and b from numbered neighbourhoods: the integer tables that `neighbourhoods.graph_inputs` makes are inputs."""
 
+    by_rows = True
+
     def __init__(self, graph, opt):
         super().__init__(graph, opt)
-        self._tables, self._outer, self._rows = {}, {}, {}
+        self._tables, self._columns, self._rows = {}, {}, {}
         for height, width in self.sizes:
             size = f"{height}x{width}"
             inner = graph.input(f"inner_{size}", "int32", [f"windows_{size}", self.area])
@@ -220,8 +221,8 @@ class _Patterns(_Semantics):
         inner_index = graph.gather(graph.reshape(graph.take(outer, [middle], 1), [-1]), index)
         return graph.transpose(graph.gather(self._summed("fc", conv, label, edges), inner_index), [0, 3, 1, 2])
 
-    def modulate(self, x, size, name, shared, parts):
-        """x [N,C,H,W] * a + b by rows, [N,H,W,C], and that it is by rows; parts: weight and bias of a and of b."""
+    def modulate(self, x, size, name, shared, *parts):
+        """x [N,C,H,W] * a + b; parts: weight and bias of a and of b."""
         graph, area = self.graph, self.area
         label, edges, outer, index = self._tables[size]
         hidden = graph.relu(self._summed(name, shared, label, edges))
@@ -232,28 +233,20 @@ class _Patterns(_Semantics):
             def rows(weight):
                 return graph.matmul(windows, weight)
         else:  # fewer inner windows than outer ones: multiply first, then gather and add
-            columns = self._columns(size)
+            if size not in self._columns:  # made once for the norms of a size
+                columns = (graph.take(outer, [i], 1) for i in range(area))
+                self._columns[size] = [graph.reshape(column, [-1]) for column in columns]
 
             def rows(weight):
                 kernel = graph.reshape(weight, [area, HIDDEN, -1])
-                total = None
-                for i, column in enumerate(columns):
-                    part = graph.gather(graph.matmul(hidden, graph.part(kernel, i)), column)
-                    total = part if total is None else graph.add(total, part)
-                return total
+                parts = (graph.reshape(graph.take(kernel, [i], 0), [HIDDEN, -1]) for i in range(area))
+                products = (graph.matmul(hidden, part) for part in parts)
+                return reduce(graph.add, map(graph.gather, products, self._columns[size]))
 
         a, b = (graph.gather(graph.add(rows(weight), bias), index) for weight, bias in parts)  # [N,H,W,C]
         if x not in self._rows:  # made once for the norms that share it
             self._rows[x] = graph.transpose(x, [0, 2, 3, 1])
-        return graph.add(graph.mul(self._rows[x], a), b), True
-
-    def _columns(self, size):
-        """The columns of a size's table of outer windows, made once."""
-        if size not in self._outer:
-            outer = self._tables[size][2]
-            columns = (self.graph.take(outer, [i], 1) for i in range(self.area))
-            self._outer[size] = [self.graph.reshape(column, [-1]) for column in columns]
-        return self._outer[size]
+        return graph.add(graph.mul(self._rows[x], a), b)
 
 
 class _Dense(_Semantics):
@@ -274,10 +267,7 @@ class _Dense(_Semantics):
             for step in (-1, 1):
                 neighbour = graph.take(instance, np.clip(np.arange(side) + step, 0, side - 1), axis)
                 found.append(graph.differ(instance, neighbour))
-        edges = found[0]
-        for more in found[1:]:
-            edges = graph.maximum(edges, more)
-        return edges
+        return reduce(graph.maximum, found)
 
     def _maps(self, size):
         """The one-hot maps [N,semantic_nc,h,w] at a size."""
@@ -310,8 +300,8 @@ class _Dense(_Semantics):
         """As `_Patterns.first_map`."""
         return self._over_maps("fc", conv, self.sizes[0])
 
-    def modulate(self, x, size, name, shared, parts):
-        """x * a + b [N,C,H,W], and that it is not by rows; parts: weight and bias of a and of b."""
+    def modulate(self, x, size, name, shared, *parts):
+        """As `_Patterns.modulate`."""
         graph, side = self.graph, round(self.area**0.5)
         hidden = graph.relu(self._over_maps(name, shared, size))
 
@@ -320,7 +310,7 @@ class _Dense(_Semantics):
             return graph.conv(hidden, graph.reshape(kernel, [-1, HIDDEN, side, side]), bias, side)
 
         a, b = (spread(*part) for part in parts)
-        return graph.add(graph.mul(x, a), b), False
+        return graph.add(graph.mul(x, a), b)
 
 
 _FORMS = {"pattern": _Patterns, "dense": _Dense}

@@ -1,6 +1,7 @@
 """Graphs as ONNX files."""
 
 from collections.abc import Mapping
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ class OnnxOps:
 
     half(codes) -> codes // 2; odd(codes) -> codes % 2 as float32. differ(x, y) -> 1.0 where they do, else 0.0.
     gather(table [R, ...], index of any shape) -> rows [*index, ...]. take(x, positions, axis) -> those positions of an
-    axis, NumPy integers that are known now. part(x, i) -> x[i]. sum_rows(x) -> the sum over axis 1.
+    axis, integers that are known now. sum_rows(x) -> the sum over axis 1.
     one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
     by size // 2. weight(name) is an array of the graph's; integers(values) and floats(values) are constants.
 
@@ -36,10 +37,18 @@ class OnnxOps:
         return name
 
     def _constant(self, values, dtype):
-        array = np.asarray(values, dtype)
         name = f"constant_{len(self._arrays)}"
-        self._arrays[name] = array
+        self._arrays[name] = np.asarray(values, dtype)
         return name
+
+    add = partialmethod(_node, "Add")
+    mul = partialmethod(_node, "Mul")
+    maximum = partialmethod(_node, "Max")
+    matmul = partialmethod(_node, "MatMul")
+    relu = partialmethod(_node, "Relu")
+    tanh = partialmethod(_node, "Tanh")
+    integers = partialmethod(_constant, dtype=np.int32)
+    floats = partialmethod(_constant, dtype=np.float32)
 
     def input(self, name, kind, shape):
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], shape))
@@ -49,45 +58,23 @@ class OnnxOps:
         self._arrays[name] = self._weights[name]
         return name
 
-    def integers(self, values):
-        return self._constant(values, np.int32)
-
-    def floats(self, values):
-        return self._constant(values, np.float32)
-
     def half(self, codes):
         return self._node("Div", codes, self.integers(2))
 
     def odd(self, codes):
         return self._node("Cast", self._node("Mod", codes, self.integers(2)), to=TensorProto.FLOAT)
 
-    def add(self, x, y):
-        return self._node("Add", x, y)
-
-    def mul(self, x, y):
-        return self._node("Mul", x, y)
-
-    def maximum(self, x, y):
-        return self._node("Max", x, y)
-
-    def matmul(self, x, y):
-        return self._node("MatMul", x, y)
-
     def differ(self, x, y):
         return self._node("Cast", self._node("Not", self._node("Equal", x, y)), to=TensorProto.FLOAT)
 
     def one_hot(self, label, classes):
-        values = self.floats([0, 1])
-        return self._node("OneHot", label, self.integers(classes), values, axis=1)
+        return self._node("OneHot", label, self.integers(classes), self.floats([0, 1]), axis=1)
 
     def gather(self, table, index):
         return self._node("Gather", table, index, axis=0)
 
     def take(self, x, positions, axis):
         return self._node("Gather", x, self._constant(positions, np.int64), axis=axis)
-
-    def part(self, x, i):
-        return self._node("Gather", x, self._constant(i, np.int64), axis=0)
 
     def sum_rows(self, x):
         return self._node("ReduceSum", x, self._constant([1], np.int64), keepdims=0)
@@ -101,14 +88,8 @@ class OnnxOps:
     def concat(self, values, axis):
         return self._node("Concat", *values, axis=axis)
 
-    def relu(self, x):
-        return self._node("Relu", x)
-
     def leaky_relu(self, x, slope):
         return x if slope == 1 else self._node("LeakyRelu", x, alpha=slope)
-
-    def tanh(self, x):
-        return self._node("Tanh", x)
 
     def instance_norm(self, x, channels):
         ones, zeros = self.floats(np.ones(channels)), self.floats(np.zeros(channels))

@@ -1,5 +1,6 @@
 """Graphs as Paddle inference models."""
 
+import operator
 import os
 import warnings
 from collections.abc import Mapping
@@ -22,6 +23,15 @@ class PaddleOps:
     def __init__(self, layer: "_Traced", inputs: Mapping[str, Any]):
         self._layer, self._inputs = layer, inputs
 
+    add = staticmethod(operator.add)
+    mul = staticmethod(operator.mul)
+    maximum = staticmethod(paddle.maximum)
+    matmul = staticmethod(paddle.matmul)
+    relu = staticmethod(F.relu)
+    tanh = staticmethod(paddle.tanh)
+    transpose = staticmethod(paddle.transpose)
+    concat = staticmethod(paddle.concat)
+
     def input(self, name, kind, shape):
         return self._inputs[name]
 
@@ -40,18 +50,6 @@ class PaddleOps:
     def odd(self, codes):
         return (codes % 2).astype("float32")
 
-    def add(self, x, y):
-        return x + y
-
-    def mul(self, x, y):
-        return x * y
-
-    def maximum(self, x, y):
-        return paddle.maximum(x, y)
-
-    def matmul(self, x, y):
-        return paddle.matmul(x, y)
-
     def differ(self, x, y):
         return (x != y).astype("float32")
 
@@ -66,30 +64,15 @@ class PaddleOps:
     def take(self, x, positions, axis):
         return paddle.index_select(x, self.integers(positions), axis)
 
-    def part(self, x, i):
-        return self.take(x, [i], 0).reshape(x.shape[1:])
-
     def sum_rows(self, x):
         return x.sum(1)
 
     def reshape(self, x, shape):
         return x.reshape([int(side) for side in shape])
 
-    def transpose(self, x, order):
-        return x.transpose(order)
-
-    def concat(self, values, axis):
-        return paddle.concat(values, axis)
-
-    def relu(self, x):
-        return F.relu(x)
-
     def leaky_relu(self, x, slope):
         # not F.leaky_relu, whose fusion with a convolution crashes Paddle 3.3.1's engine
         return x if slope == 1 else paddle.maximum(x, x * slope)
-
-    def tanh(self, x):
-        return paddle.tanh(x)
 
     def instance_norm(self, x, channels):
         return F.instance_norm(x, eps=EPSILON)

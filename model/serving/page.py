@@ -25,40 +25,33 @@ _OPEN = (
 )  # fmt: skip
 
 
-class Gate:
-    """ASGI middleware: lets requests of the page through, as far as their bodies are of a reasonable size."""
+def _gate(app: Callable) -> Callable:
+    """ASGI middleware: answers 404 outside the page's paths, 413 to a body above MAX_BODY, hands on everything else."""
 
-    def __init__(self, app: Callable):
-        self._app = app
-
-    async def __call__(self, scope, receive, send):
-        """Answer 404 outside the page's paths, 413 to a body above MAX_BODY, and hand on everything else."""
+    async def answer(scope, receive, send):
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            return await app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path not in ("", "/") and not path.startswith(_OPEN):
-            return await _refuse(send, 404)
+            return await _refuse(send, 404, b"not found")
         body, more = bytearray(), scope["method"] == "POST"
         while more:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MAX_BODY:
-                return await _refuse(send, 413)
-        given = scope["method"] != "POST"
+                return await _refuse(send, 413, b"too large")
+        received = [{"type": "http.request", "body": bytes(body)}] if scope["method"] == "POST" else []
 
         async def replay():
-            nonlocal given
-            if given:
-                return await receive()
-            given = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
+            return received.pop() if received else await receive()
 
-        await self._app(scope, replay, send)
+        await app(scope, replay, send)
+
+    return answer
 
 
-async def _refuse(send, status: int) -> None:
-    text = {404: b"not found", 413: b"too large"}[status]
+async def _refuse(send, status: int, text: bytes) -> None:
     headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
@@ -104,7 +97,7 @@ def launch_page(page: gr.Blocks, host: str | None, port: int | None, **more: Any
         _, url, _ = page.launch(
             server_name=host, server_port=port, share=False, show_error=False, ssr_mode=False, run_history=False,
             footer_links=[], allowed_paths=[], blocked_paths=["/"], max_file_size=1, enable_monitoring=False,
-            app_kwargs={"middleware": [Middleware(Gate)]}, pwa=False, mcp_server=False, quiet=True, **more,
+            app_kwargs={"middleware": [Middleware(_gate)]}, pwa=False, mcp_server=False, quiet=True, **more,
         )  # fmt: skip
     except OSError as error:
         reason = str(error).partition(". ")[0]

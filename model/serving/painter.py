@@ -12,7 +12,6 @@ import paddle
 from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
-from model.neighbourhoods import style_noise
 from model.ops.device import as_tensor
 from model.options import OPT
 from model.semantics import Semantics
@@ -69,14 +68,11 @@ class Painter:
             step = None
         names = _shown(arrays, use_ema)
         files = {name: folder if folder.is_file() else folder / f"{n}.pdparams" for name, n in names.items()}
-        G, E = define_G(opt), None
-        load_net(G, arrays[names["n_g"]], files["n_g"])
-        G.eval()
-        if opt.use_vae and "n_e" in names:
-            E = define_E(opt)
-            load_net(E, arrays[names["n_e"]], files["n_e"])
-            E.eval()
-        return cls(opt, G, E, files["n_g"], step)
+        nets = {"n_g": define_G(opt)} | ({"n_e": define_E(opt)} if opt.use_vae and "n_e" in names else {})
+        for name, net in nets.items():
+            load_net(net, arrays[names[name]], files[name])
+            net.eval()
+        return cls(opt, nets["n_g"], nets.get("n_e"), files["n_g"], step)
 
     @property
     def description(self) -> Description:
@@ -91,11 +87,8 @@ class Painter:
     @property
     def info(self) -> dict[str, Any]:
         """What a page or a log tells of the model: file, step, parameters, device."""
-        nets = [net for net in (self.G, self.E) if net is not None]
-        return {
-            "file": str(self.file), "step": self.step, "device": paddle.get_device(),
-            "parameters": sum(parameter_count(net) for net in nets),
-        }  # fmt: skip
+        count = sum(parameter_count(net) for net in (self.G, self.E) if net is not None)
+        return {"file": str(self.file), "step": self.step, "device": paddle.get_device(), "parameters": count}
 
     @paddle.no_grad()
     def encode(self, image: Any) -> np.ndarray:
@@ -104,10 +97,6 @@ class Painter:
         A deviation from the released code, which draws from the distribution: the same photo gives the same picture.
         """
         return self.E(as_tensor(image))[0].numpy()
-
-    def noise(self, seed: int, number: int = 0) -> np.ndarray:
-        """The style [z_dim] that a seed draws for a picture's number: standard normal."""
-        return style_noise(seed, number, self.opt.z_dim)
 
     @paddle.no_grad()
     def paint(self, batch: Mapping[str, Any], z: np.ndarray | None = None) -> np.ndarray:
@@ -149,8 +138,7 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
             f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
             "checkpoints or a generator's .pdparams file"
         )
-    places = [file.parent / checkpoint.OPT_FILE, file.parent.parent / checkpoint.OPT_FILE]
-    options = next((place for place in places if place.is_file()), None)
+    options = next((place for folder in file.parents[:2] if (place := folder / checkpoint.OPT_FILE).is_file()), None)
     if options is None:
         raise UserError(
             f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it there from "
@@ -158,8 +146,6 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
         )
     if file.suffix == ".npz":
         return OPT.load(options), packed.read_packed(file), file
-    arrays = {"n_g": read_pdparams(file)}
-    encoder = file.with_name("n_e.pdparams")
-    if encoder.is_file():
-        arrays["n_e"] = read_pdparams(encoder)
+    files = {"n_g": file, "n_e": file.with_name("n_e.pdparams")}
+    arrays = {name: read_pdparams(place) for name, place in files.items() if place.is_file()}
     return OPT.load(options), arrays, file.parent

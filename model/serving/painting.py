@@ -6,7 +6,6 @@ written to the disk, and nothing of it is read but the model.
 """
 
 import base64
-import binascii
 import contextlib
 import io
 import time
@@ -51,12 +50,11 @@ def decode_drawing(text: Any, size: tuple[int, int], classes: int) -> tuple[np.n
     unpacker = zlib.decompressobj()
     try:
         planes = unpacker.decompress(base64.b64decode(text, validate=True), expected + 1)
-    except (binascii.Error, ValueError, TypeError, zlib.error):
+    except (ValueError, TypeError, zlib.error):
         raise UserError("the drawing cannot be read: draw again, or open the link again") from None
     if len(planes) != expected or not unpacker.eof:
-        raise UserError(
-            f"the drawing is cut off or of another model: expected {width}x{height} pixels, this model's size"
-        )
+        size = f"{width}x{height} pixels"
+        raise UserError(f"the drawing is cut off or of another model: expected {size}, this model's size")
     ids, objects = np.frombuffer(planes, "<u2").reshape(2, height, width).astype(np.int32)
     if ids.max() >= classes:
         raise UserError(f"the drawing holds class {ids.max()}: expected 0..{classes - 1}, this model's classes")
@@ -73,23 +71,22 @@ def read_upload(text: Any, formats: tuple[str, ...]) -> Image.Image:
     Raises:
         UserError: Too many bytes or pixels, another kind of file.
     """
-    most = MAX_UPLOAD // 2**20
     if not isinstance(text, str):
         raise UserError(f"the upload is {type(text).__name__}: expected a file's bytes in base64")
     if len(text) > -(-MAX_UPLOAD // 3) * 4:
-        raise UserError(f"the file has {len(text) * 3 / 4 / 2**20:.1f} MB: expected at most {most} MB, scale it down")
+        size = f"{len(text) * 3 / 4 / 2**20:.1f} MB: expected at most {MAX_UPLOAD // 2**20} MB"
+        raise UserError(f"the file has {size}, scale it down")
     try:
         data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise UserError("the upload is not base64: send the file's bytes in that form") from None
     try:
         picture = Image.open(io.BytesIO(data), formats=formats)
         if picture.width * picture.height > MAX_PIXELS:
             raise Image.DecompressionBombError
     except Image.DecompressionBombError:
-        raise UserError(
-            f"the picture has more than {MAX_PIXELS // 10**6} million pixels, the most that is read: scale it down"
-        ) from None
+        most = f"{MAX_PIXELS // 10**6} million pixels"
+        raise UserError(f"the picture has more than {most}, the most that is read: scale it down") from None
     except Exception:  # Pillow's plugins raise of every kind at damaged files
         kinds = " or ".join((", ".join(formats[:-1]), formats[-1]))
         raise UserError(f"the file is not a picture of a kind that is read here: expected {kinds}") from None
@@ -240,10 +237,9 @@ class Studio:
 
     def _sample_scenes(self) -> tuple[list[str], list[Image.Image]]:
         """Drawings of the sample scenes, as far as the model has their classes, and their photos."""
-        drawings, photos = [], []
+        drawings, photos, table = [], [], self._translation()
         height, width = self._synthesizer.size
         unknown = self._synthesizer.unknown
-        table = self._translation()
         for seed in SCENES:
             photo, label, instance = make_scene(np.random.default_rng(seed), SCENE_SIZE)
             photos.append(Image.fromarray(photo))
@@ -252,17 +248,14 @@ class Studio:
             if (ids < 0).mean() > 0.2:
                 continue
             ids[ids < 0] = np.bincount(ids[ids >= 0]).argmax() if unknown is None else unknown
-            ids, objects = (
-                np.asarray(Image.fromarray(plane.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST))
-                for plane in (ids, objects)
-            )
-            drawings.append(encode_drawing(ids, objects))
+            pictures = (Image.fromarray(plane.astype(np.int32)) for plane in (ids, objects))
+            planes = (picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures)
+            drawings.append(encode_drawing(*map(np.asarray, planes)))
         return drawings, photos
 
     def _translation(self) -> np.ndarray:
         """This model's ids of COCO-Stuff's, by name, int32 [256]; -1 where it has none."""
         own = {name: i for i, name in reversed(list(enumerate(self._synthesizer.names)))}
-        table = np.full(256, -1, np.int32)
-        for i, name in enumerate(class_names("coco_stuff", 182)[:182]):
-            table[i] = own.get(name, own.get(name.removesuffix("-other"), -1))
-        return table
+        theirs = class_names("coco_stuff", 182)[:182]
+        found = [own.get(name, own.get(name.removesuffix("-other"), -1)) for name in theirs]
+        return np.pad(np.int32(found), (0, 256 - len(found)), constant_values=-1)

@@ -2,12 +2,13 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from model.errors import UserError
-from model.neighbourhoods import graph_inputs, style_noise
+from model.neighbourhoods import graph_inputs
 from model.options import OPT
 from model.serving.description import FILE, OPT_FILE, Description
 from model.serving.engines import Engine, check_program, onnx_engine, paddle_engine
@@ -46,8 +47,7 @@ def _loaded(make: Callable[..., Engine], file: Path, *rest: Path) -> Run:
         raise UserError(f"{file} cannot be loaded ({str(error).splitlines()[0]}): export the model again") from None
 
 
-RUNNERS = {"onnx": onnx_runner, "paddle": paddle_runner}
-PACKAGES = {"onnx": "onnxruntime", "paddle": "paddle"}
+RUNNERS = {"onnx": ("onnxruntime", onnx_runner), "paddle": ("paddle", paddle_runner)}  # with the packages they need
 
 
 class Exported:
@@ -67,27 +67,23 @@ class Exported:
         self.opt = OPT.load(folder / OPT_FILE)
         if not found.fits(self.opt):
             raise UserError(f"{folder / OPT_FILE} and {FILE} beside it are of different models: export the model again")
-        there = [name for name in RUNNERS if getattr(found, name).get("generator")]
-        usable = [name for name in there if importlib.util.find_spec(PACKAGES[name])]
-        chosen = usable[:1] if runtime == "auto" else [name for name in usable if name == runtime]
-        if not chosen:
-            packages = " or ".join(PACKAGES[name] for name in there) or "nothing that is known"
+        packages = {name: package for name, (package, _) in RUNNERS.items() if getattr(found, name).get("generator")}
+        usable = [name for name, package in packages.items() if importlib.util.find_spec(package)]
+        chosen = next((name for name in usable if runtime in ("auto", name)), None)
+        if chosen is None:
+            needed = " or ".join(packages.values()) or "nothing that is known"
             raise UserError(
-                f"{folder} cannot be run with runtime {runtime}: it needs {packages} (pip install -r "
-                "requirements-app.txt)"
+                f"{folder} cannot be run with runtime {runtime}: it needs {needed}: pip install -r requirements-app.txt"
             )
-        files, make = getattr(found, chosen[0]), RUNNERS[chosen[0]]
-        self.form = next(iter(files["generator"])) if form == "auto" else form
-        if self.form not in files["generator"]:
-            raise UserError(f"{folder} has no form {form} of the generator: it has {', '.join(files['generator'])}")
-        self.generate = make(folder / files["generator"][self.form])
-        self.has_encoder = bool(files.get("encoder"))
-        self._encoder = (make, folder / files["encoder"]) if self.has_encoder else None
-        self._encode = None
-        self.info = {
-            "file": str(folder / files["generator"][self.form]), "step": found.step, "device": "cpu",
-            "parameters": found.parameters, "runtime": chosen[0],
-        }  # fmt: skip
+        files, (_, self._runner) = getattr(found, chosen), RUNNERS[chosen]
+        generators, encoder = files["generator"], files.get("encoder")
+        self.form = next(iter(generators)) if form == "auto" else form
+        if self.form not in generators:
+            raise UserError(f"{folder} has no form {form} of the generator: it has {', '.join(generators)}")
+        file = folder / generators[self.form]
+        self.generate = self._runner(file)
+        self.has_encoder, self._encoder = bool(encoder), encoder and folder / encoder
+        self.info = dict(file=str(file), step=found.step, device="cpu", parameters=found.parameters, runtime=chosen)
 
     def inputs(self, label, instance, z) -> dict[str, np.ndarray]:
         """What the generator's graph takes for a batch of maps and styles."""
@@ -95,27 +91,21 @@ class Exported:
         if self.form == "pattern":
             inputs = graph_inputs(label, instance, found.spade_sizes, found.kernel_size, len(found.names))
         else:
-            inputs = {"label": label.astype(np.int32)}
-            if instance is not None:
-                inputs["instance"] = instance.astype(np.int32)
+            maps = {"label": label, "instance": instance}
+            inputs = {name: np.asarray(ids, np.int32) for name, ids in maps.items() if ids is not None}
         if z is not None:
             inputs["style"] = np.asarray(z, np.float32)
         return inputs
 
     def paint(self, batch, z):
         """Pictures float32 [N,3,H,W] in [-1,1] of a batch's maps [N,H,W] in styles z [N,z_dim] (None without VAE)."""
-        maps = [np.asarray(batch[name]) if name in batch else None for name in ("label", "instance")]
-        if not self.description.uses_instances:
-            maps[1] = None
-        return self.generate(self.inputs(*maps, z))
+        instance = batch.get("instance") if self.description.uses_instances else None
+        return self.generate(self.inputs(batch["label"], instance, z))
 
     def encode(self, image):
         """The style [N,z_dim] of photos, float [N,3,H,W] in [-1,1]: the mean of the encoder's distribution."""
-        if self._encode is None:  # built when first used: many sessions never see a photo
-            make, file = self._encoder
-            self._encode = make(file)
         return self._encode({"photo": np.asarray(image, np.float32)})
 
-    def noise(self, seed, number=0):
-        """The style [z_dim] that a seed draws for a picture's number: standard normal."""
-        return style_noise(seed, number, self.description.z_dim)
+    @cached_property
+    def _encode(self) -> Run:  # made when first used: many sessions never see a photo
+        return self._runner(self._encoder)

@@ -12,7 +12,7 @@ from model.data.pictures import style_photo
 from model.data.reading import class_map, instance_ids
 from model.data.visual import photo_to_tensor, tensor_to_image
 from model.errors import UserError, listed
-from model.neighbourhoods import colour_codes
+from model.neighbourhoods import colour_codes, style_noise
 from model.serving.description import FILE
 
 Photo = Image.Image | str | Path
@@ -175,7 +175,7 @@ class Synthesizer:
         """
         if not 0 <= seed < 2**63:
             raise UserError(f"seed {seed} is out of range: expected 0 .. 2**63 - 1")
-        return self._engine.noise(int(seed), number)
+        return style_noise(int(seed), number, self.z_dim)
 
     def _style(self, style, seed):
         if not self.z_dim:
@@ -199,7 +199,8 @@ class Synthesizer:
         ids, strange = class_map(label, self.palette, "the label map")
         if strange is not None:
             raise UserError(self._strange_colours(strange, ids.size))
-        ids = self._channels(ids)
+        if self.unknown is not None:
+            ids = np.where(np.isin(ids, self._about.unknown_ids), np.int32(self.unknown), ids)
         strange = [int(i) for i in np.unique(ids) if not 0 <= i < len(self.names)]
         if strange:
             marks = [i for i in self._about.unknown_ids if i != self.unknown]
@@ -207,12 +208,6 @@ class Synthesizer:
             known = f"0..{len(self.names) - 1}{also}, the model's classes"
             raise UserError(f"the label map holds ids {listed(strange)}: expected {known}")
         return ids
-
-    def _channels(self, ids: np.ndarray) -> np.ndarray:
-        """Ids int32 with those that mean unlabelled as the unknown class."""
-        if self.unknown is None:
-            return ids
-        return np.where(np.isin(ids, self._about.unknown_ids), np.int32(self.unknown), ids)
 
     def _strange_colours(self, strange: np.ndarray, pixels: int) -> str:
         """What is said of colours [n,3] that are not the palette's, in a map of so many pixels."""

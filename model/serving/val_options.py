@@ -86,15 +86,10 @@ class ValOPT(Checked):
     def _check_together(self) -> None:
         check_device(self.device)
         check_folders(self)
-        if self.dataroot and self.label_dir:
-            raise UserError(
-                f"dataroot {self.dataroot} and label_dir {self.label_dir} exclude each other: give one of them"
-            )
-        if self.how_many and self.spread:
-            raise UserError(
-                f"how_many {self.how_many} and spread {self.spread} exclude each other: the first so many, or evenly "
-                "spread ones"
-            )
+        self._exclude("dataroot", "label_dir", "give one of them")
+        self._exclude("how_many", "spread", "the first so many, or evenly spread ones")
+        if self.metric_names:  # which checks the names
+            self._exclude("metrics", "style_steps", "scores need one picture for each photo")
         if self.video and not self.video.lower().endswith(".mp4"):
             raise UserError(f"video {self.video!r} is no .mp4 file: films are written as VP9 in MP4")
         if self.other and not self.metric_names:
@@ -103,28 +98,26 @@ class ValOPT(Checked):
             raise UserError(f"other_name {self.other_name!r}: expected a word other than generated and photos")
         if self.seg_model and "seg" not in self.metric_names:
             raise UserError(f"seg_model {self.seg_model} computes segmentation scores: give --metrics seg or fid,seg")
-        if self.metric_names and self.style_steps:
-            raise UserError(
-                f"metrics {self.metrics} and style_steps {self.style_steps} exclude each other: scores need one "
-                "picture for each photo"
-            )
         if self.which_epoch not in ("latest", "best") and not self.which_epoch.isdigit():
             raise UserError(f"which_epoch {self.which_epoch!r} is unknown: expected latest, best, or an epoch's number")
         if self.style == "image" and not self.style_image:
             raise UserError("style image needs style_image, the photo to take the style from")
-        if self.style_image and self.style not in ("auto", "image"):
-            raise UserError(f"style {self.style} and style_image {self.style_image} exclude each other")
+        if self.style not in ("auto", "image"):
+            self._exclude("style", "style_image", "give one of them")
         if self.style_image2 and not (self.style_image and self.style_steps):
             raise UserError("style_image2 ends an interpolation: give style_image and style_steps too")
         if self.style_steps == 1:
             raise UserError("style_steps 1 shows no change: give at least 2, or 0 for no interpolation")
         if self.style_steps and self.style_image and not self.style_image2:
             raise UserError(f"style_steps {self.style_steps} goes from one style to another: give style_image2 too")
-        if self.style_steps and self.style in ("photo", "mean"):
-            raise UserError(
-                f"style {self.style} and style_steps {self.style_steps} exclude each other: interpolate "
-                "between two images or, with style random, two draws of noise"
-            )
+        if self.style in ("photo", "mean"):
+            way_out = "interpolate between two images or, with style random, two draws of noise"
+            self._exclude("style", "style_steps", way_out)
+
+    def _exclude(self, one: str, other: str, way_out: str) -> None:
+        values = getattr(self, one), getattr(self, other)
+        if all(values):
+            raise UserError(f"{one} {values[0]} and {other} {values[1]} exclude each other: {way_out}")
 
     @property
     def suffix(self) -> str:

@@ -4,9 +4,8 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import paddle
@@ -15,21 +14,19 @@ import safetensors.numpy
 
 from model.errors import UserError
 from model.files import BROKEN_ZIP, read_npz, replacing
+from model.weights.damage import Damaged, reading
 from model.weights.kinds import Found, recognise
 from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
 from model.weights.networks import load_official
+from model.weights.numbers import SAFETENSORS, decoded
 from model.weights.paddle_file import dump, read_pdparams
-from model.weights.torch_file import LEGACY_START, from_bfloat16, read_torch, write_torch
-
-SAFETENSORS_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
-                     "I8": "<i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?"}  # fmt: skip
+from model.weights.torch_file import LEGACY_START, read_torch, write_torch
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(NamedTuple):
     """What a weight file turned out to be.
 
-    Args:
+    Attributes:
         format: for people, such as "PyTorch (zip)".
         layout: whose names and axes it uses: "torch", "paddle" or "mindspore".
     """
@@ -72,11 +69,8 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
     if not start:
         raise UserError(f"{path} is empty: the download or the disk failed; get the file again")
     if start.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except BROKEN_ZIP as error:
-            raise UserError(f"{path} is a damaged or truncated zip archive ({error}); get the file again") from error
+        with reading(path, "a zip archive", *BROKEN_ZIP), zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
         if names and all(name.endswith(".npy") for name in names):
             return read_npz, FileInfo("NumPy", "torch")
         return read_torch, FileInfo("PyTorch (zip)", "torch")
@@ -101,18 +95,14 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    try:
-        entries = safetensors.deserialize(path.read_bytes())
-    except (safetensors.SafetensorError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot read these safetensors: {' '.join(str(error).split())}") from error
     arrays = {}
-    for name, entry in entries:
-        if entry["dtype"] not in SAFETENSORS_TYPES:
-            raise UserError(f"{path}: {name} is of type {entry['dtype']}, which weights here never have")
-        array = np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]])
-        if entry["dtype"] == "BF16":
-            array = from_bfloat16(array)
-        arrays[name] = array.reshape(entry["shape"])
+    with reading(path, "safetensors", safetensors.SafetensorError, UnicodeDecodeError):
+        for name, entry in safetensors.deserialize(path.read_bytes()):
+            kind = entry["dtype"]
+            if kind not in SAFETENSORS:
+                raise Damaged(f"{name} is of type {kind}, which weights here never have")
+            values = np.frombuffer(entry["data"], np.dtype(SAFETENSORS[kind]).newbyteorder("<"))
+            arrays[name] = decoded(values, kind).reshape(entry["shape"])
     return arrays
 
 

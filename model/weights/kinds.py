@@ -7,35 +7,35 @@ to know them. What cannot be told from weights is said in `Found.notes`.
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import paddle
 
+from model.discriminator import MultiscaleDiscriminator
+from model.encoder import ConvEncoder
 from model.errors import UserError
+from model.generator import SPADEGenerator
+from model.judges.deeplab import DeepLabV2
+from model.judges.inception import FIDInception
 from model.options import OPT
+from model.vgg import VGG19
+from model.weights.mindspore_file import from_mindspore
 
-# The convolutions up to relu5_1 of torchvision's vgg19, all that the perceptual loss uses.
+# The convolutions up to relu5_1 of torchvision's vgg19, all that the perceptual loss uses; the names of its others; and
+# the convolutions as PaddleClas and the earlier Paddle reproduction name them.
 VGG_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28)
-VGG_NAMES = frozenset(f"features.{i}.{kind}" for i in VGG_CONVOLUTIONS for kind in ("weight", "bias"))
-VGG_UNUSED = frozenset(
-    f"{layer}.{kind}"
-    for layer in ("features.30", "features.32", "features.34", "classifier.0", "classifier.3", "classifier.6")
-    for kind in ("weight", "bias")
-)
-# The same convolutions as PaddleClas and the earlier Paddle reproduction name them.
+VGG_UNUSED = r"(features\.(30|32|34)|classifier\.[036])\.(weight|bias)$"
 VGG_BLOCKS = [f"_conv_block_{b + 1}._conv_{c + 1}" for b, n in enumerate((2, 2, 4, 4, 1)) for c in range(n)]
 
+_NONE = r"(?!)"  # matches no name
 SEMANTICS = ("label_nc", "contain_dontcare_label", "no_instance")  # how the channels of the semantics divide
 # Channels of the semantics of each data set: classes, unknown class, instance edges.
 KNOWN_SEMANTICS = {
     opt.semantic_nc: (name, {k: getattr(opt, k) for k in SEMANTICS})
-    for name, opt in (
-        ("COCO-Stuff", OPT.from_preset("coco_stuff")),
-        ("ADE20K", OPT.from_preset("ade20k")),
-        ("Cityscapes", OPT.from_preset("cityscapes")),
-        ("Facades", OPT.from_preset("facades")),
-    )
+    for name in ("COCO-Stuff", "ADE20K", "Cityscapes", "Facades")
+    for opt in [OPT.from_preset(name.lower().replace("-", "_"))]
 }
 
 
@@ -121,15 +121,13 @@ def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Fou
     """
     arrays = _with_usual_names(arrays, source)
     _refuse_earlier_reproduction(arrays, source)
-    # Optimisers keep arrays under the parameters' names, early synchronised batch norms sums beside the statistics.
-    unneeded = re.compile(r"(moment[12]|vhat|adam_[mv])\.|.*\._(tmp_running_mean|tmp_running_var|running_iter)$")
-    helpers = {name for name in arrays if unneeded.match(name)}
-    candidates: dict[tuple[str, str], None] = {}
-    for kind, (probe, _) in KINDS.items():
-        for name in arrays:
-            prefix = name[: -len(probe)] if name.endswith(probe) else None
-            if prefix is not None and (not prefix or prefix.endswith(".")) and name not in helpers:
-                candidates[kind, prefix] = None
+    helpers = {name for name in arrays if _HELPERS.match(name)}
+    candidates = dict.fromkeys(
+        (kind, name.removesuffix(probe))
+        for kind, (probe, _, _) in KINDS.items()
+        for name in arrays
+        if f".{name}".endswith(f".{probe}") and name not in helpers
+    )
     if not candidates:
         some = ", ".join(list(arrays)[:4])
         raise UserError(
@@ -140,23 +138,23 @@ def recognise(arrays: Mapping[str, np.ndarray], layout: str, source: str) -> Fou
         what = ", ".join(f"{kind} ({prefix or 'no prefix'})" for kind, prefix in candidates)
         raise UserError(f"{source} holds several networks: {what}; save the one that is wanted in a file of its own")
     ((kind, prefix),) = candidates
-    mine = {n[len(prefix) :]: v for n, v in arrays.items() if n.startswith(prefix) and n not in helpers}
+    _, unneeded, fitted = KINDS[kind]
+    mine = {n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix) and n not in helpers}
     ignored = [name for name in arrays if not name.startswith(prefix) or name in helpers]
     if layout == "paddle":
         # In all of these networks a matrix is a Linear's weight, and nothing else is.
         mine = {name: value.T if value.ndim == 2 else value for name, value in mine.items()}
-    notes = [f"prefix {prefix!r} removed"] if prefix else []
     if layout == "mindspore":
-        from model.weights.mindspore_file import from_mindspore
-
         mine, constants = from_mindspore(mine, source)
         ignored += constants
-    found = KINDS[kind][1](mine, source)
-    return Found(
-        found.kind, source, found.weights, found.construct, found.options, ignored + found.ignored, notes + found.notes
-    )
+    ignored += [name for name in mine if re.match(unneeded, name)]
+    found = fitted({name: value for name, value in mine.items() if not re.match(unneeded, name)}, source)
+    notes = [f"prefix {prefix!r} removed"] if prefix else []
+    return replace(found, ignored=ignored, notes=notes + found.notes)
 
 
+# Optimisers keep arrays under the parameters' names, early synchronised batch norms sums beside the statistics.
+_HELPERS = re.compile(r"(moment[12]|vhat|adam_[mv])\.|.*\._(tmp_running_mean|tmp_running_var|running_iter)$")
 # torch.nn.utils.parametrizations.spectral_norm's names for what torch.nn.utils.spectral_norm, which the official names
 # come from, calls weight_orig, weight_u and weight_v. Values and meaning are the same.
 _PARAMETRIZED = re.compile(r"parametrizations\.weight\.(original|0\._[uv])$")
@@ -180,16 +178,16 @@ def _with_usual_names(arrays: Mapping[str, np.ndarray], source: str) -> dict[str
 
 
 def _refuse_earlier_reproduction(arrays: Mapping[str, np.ndarray], source: str) -> None:
-    generator = any(re.search(r"\.(spade|act_conv)_[01s]\.", name) for name in arrays)
-    discriminator = any(re.match(r"nld_\d+\.", name) for name in arrays)
-    encoder = "fc_mu.weight" in arrays and any(name.startswith("model.0.") for name in arrays)
-    if generator or discriminator or encoder:
-        what = "generator" if generator else "discriminator" if discriminator else "encoder"
-        raise UserError(
-            f"{source} is the {what} of the earlier Paddle reproduction (or of PaddleGAN's photopen), another network: "
-            "GELU for ReLU, SimAM attention, other layers; its weights would compute nonsense in SPADE. Run them with "
-            "the code that they come from, or compare pictures with tools/evaluate.py"
-        )
+    signs = {"generator": r".*\.(spade|act_conv)_[01s]\.", "discriminator": r"nld_\d+\."}
+    if "fc_mu.weight" in arrays:
+        signs["encoder"] = r"model\.0\."
+    for what, sign in signs.items():
+        if any(re.match(sign, name) for name in arrays):
+            raise UserError(
+                f"{source} is the {what} of the earlier Paddle reproduction (or of PaddleGAN's photopen), another "
+                "network: GELU for ReLU, SimAM attention, other layers; its weights would compute nonsense in SPADE. "
+                "Run them with the code that they come from, or compare pictures with tools/evaluate.py"
+            )
 
 
 def _entry(arrays: Mapping[str, np.ndarray], name: str, source: str, dimensions: int) -> np.ndarray:
@@ -200,17 +198,14 @@ def _entry(arrays: Mapping[str, np.ndarray], name: str, source: str, dimensions:
 
 
 def _semantics(channels: int) -> tuple[dict[str, object], list[str]]:
-    if channels in KNOWN_SEMANTICS:
-        dataset, options = KNOWN_SEMANTICS[channels]
-        note = f"semantic_nc {channels} is taken for {dataset}"
-        if dataset == "ADE20K":
-            note += "; its labels 0..150 stay as they are, 0 (unknown) is channel 0"
-        return {"semantic_nc": channels, **options}, [note]
-    note = (
-        f"semantic_nc {channels} = label_nc + 1 with contain_dontcare_label + 1 without no_instance; "
-        "how it divides is not in the weights"
-    )
-    return {"semantic_nc": channels}, [note]
+    if channels not in KNOWN_SEMANTICS:
+        parts = "label_nc + 1 with contain_dontcare_label + 1 without no_instance"
+        return {"semantic_nc": channels}, [f"semantic_nc {channels} = {parts}; how it divides is not in the weights"]
+    dataset, options = KNOWN_SEMANTICS[channels]
+    note = f"semantic_nc {channels} is taken for {dataset}"
+    if dataset == "ADE20K":
+        note += "; its labels 0..150 stay as they are, 0 (unknown) is channel 0"
+    return {"semantic_nc": channels, **options}, [note]
 
 
 def _conv_norm(arrays: Mapping[str, np.ndarray], layer: str) -> str:
@@ -222,26 +217,24 @@ def _conv_norm(arrays: Mapping[str, np.ndarray], layer: str) -> str:
 
 
 def _generator(arrays, source) -> Found:
-    from model.generator import SPADEGenerator
-
-    shared = _entry(arrays, "head_0.norm_0.mlp_shared.0.weight", source, 4)
-    image = _entry(arrays, "conv_img.weight", source, 4)
-    most = "up_4.conv_1.bias" in arrays
-    ngf = image.shape[1] * (2 if most else 1)
-    options, notes = _semantics(shared.shape[1])
-    spectral = "spectral" if "head_0.conv_0.weight_orig" in arrays else ""
-    batch = "head_0.norm_0.param_free_norm.running_mean" in arrays
-    kernel = shared.shape[2]
-    options |= {"ngf": ngf, "output_nc": image.shape[0], "num_upsampling_layers": "most" if most else "normal"}
-    options["norm_G"] = f"{spectral}spade{'syncbatch' if batch else 'instance'}{kernel}x{kernel}"
-    if batch:
-        notes.append("batch and syncbatch have the same weights")
-    if not most:
+    _, semantic_nc, kernel, _ = _entry(arrays, "head_0.norm_0.mlp_shared.0.weight", source, 4).shape
+    output_nc, ngf, _, _ = _entry(arrays, "conv_img.weight", source, 4).shape
+    options, notes = _semantics(semantic_nc)
+    depth = "most" if "up_4.conv_1.bias" in arrays else "normal"
+    if depth == "most":
+        ngf *= 2
+    else:
         notes.append("num_upsampling_layers normal and more have the same weights")
+    spectral = "spectral" if "head_0.conv_0.weight_orig" in arrays else ""
+    norm = "instance"
+    if "head_0.norm_0.param_free_norm.running_mean" in arrays:
+        norm = "syncbatch"
+        notes.append("batch and syncbatch have the same weights")
+    norm = f"{spectral}spade{norm}{kernel}x{kernel}"
     fc = arrays.get("fc.weight")
-    z_dim, start = None, (1, 1)
-    options["use_vae"] = fc is not None and fc.ndim == 2
-    if options["use_vae"]:
+    z_dim, start, use_vae = None, (1, 1), fc is not None and fc.ndim == 2
+    options |= {"ngf": ngf, "output_nc": output_nc, "num_upsampling_layers": depth, "norm_G": norm, "use_vae": use_vae}
+    if use_vae:
         z_dim, cells = fc.shape[1], fc.shape[0] // (16 * ngf)
         sizes = [(round(w / a), w) for a in (1, 2, 0.5) for w in range(1, cells + 1) if round(w / a) * w == cells]
         start = sizes[0] if sizes else (1, cells)
@@ -249,112 +242,79 @@ def _generator(arrays, source) -> Found:
         notes.append(f"the first feature map has {cells} cells, taken for {start[0]}x{start[1]}")
     else:
         notes.append("without VAE the picture's size is not in the weights")
-    depth, output_nc, norm = options["num_upsampling_layers"], image.shape[0], options["norm_G"]
-    return Found(
-        "generator",
-        source,
-        arrays,
-        lambda: SPADEGenerator(shared.shape[1], start, ngf, norm, depth, z_dim, output_nc),
-        options,
-        notes=notes,
-    )
+    construct = partial(SPADEGenerator, semantic_nc, start, ngf, norm, depth, z_dim, output_nc)
+    return Found("generator", source, arrays, construct, options, notes=notes)
 
 
 def _discriminator(arrays, source) -> Found:
-    from model.discriminator import MultiscaleDiscriminator
-
-    first = _entry(arrays, "discriminator_0.model0.0.weight", source, 4)
+    ndf, channels, _, _ = _entry(arrays, "discriminator_0.model0.0.weight", source, 4).shape
     num_D = len({name.split(".")[0] for name in arrays})
     layers = max(int(m[1]) for name in arrays if (m := re.match(r"discriminator_0\.model(\d+)\.", name)))
     norm = _conv_norm(arrays, "discriminator_0.model1.0") if layers > 1 else "spectralinstance"
-    ndf, output_nc = first.shape[0], 3
-    if first.shape[1] - 1 in KNOWN_SEMANTICS and first.shape[1] - 3 not in KNOWN_SEMANTICS:
-        output_nc = 1
-    semantic_nc = first.shape[1] - output_nc
+    output_nc = 1 if channels - 1 in KNOWN_SEMANTICS and channels - 3 not in KNOWN_SEMANTICS else 3
+    semantic_nc = channels - output_nc
     options, notes = _semantics(semantic_nc)
-    notes.append(f"{first.shape[1]} channels are taken for {semantic_nc} of the maps and {output_nc} of the picture")
+    notes.append(f"{channels} channels are taken for {semantic_nc} of the maps and {output_nc} of the picture")
     options |= {"output_nc": output_nc, "ndf": ndf, "num_D": num_D, "n_layers_D": layers, "norm_D": norm}
-    return Found(
-        "discriminator",
-        source,
-        arrays,
-        lambda: MultiscaleDiscriminator(semantic_nc, output_nc, ndf, num_D, layers, norm),
-        options,
-        notes=notes,
-    )
+    construct = partial(MultiscaleDiscriminator, semantic_nc, output_nc, ndf, num_D, layers, norm)
+    return Found("discriminator", source, arrays, construct, options, notes=notes)
 
 
 def _encoder(arrays, source) -> Found:
-    from model.encoder import ConvEncoder
-
-    z_dim = _entry(arrays, "fc_mu.weight", source, 2).shape[0]
+    z_dim = len(_entry(arrays, "fc_mu.weight", source, 2))
     norm = _conv_norm(arrays, "layer1")
     inner = "layer1" if norm.endswith("none") else "layer1.0"
     leaf = "weight_orig" if norm.startswith("spectral") else "weight"
-    ngf, input_nc = _entry(arrays, f"{inner}.{leaf}", source, 4).shape[:2]
+    ngf, input_nc, _, _ = _entry(arrays, f"{inner}.{leaf}", source, 4).shape
     options = {"ngf": ngf, "z_dim": z_dim, "norm_E": norm, "output_nc": input_nc}
-    return Found("encoder", source, arrays, lambda: ConvEncoder(ngf, z_dim, norm, input_nc=input_nc), options)
+    return Found("encoder", source, arrays, partial(ConvEncoder, ngf, z_dim, norm, input_nc=input_nc), options)
 
 
 def _vgg(arrays, source) -> Found:
-    from model.vgg import VGG19
-
     if any(name.endswith("running_mean") for name in arrays):
         raise UserError(f"{source} is a VGG with batch norm; the perceptual loss needs torchvision's plain vgg19")
     if "features.16.weight" not in arrays or "features.17.weight" in arrays:
         raise UserError(f"{source} is not VGG19 (another VGG has other layers); get torchvision's vgg19")
-    used = {name: value for name, value in arrays.items() if name not in VGG_UNUSED}
-    ignored = [name for name in arrays if name in VGG_UNUSED]
-    return Found("vgg19", source, used, VGG19, ignored=ignored)
+    return Found("vgg19", source, arrays, VGG19)
 
 
 def _vgg_paddle(arrays, source) -> Found:
-    from model.vgg import VGG19
-
-    used, notes = {}, []
+    weights, notes = {}, []
     for index, block in zip(VGG_CONVOLUTIONS, VGG_BLOCKS, strict=True):
         weight = _entry(arrays, f"{block}.weight", source, 4)
-        used[f"features.{index}.weight"] = weight
-        used[f"features.{index}.bias"] = arrays.get(f"{block}.bias", np.zeros(weight.shape[0], np.float32))
+        weights[f"features.{index}.weight"] = weight
+        weights[f"features.{index}.bias"] = arrays.get(f"{block}.bias", np.zeros(len(weight), np.float32))
     if f"{VGG_BLOCKS[0]}.bias" not in arrays:
         notes.append("this VGG19 has no biases (zeros are used): it is Paddle's, not torchvision's as in the paper")
-    known = {f"{block}.{kind}" for block in VGG_BLOCKS for kind in ("weight", "bias")}
-    ignored = [name for name in arrays if name not in known]
-    return Found("vgg19", source, used, VGG19, ignored=ignored, notes=notes)
+    return Found("vgg19", source, weights, VGG19, notes=notes)
 
 
 def _inception(arrays, source) -> Found:
-    from model.judges.inception import FIDInception
-
-    if len(_entry(arrays, "fc.weight", source, 2)) != 1008:
+    classes = len(_entry(arrays, "fc.weight", source, 2))
+    if classes != 1008:
         raise UserError(
-            f"{source} is an Inception v3 with {len(arrays['fc.weight'])} classes; FID is defined by the one of "
-            "2015-12-05 with 1008, pt_inception-2015-12-05-6726825d.pth"
+            f"{source} is an Inception v3 with {classes} classes; FID is defined by the one of 2015-12-05 with 1008, "
+            "pt_inception-2015-12-05-6726825d.pth"
         )
-    used = {name: value for name, value in arrays.items() if not name.startswith("AuxLogits.")}
-    ignored = [name for name in arrays if name.startswith("AuxLogits.")]
-    return Found("inception", source, used, FIDInception, ignored=ignored)
+    return Found("inception", source, arrays, FIDInception)
 
 
 def _deeplab(arrays, source) -> Found:
-    from model.judges.deeplab import DeepLabV2
-
-    used = {}
-    for name, value in arrays.items():
-        used["base." + re.sub(r"^aspp\.stages\.", "aspp.", name)] = value
-    classes = _entry(used, "base.aspp.c0.weight", source, 4).shape[0]
-    return Found("deeplab", source, used, lambda: DeepLabV2(classes), {"classes": classes})
+    weights = {"base." + re.sub(r"^aspp\.stages\.", "aspp.", name): value for name, value in arrays.items()}
+    classes = len(_entry(weights, "base.aspp.c0.weight", source, 4))
+    return Found("deeplab", source, weights, partial(DeepLabV2, classes), {"classes": classes})
 
 
-# kind: (a name that ends one name of every such file, the function that reads the sizes). DeepLab's multi-scale wrapper
-# gives the prefix `base.`, and gave `scale.` in older files: it is cut like `module.` and put back.
+# kind: (a name that ends one name of every such file, names that the network does not need, the function that reads the
+# sizes). DeepLab's multi-scale wrapper gives the prefix `base.`, and gave `scale.` in older files: it is cut like
+# `module.` and put back.
 KINDS = {
-    "generator": ("conv_img.weight", _generator),
-    "discriminator": ("discriminator_0.model0.0.weight", _discriminator),
-    "encoder": ("fc_mu.weight", _encoder),
-    "vgg19": ("features.0.weight", _vgg),
-    "vgg19 of Paddle": (VGG_BLOCKS[0] + ".weight", _vgg_paddle),
-    "inception": ("Mixed_7c.branch_pool.conv.weight", _inception),
-    "deeplab": ("aspp.c0.weight", _deeplab),
-    "deeplab, older": ("aspp.stages.c0.weight", _deeplab),
+    "generator": ("conv_img.weight", _NONE, _generator),
+    "discriminator": ("discriminator_0.model0.0.weight", _NONE, _discriminator),
+    "encoder": ("fc_mu.weight", _NONE, _encoder),
+    "vgg19": ("features.0.weight", VGG_UNUSED, _vgg),
+    "vgg19 of Paddle": (f"{VGG_BLOCKS[0]}.weight", rf"(?!({'|'.join(VGG_BLOCKS)})\.(weight|bias)$)", _vgg_paddle),
+    "inception": ("Mixed_7c.branch_pool.conv.weight", r"AuxLogits\.", _inception),
+    "deeplab": ("aspp.c0.weight", _NONE, _deeplab),
+    "deeplab, older": ("aspp.stages.c0.weight", _NONE, _deeplab),
 }

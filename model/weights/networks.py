@@ -6,6 +6,7 @@ Paddle keeps them [in, out], torch [out, in].
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,8 @@ import numpy as np
 import paddle
 
 from model.errors import UserError, listed
-from model.weights.kinds import VGG_NAMES, VGG_UNUSED
-
-_COUNTER = "num_batches_tracked"
+from model.vgg import VGG19
+from model.weights.kinds import VGG_UNUSED
 
 
 def official_names(net: paddle.nn.Layer) -> dict[str, str]:
@@ -95,13 +95,13 @@ def load_official(
             `num_batches_tracked`, which old torch files lack, may be absent.
     """
     state = net.state_dict()
-    allowed = VGG_UNUSED if VGG_NAMES == set(state) else frozenset()
-    arrays = {name: value for name, value in weights.items() if name not in allowed}
-    for name in (name for name in state if name.endswith(_COUNTER)):
+    unneeded = [name for name in weights if isinstance(net, VGG19) and re.match(VGG_UNUSED, name)]
+    arrays = {name: value for name, value in weights.items() if name not in unneeded}
+    for name in (name for name in state if name.endswith("num_batches_tracked")):
         count = np.asarray(arrays.get(name, state[name].numpy()))
         arrays[name] = count.astype(np.int64).reshape(()) if count.size == 1 else count  # some files have it as [1]
     load_net(net, arrays, source, _linear_weights(net), advice)
-    return [name for name in weights if name in allowed]
+    return unneeded
 
 
 def export_official(net: paddle.nn.Layer) -> dict[str, np.ndarray]:
