@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from model.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +41,13 @@ def same(one, other, what=""):
             same(value, other[i], f"{what} {i}")
     else:
         np.testing.assert_array_equal(one, other, what)
+
+
+def refuses(pattern, call, *arguments, **options):
+    """Assert that a call ends in a UserError, which is of one line, with this pattern; returns the line."""
+    with pytest.raises(UserError, match=pattern) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
 
 
 # ---- programs ----

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import paddle
 import pytest
-from common import ROUNDING, close
+from common import ROUNDING, close, refuses
 from paddle import nn
 from reference_cases import entry, evaluating, training
 
 from model.architecture import SPADEResnetBlock, conv_norm, initialize
 from model.convolution import Conv2D
-from model.errors import UserError
 from model.normalization import BatchNorm
 from model.options import OPT
 from model.semantics import Semantics
@@ -84,8 +83,7 @@ def test_conv_norm_has_the_released_names(norm, keys):
 
 
 def test_unknown_conv_norm_is_refused():
-    with pytest.raises(UserError, match="norm 'layer' is unknown"):
-        conv_norm(2, 3, 3, 1, 1, "layer")
+    refuses("norm 'layer' is unknown", conv_norm, 2, 3, 3, 1, 1, "layer")
 
 
 def test_conv_norm_normalises(through):
@@ -167,5 +165,4 @@ def test_the_same_seed_draws_the_same_weights():
 
 
 def test_unknown_init_type_is_refused():
-    with pytest.raises(UserError, match="init_type 'glorot' is unknown"):
-        initialize(Net(), "glorot")
+    refuses("init_type 'glorot' is unknown", initialize, Net(), "glorot")

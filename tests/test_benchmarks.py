@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from common import refuses
 from PIL import Image
 
 from benchmarks import harness, table
@@ -82,10 +83,8 @@ def test_generator_refuses_to_time_different_things(monkeypatch):
     from benchmarks import generator
 
     image = np.zeros((1, 3, 4, 4), np.float32)
-    with pytest.raises(UserError, match="difference is 0.5"):
-        generator.compare({"pattern": lambda: image, "torch": lambda: image + 0.5}, False)
-    with pytest.raises(UserError, match="difference is nan"):
-        generator.compare({"pattern": lambda: image, "torch": lambda: image + np.nan}, False)
+    refuses("difference is 0.5", generator.compare, {"pattern": lambda: image, "torch": lambda: image + 0.5}, False)
+    refuses("difference is nan", generator.compare, {"pattern": lambda: image, "torch": lambda: image + np.nan}, False)
 
 
 @pytest.mark.slow
@@ -196,8 +195,7 @@ def test_the_table_is_measured_and_written_between_its_marks(maps, tmp_path):
 def test_a_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Speed\n")
-    with pytest.raises(UserError, match="has no lines"):
-        table.write(page, "rows")
+    refuses("has no lines", table.write, page, "rows")
     assert page.read_text() == "# Speed\n"
 
 

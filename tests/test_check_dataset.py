@@ -7,10 +7,9 @@ import shutil
 import numpy as np
 import official_layouts as made
 import pytest
-from common import ROOT, python, refused
+from common import ROOT, python, refused, refuses
 from PIL import Image
 
-from model.errors import UserError
 from model.prepare.faults import FAULTS
 from tools import check_dataset as tool
 
@@ -443,7 +442,5 @@ def test_a_part_of_the_pictures_evenly_spread(check, tmp_path):
 
 
 def test_mistakes_on_the_command_line(check):
-    with pytest.raises(UserError, match="--processes 0 is too small: expected at least 1"):
-        check("coco_stuff", sound, "--processes", "0")
-    with pytest.raises(UserError, match="palette file"):
-        check("custom", lambda root: (root / "palette.txt").unlink())
+    refuses("--processes 0 is too small: expected at least 1", check, "coco_stuff", sound, "--processes", "0")
+    refuses("palette file", check, "custom", lambda root: (root / "palette.txt").unlink())

@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 import safetensors.numpy
-from common import PARITY, close
+from common import PARITY, close, refuses
 from test_weights import BAD, attack
 
 from model import OPT, Semantics, define_D, define_E, define_G
@@ -244,17 +244,14 @@ def test_a_preset_that_does_not_fit_is_refused(tmp_path):
     ade20k = OPT.from_preset("ade20k", ngf=2, ndf=2)
     G, D = written(define_G(ade20k), "generator"), written(define_D(ade20k), "discriminator")
     target = tmp_path / "weights" / "n_g.pdparams"
-    with pytest.raises(UserError, match="takes 151 channels .* preset cityscapes has 36"):
-        convert(G, target, "--preset", "cityscapes")
-    with pytest.raises(UserError, match="--preset is for a generator, .* of a discriminator"):
-        convert(D, target, "--preset", "ade20k")
+    refuses("takes 151 channels .* preset cityscapes has 36", convert, G, target, "--preset", "cityscapes")
+    refuses("--preset is for a generator, .* of a discriminator", convert, D, target, "--preset", "ade20k")
     large = written(define_G(OPT(ngf=2, crop_size=512, load_size=572)), "large")
     with pytest.raises(UserError, match="another size .* 256 pixels wide: .* has 256 cells, not 64"):
         convert(large, target, "--preset", "coco_stuff")
     assert not target.parent.exists()
     convert(G, target, "--preset", "ade20k")
-    with pytest.raises(UserError, match="opt.yaml exists"):
-        convert(G, target.with_name("other.pdparams"), "--preset", "ade20k")
+    refuses("opt.yaml exists", convert, G, target.with_name("other.pdparams"), "--preset", "ade20k")
     convert(G, target, "--preset", "ade20k", "--force")
 
 
@@ -288,11 +285,9 @@ def test_mindspore_names(tmp_path, capsys):
 
 def test_mindspore_has_no_vae(tmp_path):
     paddle.save(define_G(VAE).state_dict(), str(tmp_path / "n.pdparams"))
-    with pytest.raises(UserError, match="only the generator with no VAE"):
-        convert(tmp_path / "n.pdparams", tmp_path / "n.ckpt")
+    refuses("only the generator with no VAE", convert, tmp_path / "n.pdparams", tmp_path / "n.ckpt")
     paddle.save(define_E(VAE).state_dict(), str(tmp_path / "n.pdparams"))
-    with pytest.raises(UserError, match="no encoder"):
-        convert(tmp_path / "n.pdparams", tmp_path / "n.ckpt")
+    refuses("no encoder", convert, tmp_path / "n.pdparams", tmp_path / "n.ckpt")
     assert not (tmp_path / "n.ckpt").exists()
 
 
@@ -391,13 +386,11 @@ def test_bad_files_are_refused_by_the_command(tmp_path, capsys, monkeypatch, mak
 def test_an_existing_target_is_kept(tmp_path):
     torch.save(trained(torch_spade.ConvEncoder(VAE)).state_dict(), tmp_path / "e.pth")
     (tmp_path / "n_e.pdparams").write_bytes(b"precious")
-    with pytest.raises(UserError, match="--force"):
-        convert(tmp_path / "e.pth", tmp_path)
+    refuses("--force", convert, tmp_path / "e.pth", tmp_path)
     assert (tmp_path / "n_e.pdparams").read_bytes() == b"precious"
     convert(tmp_path / "e.pth", tmp_path, "--force")
     assert "fc_mu.weight" in paddle.load(str(tmp_path / "n_e.pdparams"))
-    with pytest.raises(UserError, match="cannot write a .onnx"):
-        convert(tmp_path / "e.pth", tmp_path / "e.onnx")
+    refuses("cannot write a .onnx", convert, tmp_path / "e.pth", tmp_path / "e.onnx")
 
 
 @needs_torch
@@ -410,8 +403,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("model.weights.files.np.savez", full)
-    with pytest.raises(UserError, match="cannot write .*e.npz: No space"):
-        convert(tmp_path / "e.pth", tmp_path / "e.npz", "--force")
+    refuses("cannot write .*e.npz: No space", convert, tmp_path / "e.pth", tmp_path / "e.npz", "--force")
     assert (tmp_path / "e.npz").read_bytes() == b"precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.npz", "e.pth"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from common import refuses
 from PIL import Image
 
 from model.errors import UserError, printable
@@ -188,8 +189,7 @@ def test_ids_that_mean_unlabelled_are_not_scored(folders, networks, tmp_path):
         ids = np.asarray(Image.open(path))
         Image.fromarray(np.where(ids == PERSON, 255, ids).astype(np.uint8)).save(path)
     assert run(folders, networks, first="bad", metrics=("seg",))["rows"] == declared["rows"] != scored["rows"]
-    with pytest.raises(UserError, match="unknown_ids 'person'"):
-        run(folders, networks, unknown_ids="person")
+    refuses("unknown_ids 'person'", run, folders, networks, unknown_ids="person")
 
 
 class Sees(GreyReader):
@@ -318,8 +318,7 @@ def test_kid_precision_and_recall_beside_fid_of_features_taken_once(folders, net
 def test_sets_that_are_too_small_for_a_metric_are_told_before_the_network_runs(folders, networks, metric, least):
     networks["extractor"].net = None
     message = f"metric {metric} needs at least {least} pictures in each set, and .*good has {least - 1}$"
-    with pytest.raises(UserError, match=message):
-        run(folders, networks, metrics=(metric,), max_pictures=least - 1)
+    refuses(message, run, folders, networks, metrics=(metric,), max_pictures=least - 1)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b.replace(b"}", b"("), lambda b: b.replace(b"'shape'", b"'shapes")])
@@ -335,46 +334,33 @@ def test_a_damaged_matrix_in_the_cache_is_computed_again(folders, networks, tmp_
 
 
 def test_mistakes_are_told_in_one_line(folders, networks, tmp_path):
-    with pytest.raises(UserError, match="expected fid, seg"):
-        run(folders, networks, metrics=("ssim",))
-    with pytest.raises(UserError, match="'kit' is unknown.*did you mean kid"):
-        Settings(metrics="fid,kit")
+    refuses("expected fid, seg", run, folders, networks, metrics=("ssim",))
+    refuses("'kit' is unknown.*did you mean kid", Settings, metrics="fid,kit")
     for name, value in (("kid_subset_size", 1), ("kid_subsets", 0), ("kid_seed", -1), ("kid_seed", 2**32), ("pr_k", 0)):
-        with pytest.raises(UserError, match=f"{name} {value} is out of range: expected "):
-            Settings(**{name: value})
-    with pytest.raises(UserError, match="need the label maps"):
-        evaluate(folders / "good", folders / "photo", **networks)
-    with pytest.raises(UserError, match="two different names"):
-        run(folders, networks, other_dir=folders / "bad", other_name="generated")
-    with pytest.raises(UserError, match="is not a folder"):
-        run(folders, networks, first="nowhere")
+        refuses(f"{name} {value} is out of range: expected ", Settings, **{name: value})
+    refuses("need the label maps", evaluate, folders / "good", folders / "photo", **networks)
+    refuses("two different names", run, folders, networks, other_dir=folders / "bad", other_name="generated")
+    refuses("is not a folder", run, folders, networks, first="nowhere")
     np.savez(folders / "stored.npz", mu=np.zeros(6), sigma=np.eye(6))
     message = "stored.npz is not a folder: .*, not statistics of them, which cannot give KID"
     with pytest.raises(UserError, match=message):
         evaluate(folders / "good", folders / "stored.npz", settings=Settings(metrics="fid,kid"), **networks)
     for name in ("../up", "a|b", ".", ""):
-        with pytest.raises(UserError, match="no plain word"):
-            run(folders, networks, name=name)
-    with pytest.raises(UserError, match="sheets show segmentations"):
-        run(folders, networks, metrics=("fid",), sheets=1, output_dir=folders)
+        refuses("no plain word", run, folders, networks, name=name)
+    refuses("sheets show segmentations", run, folders, networks, metrics=("fid",), sheets=1, output_dir=folders)
     (folders / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no pictures"):
-        run(folders, networks, first="empty")
-    with pytest.raises(UserError, match="182 classes; dataset_mode ade20k expects"):
-        run(folders, networks, dataset_mode="ade20k", label_nc=150)
+    refuses("holds no pictures", run, folders, networks, first="empty")
+    refuses("182 classes; dataset_mode ade20k expects", run, folders, networks, dataset_mode="ade20k", label_nc=150)
     (folders / "label" / "p3.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 5 pictures \(p3.png\) have no label map"):
-        run(folders, networks)
+    refuses(r"1 of 5 pictures \(p3.png\) have no label map", run, folders, networks)
     (folders / "good" / "p1.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"p1\.png"):
-        run(folders, networks, metrics=("fid",))
+    refuses(r"p1\.png", run, folders, networks, metrics=("fid",))
 
 
 @pytest.mark.parametrize("load, folder", [(load_extractor, "inception"), (load_deeplab, "deeplab")])
 def test_missing_weights_are_named(load, folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"{folder}.*download.*http"):
-        load()
+    refuses(f"{folder}.*download.*http", load)
 
 
 # ---- pictures ----
@@ -394,8 +380,7 @@ def test_two_pictures_of_one_name_are_refused(tmp_path):
     for name in ("a.png", "a.jpg"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)
     paths = list_pictures(tmp_path)
-    with pytest.raises(UserError, match="have the same name"):
-        partners(paths, paths, "photo")
+    refuses("have the same name", partners, paths, paths, "photo")
 
 
 def test_batches_hold_every_picture_once(tmp_path):
@@ -485,8 +470,7 @@ def test_command_line_with_a_model_of_ones_own(folders, tmp_path, capsys):
     ],
 )
 def test_command_line_mistakes(folders, arguments, message):
-    with pytest.raises(UserError, match=message):
-        tool.main([str(folders / "good"), str(folders / "photo"), *arguments])
+    refuses(message, tool.main, [str(folders / "good"), str(folders / "photo"), *arguments])
 
 
 @pytest.mark.slow

@@ -2,14 +2,13 @@
 
 import numpy as np
 import paddle
-import pytest
+from common import refuses
 from PIL import Image
 
 import app
 from model.data.palettes import class_names
 from model.data.sample import make_scene
 from model.encoder import define_E
-from model.errors import UserError
 from model.generator import define_G
 from model.options import OPT
 from model.serving.painter import Painter
@@ -34,15 +33,12 @@ def test_round_trip_in_half_precision(tmp_path):
 
 def test_what_cannot_be_packed_or_is_not_packed(tmp_path):
     for bad in (np.array([1, np.nan], np.float32), np.full((2, 2), 1e8, np.float32), np.full(2, 1e5, np.float32)):
-        with pytest.raises(UserError, match="n_g/w holds numbers that are not finite"):
-            write_packed(tmp_path / "model.npz", {"n_g": {"w": bad}})
+        refuses("n_g/w holds numbers that are not finite", write_packed, tmp_path / "model.npz", {"n_g": {"w": bad}})
     assert not list(tmp_path.iterdir())
     np.savez(tmp_path / "other.npz", w=np.zeros(3))
-    with pytest.raises(UserError, match="not of a packed model"):
-        read_packed(tmp_path / "other.npz")
+    refuses("not of a packed model", read_packed, tmp_path / "other.npz")
     write_packed(tmp_path / "half.npz", {"n_e": {"w": np.zeros(3, np.float32)}})
-    with pytest.raises(UserError, match="no generator"):
-        read_packed(tmp_path / "half.npz")
+    refuses("no generator", read_packed, tmp_path / "half.npz")
 
 
 def test_packed_sample_model_paints_the_same(tmp_path, capsys):
@@ -73,8 +69,7 @@ def test_packed_sample_model_paints_the_same(tmp_path, capsys):
         .numpy()[:, names.index("giraffe")]
     )
     assert (unseen == 0).all()
-    with pytest.raises(UserError, match="exists: move it away"):
-        pack_model.main([str(tmp_path / "model"), str(tmp_path / "packed")])
+    refuses("exists: move it away", pack_model.main, [str(tmp_path / "model"), str(tmp_path / "packed")])
 
 
 def test_shipped_model_is_small_and_paints_scenes():

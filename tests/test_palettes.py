@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from common import refuses
 from PIL import Image
 
 from model.data.palettes import Palette, class_names, colorize, names_and_colours, palette, read_palette
@@ -90,10 +91,8 @@ def test_colorize_accepts_modes_palettes_and_foreign_ids():
 def test_unknown_data_set_is_a_user_error():
     label = np.zeros((1, 1), int)
     for call in (lambda: class_names("coco", 3), lambda: palette("coco", 3), lambda: colorize(label, "x")):
-        with pytest.raises(UserError, match="expected one of coco_stuff"):
-            call()
-    with pytest.raises(UserError, match="at least 1"):
-        palette("custom", 0)
+        refuses("expected one of coco_stuff", call)
+    refuses("at least 1", palette, "custom", 0)
 
 
 # Palette files
@@ -115,8 +114,7 @@ def test_a_text_palette_turns_colours_into_ids(tmp_path):
     assert ids.dtype == np.uint8 and ids.tolist() == [[0, 7], [8, 255]]
     assert own.colours(9).tolist() == [[0, 0, 0]] * 7 + [[128, 64, 128], [244, 35, 232]]
     rgb[1, 0] = 200
-    with pytest.raises(UserError, match=r"colour \(200, 200, 200\) at x 0, y 1 is not in \S+p\.txt, nor are 25 %"):
-        own.to_ids(rgb)
+    refuses(r"colour \(200, 200, 200\) at x 0, y 1 is not in \S+p\.txt, nor are 25 %", own.to_ids, rgb)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from common import ROOT, refused
+from common import ROOT, refused, refuses
 from PIL import Image
 
 from model import OPT
@@ -252,8 +252,7 @@ def test_missing_archives_are_listed_with_their_addresses(coco, capsys, monkeypa
     for name in ("train2017.zip", "stuffthingmaps_trainval2017.zip"):
         (coco / name).unlink()
     (coco / "stuff_trainval2017.zip").touch()
-    with pytest.raises(UserError, match="train2017.zip and stuffthingmaps_trainval2017.zip missing"):
-        prepare("coco_stuff", coco)
+    refuses("train2017.zip and stuffthingmaps_trainval2017.zip missing", prepare, "coco_stuff", coco)
     said = capsys.readouterr().out
     assert "train2017.zip (18 GB), from http://images.cocodataset.org/zips/train2017.zip" in said
     assert "from http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_train" in said
@@ -263,8 +262,7 @@ def test_missing_archives_are_listed_with_their_addresses(coco, capsys, monkeypa
 
 @pytest.mark.parametrize("name", archives.DATA_SETS)
 def test_every_archive_states_where_it_is_published(zips, capsys, name):
-    with pytest.raises(UserError, match="missing: fetch as printed above"):
-        prepare(name, zips)
+    refuses("missing: fetch as printed above", prepare, name, zips)
     said = capsys.readouterr().out
     for archive in archives.DATA_SETS[name].archives:
         assert re.search(rf"{re.escape(archive.name)} \(.+\), from https?://", said)
@@ -278,8 +276,7 @@ def test_options_that_cannot_be(zips):
         (["coco_stuff", "--from", str(zips), "--processes", "0"], "--processes 0"),
         (["coco_stuff", "--from", str(zips / "no")], "is not a folder"),
     ):
-        with pytest.raises(UserError, match=reason):
-            tool.main(arguments)
+        refuses(reason, tool.main, arguments)
 
 
 def test_the_command_line_tells_in_one_line(zips):
@@ -336,8 +333,7 @@ def test_a_full_disk_is_seen_first(coco, monkeypatch):
 
     monkeypatch.setattr(archives.shutil, "disk_usage", usage)
     # 12 files in blocks of 4096 bytes, and 5 instance maps of a block each and what their label maps have
-    with pytest.raises(UserError, match="coco_stuff: 70.[0-9] kB are needed and 50.0 kB are free: make room, or"):
-        prepare("coco_stuff", coco)
+    refuses("coco_stuff: 70.[0-9] kB are needed and 50.0 kB are free: make room, or", prepare, "coco_stuff", coco)
     assert asked == [coco.parent] and not (coco.parent / "data").exists()
     prepare("coco_stuff", coco, "--phase", "val", "--no_instance")  # 4 files fit
     assert tree(coco.parent / "data" / "coco_stuff")

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import paddle
 import pytest
+from common import refuses
 
 from model.errors import UserError
 from model.metrics import engine
@@ -75,13 +76,10 @@ def test_perfect_prediction_scores_one():
 
 
 def test_what_cannot_be_scored_is_refused():
-    with pytest.raises(UserError, match="cannot be compared"):
-        confusion_matrix(np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
-    with pytest.raises(UserError, match=r"predicts the id 7; expected 0\.\.1"):
-        confusion_matrix(np.zeros((1, 2), int), np.array([[0, 7]]), 2)
+    refuses("cannot be compared", confusion_matrix, np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
+    refuses(r"predicts the id 7; expected 0\.\.1", confusion_matrix, np.zeros((1, 2), int), np.array([[0, 7]]), 2)
     confusion_matrix(np.full((1, 2), 255), np.array([[0, 7]]), 2)  # nobody looks at dropped pixels
-    with pytest.raises(UserError, match="no pixel"):
-        segmentation_scores(np.zeros((3, 3), np.int64))
+    refuses("no pixel", segmentation_scores, np.zeros((3, 3), np.int64))
 
 
 # ---- label ids ----
@@ -112,10 +110,8 @@ def test_cityscapes_counts_the_19_classes_of_its_benchmark():
 
 
 def test_network_of_another_data_set_is_refused():
-    with pytest.raises(UserError, match="150 classes; dataset_mode coco_stuff expects 182"):
-        scheme_for("coco_stuff", 182, 150)
-    with pytest.raises(UserError, match="expects 19, 34 or 35"):
-        scheme_for("cityscapes", 35, 182)
+    refuses("150 classes; dataset_mode coco_stuff expects 182", scheme_for, "coco_stuff", 182, 150)
+    refuses("expects 19, 34 or 35", scheme_for, "cityscapes", 35, 182)
 
 
 # ---- predictors ----
@@ -137,10 +133,8 @@ def test_input_format():
     np.testing.assert_allclose(x[0, :, 0, 0], [1, 0, 0.1], rtol=1e-6)
     flipped = InputFormat(mean=(0, 0, 0), std=(1, 1, 1), order="bgr")(pictures)
     np.testing.assert_allclose(flipped[0, :, 0, 0], [0.2, 0, 1], rtol=1e-6)
-    with pytest.raises(UserError, match="neither rgb nor bgr"):
-        InputFormat(order="rbg")
-    with pytest.raises(UserError, match="std above 0"):
-        InputFormat(std=(1, 0, 1))
+    refuses("neither rgb nor bgr", InputFormat, order="rbg")
+    refuses("std above 0", InputFormat, std=(1, 0, 1))
 
 
 class Brightest(paddle.nn.Layer):
@@ -182,11 +176,9 @@ def test_paddle_inference_model(exported):
         np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
         assert len(predictor.weights_sha256) == 64 and predictor.name == "net"
     program.write_bytes(b"no program")
-    with pytest.raises(UserError, match="is no Paddle program"):
-        load_predictor(prefix)
+    refuses("is no Paddle program", load_predictor, prefix)
     program.unlink()
-    with pytest.raises(UserError, match="net is missing: a Paddle model is"):
-        load_predictor(prefix)
+    refuses("net is missing: a Paddle model is", load_predictor, prefix)
 
 
 class Planted:
@@ -214,8 +206,7 @@ def test_unknown_operations_are_refused_by_name(exported):
     program.write_bytes(
         content.replace(b"1.multiply", b"1.run_any_program").replace(b"elementwise_mul", b"run_any_program")
     )
-    with pytest.raises(UserError, match=r"not known to be harmless \(run_any_program\)"):
-        load_predictor(prefix)
+    refuses(r"not known to be harmless \(run_any_program\)", load_predictor, prefix)
 
 
 def test_a_program_that_writes_a_file_is_refused(exported, tmp_path, monkeypatch):
@@ -237,8 +228,7 @@ def test_a_program_that_writes_a_file_is_refused(exported, tmp_path, monkeypatch
             prefix.with_suffix(".pdmodel").write_bytes(whole.desc.serialize_to_string())
     finally:
         paddle.disable_static()
-    with pytest.raises(UserError, match=r"not known to be harmless \(save\)"):
-        load_predictor(prefix)
+    refuses(r"not known to be harmless \(save\)", load_predictor, prefix)
     assert not written.exists()
     monkeypatch.setattr(engine, "NETWORK_OPERATIONS", engine.NETWORK_OPERATIONS | {"save"})
     load_predictor(prefix, PLAIN)(PICTURES)
@@ -251,26 +241,20 @@ def test_python_file(tmp_path):
     predictor = load_predictor(f"{file}:build", PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
     assert (predictor.name, predictor.weights_sha256) == ("mine:build", "unknown")
-    with pytest.raises(UserError, match="no function nothing"):
-        load_predictor(f"{file}:nothing")
-    with pytest.raises(UserError, match="mine.py:NAME"):
-        load_predictor(file)
+    refuses("no function nothing", load_predictor, f"{file}:nothing")
+    refuses("mine.py:NAME", load_predictor, file)
 
 
 def test_missing_models_are_told(tmp_path):
-    with pytest.raises(UserError, match="is not a file"):
-        load_predictor(tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="is missing: a Paddle model is"):
-        load_predictor(tmp_path / "a.pdmodel")
-    with pytest.raises(UserError, match="is not a file"):
-        load_predictor(f"{tmp_path / 'a.py'}:build")
+    refuses("is not a file", load_predictor, tmp_path / "a.onnx")
+    refuses("is missing: a Paddle model is", load_predictor, tmp_path / "a.pdmodel")
+    refuses("is not a file", load_predictor, f"{tmp_path / 'a.py'}:build")
 
 
 def test_without_onnxruntime_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "a.onnx").write_bytes(b"")
-    with pytest.raises(UserError, match="pip install onnxruntime"):
-        load_predictor(tmp_path / "a.onnx")
+    refuses("pip install onnxruntime", load_predictor, tmp_path / "a.onnx")
 
 
 @pytest.mark.parametrize("batch", ["n", 1])
@@ -308,5 +292,4 @@ def test_real_onnx_model(tmp_path):
     predictor = load_predictor(tmp_path / "seg.onnx", PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
     (tmp_path / "bad.onnx").write_bytes(b"no model")
-    with pytest.raises(UserError, match="cannot be read as an ONNX model"):
-        load_predictor(tmp_path / "bad.onnx")
+    refuses("cannot be read as an ONNX model", load_predictor, tmp_path / "bad.onnx")

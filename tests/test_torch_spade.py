@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from common import refuses
 from PIL import Image
 
 from benchmarks import harness
 from benchmarks.variants import Task
-from model.errors import UserError
 
 COCO = dict(
     label_nc=182, contain_dontcare_label=True, no_instance=False, output_nc=3, crop_size=256, aspect_ratio=1.0,
@@ -212,8 +212,7 @@ def test_json_is_written_whole(tmp_path):
     with pytest.raises(ValueError):
         harness.write_json(file, [{"name": "step", "ratio_vs_torch": float("nan")}])
     assert json.loads(file.read_text())[0]["ratio_vs_torch"] == 2.0 and list(tmp_path.iterdir()) == [file]
-    with pytest.raises(UserError, match="cannot write .*rows.json/more.json"):
-        harness.write_json(file / "more.json", [])
+    refuses("cannot write .*rows.json/more.json", harness.write_json, file / "more.json", [])
 
 
 def test_flags_and_report(tmp_path, capsys):
@@ -255,14 +254,11 @@ def test_maps_are_resized_without_blending(tmp_path):
 
 
 def test_wrong_map_folders_are_told(tmp_path):
-    with pytest.raises(UserError, match="no PNG label maps"):
-        harness.load_maps(tmp_path, (4, 4))
+    refuses("no PNG label maps", harness.load_maps, tmp_path, (4, 4))
     write_maps(tmp_path, np.full((2, 2), 9, np.uint8))
-    with pytest.raises(UserError, match="label 9 is outside 0..4"):
-        harness.load_maps(tmp_path, (4, 4), label_nc=5)
+    refuses("label 9 is outside 0..4", harness.load_maps, tmp_path, (4, 4), label_nc=5)
     (tmp_path / "train_inst" / "one.png").unlink()
-    with pytest.raises(UserError, match="one.png: not found"):
-        harness.load_maps(tmp_path, (4, 4))
+    refuses("one.png: not found", harness.load_maps, tmp_path, (4, 4))
 
 
 def allocator(megabytes: int):
