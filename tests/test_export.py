@@ -1,5 +1,6 @@
 """Exported models: equal to the network in every form and runtime, complete, and harmless to load."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -10,7 +11,8 @@ import paddle
 import pytest
 from common import ROOT, python, refused, refuses
 from PIL import Image
-from test_synthesizer import STYLED, write_model
+from reference_cases import write_model
+from test_synthesizer import STYLED
 
 from model import Synthesizer
 from model.data.sample import ensure_sample
@@ -30,9 +32,8 @@ CLOSE = 2e-5  # of values in [-1, 1]; the sums are the network's own in another 
 def exported(tmp_path_factory):
     """A folder with a model, and its export by the command line's main in a folder beside it."""
     folder = tmp_path_factory.mktemp("exported")
-    (folder / "model").mkdir()
-    write_model(folder / "model", **STYLED)
-    assert export_tool.main([str(folder / "model"), "--output", str(folder / "out")]) == 0
+    model = write_model(folder / "model", STYLED)
+    assert export_tool.main([str(model), "--output", str(folder / "out")]) == 0
     return folder
 
 
@@ -112,8 +113,8 @@ def test_variants(tmp_path, name):
     from model.serving.onnx_ops import WeightStore, save
     from model.serving.runtime import onnx_runner
 
-    opt = write_model(tmp_path, **{**STYLED, **VARIANTS[name]})
-    painter = Painter.load(tmp_path)
+    opt = dataclasses.replace(STYLED, **VARIANTS[name])
+    painter = Painter.load(write_model(tmp_path, opt))
     rng = np.random.default_rng(3)
     height, width = opt.generator_size
     label = rng.integers(0, 7, (2, height // 16, width // 16)).repeat(16, 1).repeat(16, 2)
@@ -308,8 +309,8 @@ def test_replaces_nothing_unasked(exported, tmp_path, monkeypatch):
 def test_real_maps(exported, tmp_path):
     """Maps of the built-in sample, with as many classes: both runtimes, the default form."""
     root = ensure_sample(tmp_path / "sample", train=1, val=3)
-    write_model(tmp_path, **{**STYLED, "label_nc": 182, "dataset_mode": "sample", "crop_size": 128})
-    painter = Painter.load(tmp_path)
+    opt = dataclasses.replace(STYLED, label_nc=182, dataset_mode="sample", crop_size=128)
+    painter = Painter.load(write_model(tmp_path, opt))
     export(painter, tmp_path / "out", forms=["pattern"])
     eager = Synthesizer.load(tmp_path / "n_g.pdparams")
     for runtime in ("onnx", "paddle"):

@@ -4,42 +4,22 @@ import dataclasses
 import shutil
 
 import numpy as np
-import paddle
 import pytest
 from common import refuses
 from PIL import Image
+from reference_cases import write_model
 
-from benchmarks.variants import fill
 from model import Synthesizer
-from model.encoder import define_E
 from model.errors import UserError
-from model.generator import define_G
 from model.options import OPT
 
-STYLED = dict(ngf=4, ndf=4, label_nc=6, crop_size=64, load_size=64, z_dim=8, no_vgg_loss=True)
-
-
-def write_model(folder, **options):
-    """A generator's file with made-up weights that tell inputs apart, its options and its encoder, if any."""
-    opt = OPT(**options)
-    nets = {"n_g": fill(define_G(opt), "G", 0), **({"n_e": fill(define_E(opt), "E", 0)} if opt.use_vae else {})}
-    rng = np.random.default_rng(0)
-    for name, net in nets.items():
-        for layer in net.sublayers():
-            if hasattr(layer, "running_mean"):  # as if batches had been seen
-                layer.running_mean.set_value(rng.normal(0, 0.2, layer.running_mean.shape).astype("float32"))
-                layer.running_var.set_value(rng.uniform(0.5, 2, layer.running_var.shape).astype("float32"))
-        paddle.save(net.state_dict(), str(folder / f"{name}.pdparams"))
-    opt.save(folder / "opt.yaml")
-    return opt
+STYLED = OPT(ngf=4, ndf=4, label_nc=6, crop_size=64, load_size=64, z_dim=8, no_vgg_loss=True)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """6 classes and unknown, 64x64, z_dim 8."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_model(folder, **STYLED)
-    return folder
+    return write_model(tmp_path_factory.mktemp("trained"), STYLED)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +116,7 @@ def test_other_ids_that_mean_unlabelled(trained, tmp_path, ids):
     """0 and 9 unlabelled, as ids, as the colour of 0 and in a palette PNG: the pictures of the unknown class's id."""
     for name in ("n_g.pdparams", "n_e.pdparams"):
         shutil.copy(trained / name, tmp_path)
-    dataclasses.replace(OPT(**STYLED), unknown_ids="0,9").save(tmp_path / "opt.yaml")
+    dataclasses.replace(STYLED, unknown_ids="0,9").save(tmp_path / "opt.yaml")
     paint = Synthesizer.load(tmp_path, device="cpu")
     assert paint.unknown == 6 and paint.names[0] == paint.names[6] == "unlabeled" != paint.names[1]
     want = np.where(ids == 0, 6, ids)
@@ -165,7 +145,7 @@ def test_without_styles_or_encoder(trained, tmp_path, ids):
     assert not alone.has_encoder and alone.z_dim == 8
     refuses("encoder \\(n_e.pdparams\\) is not beside it", alone.encode, Image.new("RGB", (4, 4)))
     facades = dict(dataset_mode="facades", use_vae=False, label_nc=7, no_instance=True, contain_dontcare_label=False)
-    write_model(tmp_path, **{**STYLED, **facades})
+    write_model(tmp_path, dataclasses.replace(STYLED, **facades))
     plain = Synthesizer.load(tmp_path / "n_g.pdparams")
     assert plain.z_dim == 0 and plain.unknown is None and not plain.uses_instances and len(plain.names) == 7
     assert (pixels(plain(ids, seed=1)) == pixels(plain(ids, ids + 1))).all()
