@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,15 @@ def gone(*pids, seconds=8):
     while time.monotonic() < end and any(path.exists() for path in paths):
         time.sleep(0.1)
     return not any(path.exists() for path in paths)
+
+
+def rewrite_zip(path, change):
+    """Change each member's content in a zip archive, such as an .npz file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, change(content))
 
 
 class Call:

@@ -1,17 +1,18 @@
+"""Scores of folders of pictures: what is compared with what, cached, told and refused."""
+
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
-from common import refuses
+from common import refuses, rewrite_zip
 from PIL import Image
+from test_fid import Means
 
-from model.errors import UserError, printable
+from model.errors import printable
 from model.metrics import evaluate
-from model.metrics.evaluation import load_deeplab, load_extractor
 from model.metrics.fid import FeatureExtractor
 from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
 from model.metrics.report import class_table, log_visualdl, markdown, text, write_results
@@ -22,13 +23,6 @@ from tools import evaluate as tool
 # Classes of the little pictures below, and the grey in which each is painted.
 PERSON, CAR, SKY = 0, 2, 156
 GREYS = {PERSON: 40, CAR: 120, SKY: 220}
-
-
-class Means(paddle.nn.Layer):
-    """A quick stand-in for the Inception."""
-
-    def forward(self, x):
-        return paddle.concat([x.mean(axis=[2, 3]), (x * x).mean(axis=[2, 3])], axis=1)
 
 
 class GreyReader:
@@ -325,42 +319,60 @@ def test_sets_that_are_too_small_for_a_metric_are_told_before_the_network_runs(f
 def test_a_damaged_matrix_in_the_cache_is_computed_again(folders, networks, tmp_path, damage):
     first = run(folders, networks, metrics=("seg",), cache_dir=tmp_path / "cache")
     for path in (tmp_path / "cache").iterdir():
-        with zipfile.ZipFile(path) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in files.items():
-                archive.writestr(name, damage(content))
+        rewrite_zip(path, damage)
     assert run(folders, networks, metrics=("seg",), cache_dir=tmp_path / "cache") == first
 
 
-def test_mistakes_are_told_in_one_line(folders, networks, tmp_path):
-    refuses("expected fid, seg", run, folders, networks, metrics=("ssim",))
-    refuses("'kit' is unknown.*did you mean kid", Settings, metrics="fid,kit")
-    for name, value in (("kid_subset_size", 1), ("kid_subsets", 0), ("kid_seed", -1), ("kid_seed", 2**32), ("pr_k", 0)):
-        refuses(f"{name} {value} is out of range: expected ", Settings, **{name: value})
-    refuses("need the label maps", evaluate, folders / "good", folders / "photo", **networks)
-    refuses("two different names", run, folders, networks, other_dir=folders / "bad", other_name="generated")
-    refuses("is not a folder", run, folders, networks, first="nowhere")
-    np.savez(folders / "stored.npz", mu=np.zeros(6), sigma=np.eye(6))
-    message = "stored.npz is not a folder: .*, not statistics of them, which cannot give KID"
-    with pytest.raises(UserError, match=message):
-        evaluate(folders / "good", folders / "stored.npz", settings=Settings(metrics="fid,kid"), **networks)
-    for name in ("../up", "a|b", ".", ""):
-        refuses("no plain word", run, folders, networks, name=name)
-    refuses("sheets show segmentations", run, folders, networks, metrics=("fid",), sheets=1, output_dir=folders)
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(metrics=("ssim",)), "expected fid, seg"),
+        (dict(other_name="generated", other_dir="bad"), "two different names"),
+        (dict(first="nowhere"), "is not a folder"),
+        (dict(first="empty"), "holds no pictures"),
+        *((dict(name=name), "no plain word") for name in ("../up", "a|b", ".", "")),
+        (dict(metrics=("fid",), sheets=1, output_dir="out"), "sheets show segmentations"),
+        (dict(dataset_mode="ade20k", label_nc=150), "182 classes; dataset_mode ade20k expects"),
+    ],
+)
+def test_what_cannot_be_scored_is_told(folders, networks, options, words):
     (folders / "empty").mkdir()
-    refuses("holds no pictures", run, folders, networks, first="empty")
-    refuses("182 classes; dataset_mode ade20k expects", run, folders, networks, dataset_mode="ade20k", label_nc=150)
+    folder = {key: folders / options[key] for key in ("other_dir", "output_dir") if key in options}
+    refuses(words, run, folders, networks, **{**options, **folder})
+
+
+def test_pictures_without_a_label_map_are_told(folders, networks):
     (folders / "label" / "p3.png").unlink()
     refuses(r"1 of 5 pictures \(p3.png\) have no label map", run, folders, networks)
+    refuses("need the label maps", evaluate, folders / "good", folders / "photo", **networks)
+
+
+def test_a_damaged_picture_is_told(folders, networks):
     (folders / "good" / "p1.png").write_bytes(b"no picture")
     refuses(r"p1\.png", run, folders, networks, metrics=("fid",))
 
 
-@pytest.mark.parametrize("load, folder", [(load_extractor, "inception"), (load_deeplab, "deeplab")])
-def test_missing_weights_are_named(load, folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    refuses(f"{folder}.*download.*http", load)
+def test_stored_statistics_are_no_folder_of_pictures(folders, networks):
+    np.savez(folders / "stored.npz", mu=np.zeros(6), sigma=np.eye(6))
+    message = "stored.npz is not a folder: .*, not statistics of them, which cannot give KID"
+    sets, settings = (folders / "good", folders / "stored.npz"), Settings(metrics="fid,kid")
+    refuses(message, evaluate, *sets, settings=settings, **networks)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("kid_subset_size", 1),
+        ("kid_subsets", 0),
+        ("kid_seed", -1),
+        ("kid_seed", 2**32),
+        ("pr_k", 0),
+        ("metrics", "fid,kit"),
+    ],
+)
+def test_settings_out_of_range_are_told(name, value):
+    words = "'kit' is unknown.*did you mean kid" if name == "metrics" else f"{name} {value} is out of range: expected "
+    refuses(words, Settings, **{name: value})
 
 
 # ---- pictures ----
@@ -374,13 +386,6 @@ def test_cityscapes_files_find_each_other(tmp_path):
     assert [pairing_key(path) for path in generated] == ["x_1"]
     assert partners(generated, list_maps(tmp_path / "b"), "label map")[0].name == "x_1_gtFine_labelIds.png"
     assert partners(generated, list_pictures(tmp_path / "a"), "photo")[0].name == "x_1_leftImg8bit.png"
-
-
-def test_two_pictures_of_one_name_are_refused(tmp_path):
-    for name in ("a.png", "a.jpg"):
-        Image.new("RGB", (2, 2)).save(tmp_path / name)
-    paths = list_pictures(tmp_path)
-    refuses("have the same name", partners, paths, paths, "photo")
 
 
 def test_batches_hold_every_picture_once(tmp_path):
@@ -464,7 +469,6 @@ def test_command_line_with_a_model_of_ones_own(folders, tmp_path, capsys):
             ["--metrics", "pr", "--pr_k", "5", "--made_up"],
             "metric pr needs at least 6 pictures in each set, and .* has 5",
         ),
-        (["--metrics", "kid", "--kid_subset_size", "1"], "kid_subset_size 1 is out of range"),
         (["--unknown_ids", "0;255"], "unknown_ids '0;255': '0;255' is no id: expected whole numbers 0..65535"),
         (["--device", "gpu:77"], "device gpu:77 cannot be used .this PaddlePaddle is built without CUDA"),
     ],
