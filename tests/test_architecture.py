@@ -51,18 +51,6 @@ def test_shortcut_is_learned_when_the_width_changes_and_has_no_activation(throug
     close(through(block, x, sem), want, ROUNDING)
 
 
-@pytest.mark.parametrize("fin, fout, middle", [(6, 6, 6), (6, 3, 3), (3, 6, 3)])
-def test_names_and_shapes_of_a_block(fin, fout, middle):
-    block = SPADEResnetBlock(fin, fout, "spectralspadeinstance5x5", 7)
-    shapes = {name: tuple(p.shape) for name, p in block.named_parameters()}
-    assert shapes["conv_0.weight_orig"] == (middle, fin, 3, 3) and shapes["conv_1.weight_orig"] == (fout, middle, 3, 3)
-    assert shapes["norm_0.mlp_shared.0.weight"] == (128, 7, 5, 5)
-    assert shapes["norm_1.mlp_gamma.weight"] == (middle, 128, 5, 5)
-    assert ("conv_s.weight_orig" in shapes) == (fin != fout) == ("norm_s.mlp_beta.bias" in shapes)
-    if fin != fout:
-        assert shapes["conv_s.weight_orig"] == (fout, fin, 1, 1) and "conv_s.bias" not in shapes
-
-
 # ---- norms by name ----
 
 

@@ -14,7 +14,7 @@ from model.data.dataset import CocoStuff, PhotoMaps, evenly
 from model.data.loader import BatchSampler, Loader, make_loader
 from model.data.preprocess import crop_and_flip, scaled_size, transform
 from model.errors import UserError
-from model.options import OPT
+from model.options import OPT, PREPROCESS_MODES
 
 USUAL = dict(crop_size=64, load_size=72, batchSize=2, label_nc=182, modulation="dense", nThreads=0)
 
@@ -86,19 +86,7 @@ def test_fixed_rounds_the_height():
     assert scaled_size((9, 9), make_opt(preprocess_mode="fixed", crop_size=64, aspect_ratio=1.5)) == (64, 43)
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "resize_and_crop",
-        "crop",
-        "scale_width",
-        "scale_width_and_crop",
-        "scale_shortside",
-        "scale_shortside_and_crop",
-        "fixed",
-        "none",
-    ],
-)
+@pytest.mark.parametrize("mode", PREPROCESS_MODES)
 @pytest.mark.parametrize("flip", [False, True])
 def test_maps_come_from_the_nearest_pixel(mode, flip):
     opt = make_opt(preprocess_mode=mode, label_nc=65535, contain_dontcare_label=False)

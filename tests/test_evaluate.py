@@ -489,16 +489,18 @@ def test_whole_evaluation_with_made_up_weights(folders, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", [os.fsdecode("街".encode("gbk")), "v1 [take 0] **100%**", "a\nb", "-x | y"])
-def test_folders_and_files_of_any_name_are_scored(folders, networks, tmp_path, name, capsys):
+def test_folders_and_files_of_any_name_are_scored(folders, networks, tmp_path, name):
     for folder in ("photo", "label", "good"):
         for file in list((tmp_path / folder).iterdir()):
             file.rename(file.with_name(f"{name}{file.name}"))
-        (tmp_path / folder).rename(tmp_path / f"{folder}{name}")
+        (tmp_path / f"{folder}{name}").mkdir()
+        (tmp_path / folder).rename(tmp_path / f"{folder}{name}" / "val")
     parts = [tmp_path / f"{part}{name}" for part in ("good", "photo", "label")]
     result = evaluate(*parts, Settings(sheets=1, output_dir=tmp_path / f"out{name}"), **networks)
+    assert result["rows"]["generated"]["fid"] < 1e-3 and text(result)
     write_results(result, tmp_path / f"out{name}", tmp_path / "log")
     written = (tmp_path / f"out{name}" / "metrics.md").read_text(encoding="utf-8")
-    assert printable(f"photo{name}") in written and result["rows"]["generated"]["fid"] < 1e-3
+    table = [line for line in written.splitlines() if line.startswith("|")]
+    assert len(table) == 4 and len({line.replace(r"\|", "").count("|") for line in table}) == 1
     again = json.loads((tmp_path / f"out{name}" / "metrics.json").read_text(encoding="utf-8"))
-    assert again["protocol"]["reference"]["folder"] == str(parts[1])
-    print(text(result))
+    assert again["protocol"]["reference"]["folder"] == str(parts[1] / "val") and printable(f"photo{name}") in written

@@ -54,20 +54,10 @@ def test_counting_by_two_small_networks_is_right():
 
 
 @pytest.mark.parametrize("depth, blocks", [("normal", 4), ("more", 4), ("most", 5)])
-def test_names_are_the_official_ones(depth, blocks):
+def test_blocks_of_each_depth_have_the_official_names(depth, blocks):
     opt = OPT(ngf=2, label_nc=3, crop_size=128, num_upsampling_layers=depth, use_vae=False)
-    names = set(official_names(define_G(opt)).values())
     layers = {"fc", "head_0", "G_middle_0", "G_middle_1", "conv_img"} | {f"up_{i}" for i in range(blocks)}
-    assert {name.split(".")[0] for name in names} == layers
-    parts = {".".join(name.split(".")[1:]) for name in names if name.startswith("up_0.")}
-    spade = {f"{m}.{k}" for m in ("mlp_shared.0", "mlp_gamma", "mlp_beta") for k in ("weight", "bias")}
-    spade |= {f"param_free_norm.{k}" for k in ("running_mean", "running_var", "num_batches_tracked")}
-    convolution = {"weight_orig", "weight_u", "weight_v"}
-    want = {f"norm_{i}.{k}" for i in "01s" for k in spade} | {f"conv_{i}.{k}" for i in "01s" for k in convolution}
-    assert parts == want | {"conv_0.bias", "conv_1.bias"}
-    assert {name for name in names if name.startswith(("fc", "conv_img"))} == {
-        "fc.weight", "fc.bias", "conv_img.weight", "conv_img.bias",
-    }  # fmt: skip
+    assert {name.split(".")[0] for name in official_names(define_G(opt)).values()} == layers
 
 
 # ---- sizes ----

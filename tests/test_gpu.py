@@ -114,14 +114,7 @@ def test_memory_does_not_grow(opt):
 @pytest.mark.skipif(GPUS < 2, reason="fewer than two CUDA devices")
 def test_two_gpus_train_over_nccl(tmp_path):
     command = "-m paddle.distributed.launch --nproc_per_node 2 train.py --preset sample --batchSize 1 --max_steps 3"
-    places = [
-        "--dataroot",
-        str(tmp_path / "data"),
-        "--output",
-        str(tmp_path / "out"),
-        "--log_dir",
-        str(tmp_path / "log"),
-    ]
+    places = [f"--{name}={tmp_path / name}" for name in ("dataroot", "output", "log_dir")]
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     subprocess.run([sys.executable, *command.split(), *places], check=True, timeout=900, env=environment)
-    assert np.isfinite(np.load(tmp_path / "log" / "log.npy")).all()
+    assert np.isfinite(np.load(tmp_path / "log_dir" / "log.npy")).all()

@@ -69,15 +69,6 @@ def test_a_data_set_of_this_name_trains_and_validates(name, tmp_path, monkeypatc
     assert len(list(Path("output_val/panels").rglob("*.jpg"))) == 2
 
 
-def test_a_terminal_that_takes_ascii_alone_shows_an_escape(tmp_path):
-    data = pictures(tmp_path / GBK, ["0", "1"], "train")
-    pictures(tmp_path / GBK, ["0"], "val")
-    (tmp_path / GBK / "maps" / "train" / "1.png").write_bytes(b"no picture")
-    words = [ROOT / "tools" / "check_dataset.py", "custom", *data, *OPTIONS, "--quiet"]
-    done = python(*words, cwd=tmp_path, status=1, PYTHONIOENCODING="ascii:strict")
-    assert printable(GBK) in done.stdout + done.stderr
-
-
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_a_damaged_photo_ends_a_run_in_one_line_that_names_it(workers, tmp_path):
     """Met after some steps, whoever reads it; what was learnt is saved."""
@@ -306,17 +297,3 @@ def test_pictures_pair_by_their_path_and_else_by_their_name(tmp_path, mine, thei
     assert partners(*files, "photo", tuple(map(str, folders))) == want
     for i in range(len(mine)):  # and so do some of them
         assert partners(files[0][i:], files[1], "photo", tuple(map(str, folders))) == want[i:]
-
-
-def test_scores_of_nested_folders_say_where_they_are_from(tmp_path, monkeypatch, capsys):
-    """A folder of each kind of name, scored; the table stays a table."""
-    monkeypatch.chdir(tmp_path)
-    odd = f"a|b\n{GBK} **100%**"
-    pictures(tmp_path / odd, ["1", "a/1", "b/1", "b/2"], "val")
-    where = [str(tmp_path / odd / "photos"), str(tmp_path / odd / "photos"), "--labels", str(tmp_path / odd / "maps")]
-    options = ["--made_up_weights", "--metrics", "seg", "--sheets", "4", "--quiet", "--device", "cpu", "--no_cache"]
-    in_process("evaluate", [*where, *options, "--output", odd], capsys)
-    table = [line for line in Path(odd, "metrics.md").read_text().splitlines() if line.startswith("|")]
-    assert len(table) == 4 and len({line.replace(r"\|", "").count("|") for line in table}) == 1
-    result = json.loads(Path(odd, "metrics.json").read_text())
-    assert result["protocol"]["reference"]["folder"] == str(tmp_path / odd / "photos" / "val")

@@ -54,10 +54,6 @@ def in_process(name, argv, capsys):
     return capsys.readouterr().out
 
 
-def as_program(name, argv, folder):
-    return python(PROGRAMS[name].__file__, *argv, cwd=folder).stdout
-
-
 def walk(preset, folder, run):
     """The whole way, with `run(program, argv) -> what it printed`; says at each station what must be seen there."""
     data = made.MAKERS[preset](folder / "data")
@@ -105,12 +101,6 @@ SLOW = pytest.mark.slow  # these differ from the others in numbers only
 def test_from_the_official_layout_to_pictures(preset, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     walk(preset, tmp_path, lambda name, argv: in_process(name, argv, capsys))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", ["ade20k", "cityscapes", "facades", "camvid", "custom"])
-def test_the_same_as_programs(preset, tmp_path):
-    walk(preset, tmp_path, lambda name, argv: as_program(name, argv, tmp_path))
 
 
 def grey(path):
