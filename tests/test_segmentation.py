@@ -4,7 +4,6 @@ import contextlib
 import os
 import pickle
 import sys
-import types
 
 import numpy as np
 import paddle
@@ -249,39 +248,26 @@ def test_without_onnxruntime_the_way_out_is_told(tmp_path, monkeypatch):
     refuses("pip install onnxruntime", load_predictor, tmp_path / "a.onnx")
 
 
-@pytest.mark.parametrize("batch", ["n", 1])
-def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, monkeypatch, batch):
-    class Session:
-        def __init__(self, path, options, providers):
-            assert providers == ["CPUExecutionProvider"]
-
-        def get_inputs(self):
-            return [types.SimpleNamespace(name="x", shape=[batch, 3, "h", "w"])]
-
-        def run(self, outputs, feed):
-            assert outputs is None and (batch == "n" or len(feed["x"]) == 1)
-            return [feed["x"], "a second output"]
-
-    fake = types.SimpleNamespace(
-        InferenceSession=Session,
-        SessionOptions=types.SimpleNamespace,
-        get_available_providers=lambda: ["CPUExecutionProvider"],
-    )
-    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-    (tmp_path / "a.onnx").write_bytes(b"model")
-    predictor = load_predictor(tmp_path / "a.onnx", PLAIN)
-    np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
-
-
-def test_real_onnx_model(tmp_path):
-    pytest.importorskip("onnxruntime")
+def write_onnx(path, batch):
+    """A model of two outputs, of which the first are scores: its input's positive part."""
     onnx = pytest.importorskip("onnx")
-    shape = ["n", 3, "h", "w"]
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "seg", values[:1], values[1:])
+    pytest.importorskip("onnxruntime")
+    shape = [batch, 3, "h", "w"]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y", "z")]
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"]), onnx.helper.make_node("Neg", ["x"], ["z"])]
+    graph = onnx.helper.make_graph(nodes, "seg", values[:1], values[1:])
     opset = [onnx.helper.make_opsetid("", 13)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "seg.onnx"))
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, batch):
+    write_onnx(tmp_path / "seg.onnx", batch)
     predictor = load_predictor(tmp_path / "seg.onnx", PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+
+
+def test_what_is_no_onnx_model_is_told(tmp_path):
+    pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     refuses("cannot be read as an ONNX model", load_predictor, tmp_path / "bad.onnx")
