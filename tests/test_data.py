@@ -1,13 +1,12 @@
 """Files to batches: geometry against closed forms, every kind of file, pairing, sampling, workers."""
 
 import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from common import gone, refuses, same, started
+from common import refuses, same
 from PIL import Image
 
 from model.data.dataset import CocoStuff, PhotoMaps, evenly
@@ -536,57 +535,6 @@ def test_a_batch_of_different_sizes_is_told(tmp_path):
     opt = make_opt(dataroot=str(tmp_path), preprocess_mode="none")
     with pytest.raises(UserError, match=r"different sizes .*p\d \d+x64, p\d \d+x64.*batchSize 1"):
         content(Loader(PhotoMaps(opt, "train", "val"), opt))
-
-
-SCRIPT = """
-import multiprocessing, os, signal, sys, time
-from model.data.loader import make_loader
-from model.options import OPT
-import paddle  # takes SIGTERM for itself, so the handlers come after it
-if __name__ == "__main__":
-    opt = OPT(dataroot=sys.argv[1], crop_size=64, load_size=72, batchSize=2, modulation="dense", nThreads=2)
-    stop = []
-    for s in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(s, lambda n, frame: stop.append(n))
-    steps = 0
-    loader = make_loader(opt, "train")
-    while not stop or steps < 12:
-        for batch in loader:
-            steps += 1
-            if steps == 2:
-                print(*(p.pid for p in multiprocessing.active_children()), flush=True)
-            if steps > 2:
-                time.sleep(0.05)
-    print("finished", flush=True)
-"""
-
-
-def start(tmp_path):
-    write_set(tmp_path, 4)
-    (tmp_path / "loop.py").write_text(SCRIPT)
-    process = started(tmp_path / "loop.py", tmp_path)
-    workers = [int(pid) for pid in process.stdout.readline().split()]
-    assert len(workers) == 2
-    return process, workers
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_to_the_group_leave_the_workers_to_the_main_process(tmp_path, number):
-    process, workers = start(tmp_path)
-    os.killpg(process.pid, number)
-    rest, _ = process.communicate(timeout=60)
-    assert "finished" in rest and process.returncode == 0
-    assert gone(*workers)
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
-def test_no_worker_and_no_shared_memory_outlive_kill_9(tmp_path):
-    process, workers = start(tmp_path)
-    process.kill()
-    process.wait(timeout=10)
-    assert gone(*workers)
-    assert not [p for pid in workers for p in Path("/dev/shm").glob(f"paddle_{pid}_*")]
 
 
 @pytest.mark.parametrize(

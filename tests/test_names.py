@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from common import ROOT, python, refuses
 from PIL import Image
-from test_presets import TINY, in_process
+from test_presets import TINY
 
+import train
+import val
 from model.data.dataset import PhotoMaps
 from model.data.listing import list_items
 from model.errors import printable
 from model.metrics.images import list_pictures, partners
 from model.options import OPT
+from tools import check_dataset
 
 GBK = os.fsdecode("街".encode("gbk"))
 NAMES = {
@@ -48,20 +51,20 @@ def pictures(root, names, split, size=(64, 64)):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_data_set_of_this_name_trains_and_validates(name, tmp_path, monkeypatch, capsys):
+def test_a_data_set_of_this_name_trains_and_validates(name, tmp_path, monkeypatch, main):
     """In folders of the name, too; results are called as the label maps."""
     monkeypatch.chdir(tmp_path)
     each = [f"{NAMES[name]}{i}" for i in range(2)]
     folder = tmp_path / f"set {NAMES[name][:40]}"
     data = pictures(folder, [each[0], f"{NAMES[name]}/{each[1]}"], "train")
     pictures(folder, [each[0], f"{NAMES[name]}/{each[1]}"], "val")
-    assert "nothing would stop" in in_process("check", ["custom", *data, *OPTIONS, "--quiet"], capsys)
+    assert "nothing would stop" in main(check_dataset, "custom", *data, *OPTIONS, "--quiet")
     report = json.loads(next(Path("output/check").glob("*.json")).read_text())
     assert report
     options = [*OPTIONS, "--nThreads", "1", "--max_steps", "1"]
-    in_process("train", ["--preset", "custom", *data, *options], capsys)
+    main(train, "--preset", "custom", *data, *options)
     assert OPT.load(Path("output", "opt.yaml")).label_dir == str(folder / "maps")
-    out = in_process("val", ["--device", "cpu", "--nThreads", "0", "--panels", "--format", "png"], capsys)
+    out = main(val, "--device", "cpu", "--nThreads", "0", "--panels", "--format", "png")
     assert "wrote 2 pictures" in out
     normal = [str(path.relative_to("output_val/pics")) for path in Path("output_val/pics").rglob("*.png")]
     want = [f"{each[0]}.png", f"{NAMES[name]}/{each[1]}.png"]
@@ -215,14 +218,14 @@ def test_splits_of_other_names_pair(tmp_path, theirs):
     assert all(item.image for item in list_items(nested(tmp_path), "val"))
 
 
-def test_validation_without_photos_says_so(tmp_path, monkeypatch, capsys):
+def test_validation_without_photos_says_so(tmp_path, monkeypatch, main):
     monkeypatch.chdir(tmp_path)
     data = pictures(tmp_path, ["1", "2"], "train")
     pictures(tmp_path, ["1"], "val")
     (tmp_path / "photos" / "val" / "1.png").unlink()
     (tmp_path / "photos" / "val").rmdir()
-    in_process("train", ["--preset", "custom", *data, *OPTIONS, "--max_steps", "1"], capsys)
-    out = in_process("val", ["--device", "cpu", "--nThreads", "0"], capsys)
+    main(train, "--preset", "custom", *data, *OPTIONS, "--max_steps", "1")
+    out = main(val, "--device", "cpu", "--nThreads", "0")
     assert f"photos     none: {tmp_path}/photos/val is not there" in out
 
 

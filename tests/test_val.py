@@ -39,16 +39,10 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def run(trained, tmp_path, monkeypatch, capsys):
+def run(trained, tmp_path, monkeypatch, main):
     """A function that runs val.py's main in the trained folder, with results in tmp_path; returns its stdout."""
     monkeypatch.chdir(trained)
-
-    def call(*options):
-        capsys.readouterr()
-        assert val.main(["--results_dir", str(tmp_path / "out"), "--nThreads", "0", *map(str, options)]) == 0
-        return capsys.readouterr().out
-
-    return call
+    return lambda *options: main(val, "--results_dir", tmp_path / "out", "--nThreads", 0, *options)
 
 
 def pictures(folder):
