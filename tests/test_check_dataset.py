@@ -187,12 +187,12 @@ def jpeg_label(root):
         label.save(path, "JPEG", quality=80)
 
 
-def turned(root):
-    path = pick(root, "train_img/*.jpg")
+def turned(root, pattern="train_img/*.jpg", orientation=6, how=Image.Transpose.ROTATE_90):
+    path = pick(root, pattern)
     with Image.open(path) as photo:
         exif = photo.getexif()
-        exif[0x0112] = 6
-        turned = photo.transpose(Image.Transpose.ROTATE_90)
+        exif[0x0112] = orientation
+        turned = photo.transpose(how)
     turned.save(path, exif=exif)
 
 
@@ -405,11 +405,7 @@ def test_several_faults_at_once(check):
 
 def test_an_orientation_that_is_not_applied_is_a_warning(check):
     def broken(root):
-        path = pick(root, "val_img/*.jpg")
-        with Image.open(path) as photo:
-            exif = photo.getexif()
-            exif[0x0112] = 3
-            photo.save(path, exif=exif)
+        turned(root, "val_img/*.jpg", 3, Image.Transpose.ROTATE_180)
 
     status, out, report = check("facades", broken)
     assert (status, codes(report)) == (0, {"turned"}) and "orientation 3" in out and "1 warning\n" in out

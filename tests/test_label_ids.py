@@ -105,9 +105,7 @@ def test_expected_ids_in_words(options, words):
     ],
 )  # fmt: skip
 def test_foreign_ids_are_told_with_a_way_out_that_works(options, ids, message):
-    with pytest.raises(UserError) as caught:
-        check_ids(ids, OPT(**options), "map.png")
-    assert str(caught.value) == f"map.png: {message}"
+    assert refuses("^map.png: ", check_ids, ids, OPT(**options), "map.png") == f"map.png: {message}"
 
 
 CAMVID = range(12)
