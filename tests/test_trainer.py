@@ -147,11 +147,6 @@ def test_each_half_step_moves_its_own_networks_only(opt):
     assert any((moved[k] != v).any() for k, v in before["n_g"].items() if "weight_u" in k)  # it ran in training mode
 
 
-def test_d_s_weights_can_be_trained_after_the_generator_s_step(opt):
-    trainer, _ = run(opt, 2)
-    assert not any(p.stop_gradient for net in trainer.networks().values() for p in net.parameters())
-
-
 def test_generator_waits_with_several_discriminator_steps(opt):
     opt = dataclasses.replace(opt, D_steps_per_G=3)
     trainer, rows, weights = Trainer(opt), [], []
