@@ -486,49 +486,23 @@ def test_plain_paddle_load_takes_the_files(tmp_path, opt):
     np.testing.assert_array_equal(other.weight.numpy(), layer.weight.numpy())
 
 
-def test_load_net_is_strict_and_all_or_nothing():
+def test_arrays_of_another_type_are_no_weights():
     net = paddle.nn.Linear(2, 3)
     before = net.weight.numpy().copy()
-    good = {"weight": np.ones((2, 3)), "bias": np.zeros(3, np.float32)}
-    cases = [
-        ({"weight": good["weight"]}, r"x does not fit Linear: 1 missing: bias"),
-        ({**good, "extra": np.zeros(1)}, r"1 unexpected: extra"),
-        ({**good, "bias": np.zeros(4, np.float32)}, r"bias is \[4\], the network's is \[3\]"),
-        ({**good, "bias": np.zeros(3, np.int64)}, "bias is int64, the network's is float32"),
-    ]
-    for arrays, message in cases:
-        refuses(message, load_net, net, arrays, "x")
-        np.testing.assert_array_equal(net.weight.numpy(), before)
-    load_net(net, good, "x")
+    weight = np.ones((2, 3))  # floats of any kind are
+    wrong = {"weight": weight, "bias": np.zeros(3, np.int64)}
+    refuses("bias is int64, the network's is float32", load_net, net, wrong, "x")
+    np.testing.assert_array_equal(net.weight.numpy(), before)
+    load_net(net, {"weight": weight, "bias": np.zeros(3, np.float32)}, "x")
     assert (net.weight.numpy() == 1).all() and net.weight.dtype == paddle.float32
 
 
-def test_training_goes_on_exactly_whatever_the_parameter_names(tmp_path, opt):
-    def build():
-        paddle.nn.Linear(2, 2)  # shifts Paddle's name counter
-        net = paddle.nn.Sequential(*[paddle.nn.Linear(4, 4) for _ in range(12)])
-        schedule = paddle.optimizer.lr.LambdaDecay(0.1, lambda epoch: 0.5**epoch)
-        return net, paddle.optimizer.Adam(schedule, parameters=net.parameters())
-
-    def train(net, adam, steps):
-        for step in range(steps):
-            loss = (net(paddle.full([1, 4], 0.5 + step)) ** 2).sum()
-            loss.backward()
-            adam.step()
-            adam.clear_grad()
-        adam._learning_rate.step()
-        return float(loss)
-
-    net, adam = build()
-    train(net, adam, 3)
-    state = {"adam": optimizer_state(adam, {"g": net})}
-    assert "g.10.weight:moment1_0" in state["adam"]
-    save(tmp_path, {"n_g": net.state_dict()}, state, opt, step=3, epoch=0)
-    found = load(tmp_path, opt)
-    other, other_adam = build()
-    load_net(other, found.nets["n_g"], found.path)
-    load_optimizer(other_adam, {"g": other}, found.state["adam"], found.path)
-    assert train(other, other_adam, 4) == train(net, adam, 4)
-    assert other_adam.get_lr() == adam.get_lr()
-    with pytest.raises(UserError, match="unknown parameters .g.11.*"):
-        load_optimizer(adam, {"g": paddle.nn.Sequential(*net[:11])}, found.state["adam"], "x")
+def test_an_optimiser_s_state_is_kept_by_the_parameters_names(tmp_path):
+    net = paddle.nn.Sequential(*[paddle.nn.Linear(4, 4) for _ in range(12)])
+    adam = paddle.optimizer.Adam(0.1, parameters=net.parameters())
+    net(paddle.ones([1, 4])).sum().backward()
+    adam.step()
+    state = optimizer_state(adam, {"g": net})
+    assert "g.10.weight:moment1_0" in state
+    fewer = {"g": paddle.nn.Sequential(*net[:11])}
+    refuses("unknown parameters .g.11.*", load_optimizer, adam, fewer, state, "x")

@@ -293,12 +293,3 @@ def test_other_ranks_are_silent(tmp_path, capsys):
         logger.scalar("x", 1)
         logger.sync()
     assert logger.step == 1 and not (tmp_path / "log").exists() and capsys.readouterr().out == ""
-
-
-def test_resumed_logger_continues(tmp_path):
-    for start, stop in ((0, 10), (6, 12)):
-        with Logger(tmp_path, step=start, print_freq=2) as logger:
-            for step in range(start, stop):
-                logger.log(losses(float(step)), epoch=1, images=1)
-    np.testing.assert_array_equal(np.load(tmp_path / "log.npy")[:, 0], np.arange(12))
-    assert not list(tmp_path.glob("*.old*"))

@@ -61,13 +61,6 @@ def test_touching_persons_have_different_numbers():
     pytest.fail("no two touching persons with different instance numbers in 60 scenes")
 
 
-def test_same_seed_same_scene():
-    one, two, other = (make_scene(np.random.default_rng(seed), (96, 128)) for seed in (5, 5, 6))
-    for a, b in zip(one, two, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (one[0] != other[0]).any()
-
-
 def test_too_small_a_scene_is_a_user_error():
     refuses("at least 64x64", make_scene, np.random.default_rng(0), (32, 128))
 

@@ -228,9 +228,8 @@ def test_a_bad_file_costs_no_step(tmp_path, here):
     whole = photo.read_bytes()
     photo.write_bytes(whole[: len(whole) // 2])
     options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6, "--val_images", 1]  # the preview reads train0
-    refuses(r"train2\.jpg.*; step 2 is saved in .*step_00000002$", here, tmp_path, *options)
-    with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
-        here(tmp_path, *options)  # nothing new to save
+    for _ in range(2):  # the second time, there is nothing new to save
+        refuses(r"train2\.jpg.*; step 2 is saved in .*step_00000002$", here, tmp_path, *options)
     photo.write_bytes(whole)
     assert "resumes output/model/step_00000002 (step 2, epoch 1, batch 3)" in here(tmp_path, *options)
     assert rows(tmp_path) == 6 and np.isfinite(losses(tmp_path)).all()
@@ -240,14 +239,9 @@ def test_runs_do_not_share_logs_unnoticed(tmp_path, here):
     write_data(tmp_path / "data", val=0)
     tiny = ["--nThreads", 0, "--display_freq", 0]
     here(tmp_path, *tiny, "--max_steps", 2)
-    before = losses(tmp_path)
     out = here(tmp_path, *tiny, "--max_steps", 1, "--output", "other", "--seed", 5)
     assert "log holds the losses of an earlier run; they are now in log/before" in out
-    with pytest.raises(UserError, match=r"another run, whose checkpoints are in other: .*--log_dir .*log/before"):
-        here(tmp_path, *tiny, "--max_steps", 3)
-    here(tmp_path, *tiny, "--max_steps", 3, "--log_dir", "log/before")
-    after = np.load(tmp_path / "log" / "before" / "log.npy")
-    assert len(after) == 3 and after[:2].tobytes() == before.tobytes()
+    refuses("another run, whose checkpoints are in other: .*--log_dir", here, tmp_path, *tiny, "--max_steps", 3)
 
 
 def session_options(folder, **changes):
@@ -407,9 +401,7 @@ def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tm
     given = OTHER.get(field.name, f"--{field.name}={other_value(field, value)}").split()
     options = ["--max_steps", 2, *given]
     if field.name in REFUSED:
-        with pytest.raises(UserError) as error:
-            go_on(*options)
-        assert re.search(REFUSED[field.name].format(name=field.name), str(error.value)) and "\n" not in str(error.value)
+        refuses(REFUSED[field.name].format(name=field.name), go_on, *options)
         assert checkpoint.load(tmp_path / "output" / "model", verify=True).step == 1
         return
     out = go_on(*options)
@@ -425,22 +417,6 @@ def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tm
     saved = checkpoint.load(tmp_path / "output" / "model", verify=True)
     assert saved.step == now.max_steps and np.isfinite(np.load(Path(now.log_dir, "log.npy"))[-1]).all()
     assert any("moment1" in key for key in saved.state["trainer"]["optimizer_G"]) == (now.beta1 > 0)
-
-
-def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, go_on):
-    """There and back: a run whose beta1 changed twice has the state of one whose beta1 is 0."""
-    before = contents(tmp_path)[0].keys()
-    assert "beta2 0.9 -> 0.999" in go_on("--max_steps", 3, "--no_TTUR")
-    arrays = contents(tmp_path)[0]
-    assert {key.replace("moment1", "moment2") for key in arrays.keys() - before} == {
-        k for k in before if "moment2" in k
-    }
-    products = [float(a[0]) for k, a in arrays.items() if "beta1_pow_acc" in k]
-    assert products == pytest.approx([0.5**3] * len(products))  # of two steps and the next one
-    products = [float(a[0]) for k, a in arrays.items() if "beta2_pow_acc" in k]
-    assert products == pytest.approx([0.9 * 0.999**3] * len(products))
-    out = go_on("--max_steps", 4)
-    assert contents(tmp_path)[0].keys() == before and "first ones" not in out
 
 
 def test_an_optimiser_that_made_no_step_is_saved_as_it_was(begun, tmp_path, go):
@@ -571,9 +547,8 @@ MISFITS = {
 
 @pytest.mark.parametrize("options", MISFITS)
 def test_networks_that_do_not_fit_are_told_with_the_options_that_would(begun, tmp_path, go, options):
-    with pytest.raises(UserError, match=MISFITS[options]) as error:
-        go("--max_steps", 1, *options.split(), "--init_from", begun / "output")
-    assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+    refuses(MISFITS[options], go, "--max_steps", 1, *options.split(), "--init_from", begun / "output")
+    assert not (tmp_path / "log" / "log.npy").exists()
 
 
 @pytest.fixture(scope="module")
@@ -614,9 +589,8 @@ def bad_sources(begun, tmp_path_factory):
     ],
 )
 def test_sources_that_cannot_be_read_are_one_line(bad_sources, tmp_path, go, path, message):
-    with pytest.raises(UserError, match=message) as error:
-        go("--max_steps", 1, "--init_from", bad_sources / path)
-    assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+    refuses(message, go, "--max_steps", 1, "--init_from", bad_sources / path)
+    assert not (tmp_path / "log" / "log.npy").exists()
 
 
 def test_weights_in_the_run_s_own_folder_are_for_init_from(begun, tmp_path, go, first_networks):
