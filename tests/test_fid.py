@@ -6,7 +6,7 @@ import os
 import numpy as np
 import paddle
 import pytest
-from common import refuses, rewrite_zip
+from common import PARITY, close, refuses, rewrite_zip
 from PIL import Image
 
 from model.judges.inception import FIDInception
@@ -299,10 +299,10 @@ def test_inception_features_are_the_references(inception):
         blocks = inception.blocks(inception.prepare(small))
         for i in range(3):
             means = blocks[i].mean(axis=[2, 3]).numpy()
-            np.testing.assert_allclose(means, golden[f"block{i}_mean"], rtol=0, atol=1e-3)
+            close(means, golden[f"block{i}_mean"], PARITY)
         features = blocks[3].mean(axis=[2, 3]).numpy()
-        np.testing.assert_allclose(features, golden["features"], rtol=0, atol=1e-3)
-        np.testing.assert_allclose(inception(wide).numpy(), golden["features_wide"], rtol=0, atol=1e-3)
+        close(features, golden["features"], PARITY)
+        close(inception(wide).numpy(), golden["features_wide"], PARITY)
 
 
 @pytest.mark.slow
@@ -313,7 +313,7 @@ def test_inference_engine_gives_the_same_features(inception):
     extractor.expect(1)
     assert extractor._trunk is None
     extractor.expect(fid_module._ENGINE_FROM)
-    np.testing.assert_allclose(extractor(pictures), plain, rtol=0, atol=1e-3)
+    close(extractor(pictures), plain, PARITY)
 
 
 def test_image_statistics_of_nothing_is_refused(extractor):

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import paddle
 import pytest
-from common import close
+from common import GRADIENT, ROUNDING, close
 from reference_cases import entry, evaluating
 
 from model.convolution import Conv2D
@@ -16,9 +16,6 @@ from model.ops.memory import zeros
 from model.ops.threads import parallel_for
 from model.options import OPT
 from model.semantics import Semantics
-
-PARITY = 2e-5  # of the greatest entry: of values that two backends compute in float32
-GRADIENT = 5e-5  # the same of gradients
 
 
 @pytest.mark.parametrize(("kernel", "tile"), winograd.POINTS)
@@ -42,7 +39,7 @@ def test_moments_and_their_gradient():
     ((mean * paddle.to_tensor(direction[0])).sum() + (var * paddle.to_tensor(direction[1])).sum()).backward()
     centred = data - data.mean(1, keepdims=True, dtype=np.float64)
     want = direction[0][:, None] / 37 + 2 / 37 * direction[1][:, None] * centred
-    np.testing.assert_allclose(x.grad.numpy(), want, atol=1e-5)
+    close(x.grad, want, ROUNDING, ROUNDING)
 
 
 def test_views_share_memory_and_empty_parts_are_harmless():
@@ -165,8 +162,8 @@ def results(Map, operation, x):
 
 def compare(operation, x):
     got, want = (results(Map, operation, x) for Map in (cpu.Map, plain.Map))
-    for g, w, tolerance in zip(got, want, [PARITY] + [GRADIENT] * len(want[1:]), strict=True):
-        close(g, w, tolerance * max(1, np.abs(w).max()))
+    for g, w, factor in zip(got, want, [2] + [5] * len(want[1:]), strict=True):  # values, and their gradients
+        close(g, w, factor * ROUNDING * max(1, np.abs(w).max()))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -229,7 +226,7 @@ def test_backends_agree_in_every_form_of_a_convolution(size, kernel):
     compare(operation, x)
     with paddle.no_grad():
         got, want = (operation(Map.enter(paddle.to_tensor(x)))[0].leave().numpy() for Map in (cpu.Map, plain.Map))
-    close(got, want, PARITY * np.abs(want).max())
+    close(got, want, 2 * ROUNDING * np.abs(want).max())
 
 
 @pytest.mark.parametrize("shape, fout", [((2, 32, 17, 31), 5), ((1, 33, 33, 23), 3), ((3, 40, 13, 17), 8)])
@@ -253,9 +250,9 @@ def test_maxima_and_distances_agree():
         assert other.grad is None
         found.append([float(raw), float(rectified), float(pooled), tensor.grad.numpy(), one.leave().numpy()])
     want = [np.abs(x - target).mean(), np.abs(x.clip(0) - target.clip(0)).mean()]
-    np.testing.assert_allclose(found[0][:2], want, rtol=1e-5)
+    close(found[0][:2], want, 0, ROUNDING)
     for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
+        close(a, b, 1e-8, ROUNDING)
 
 
 @pytest.mark.parametrize("copies", [1, 2])
@@ -275,7 +272,7 @@ def test_joined_semantics_and_pictures_agree(copies, instances, halvings):
         (y * paddle.to_tensor(entry("direction", y.shape)).astype(y.dtype)).sum().backward()
         found.append([y.numpy(), tensor.grad.numpy(), layer.weight.grad.numpy(), layer.bias.grad.numpy()])
     for a, b in zip(*found, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+        close(a, b, GRADIENT, GRADIENT)
 
 
 @pytest.mark.parametrize("per_image", [True, False])
@@ -285,9 +282,9 @@ def test_moments_in_closed_form_and_once_a_map(Map, per_image):
     found = Map.enter(paddle.to_tensor(x))
     moments = found.moments(0.5, per_image)
     axes = (2, 3) if per_image else (0, 2, 3)
-    np.testing.assert_allclose(moments.mean.numpy().squeeze(), x.mean(axes), rtol=1e-5)
-    np.testing.assert_allclose(moments.var.numpy().squeeze(), x.var(axes), rtol=1e-4)
-    np.testing.assert_allclose(moments.scale.numpy().squeeze(), (x.var(axes) + 0.5) ** -0.5, rtol=1e-4)
+    close(moments.mean.squeeze(), x.mean(axes), 0, ROUNDING)
+    close(moments.var.squeeze(), x.var(axes), 0, GRADIENT)
+    close(moments.scale.squeeze(), (x.var(axes) + 0.5) ** -0.5, 0, GRADIENT)
     assert moments.count == (20 if per_image else 60)
     assert found.moments(0.5, per_image) is moments
     assert found.upsampled().moments(0.5, per_image).count == 4 * moments.count
