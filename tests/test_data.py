@@ -240,9 +240,8 @@ def test_coco_stuff_pairs_by_stem_and_adds_portraits(tmp_path):
     assert len(dataset) == 14
     names = dataset.names(range(14))
     assert names == [f"p{i}" for i in range(12)] + ["p0", "p1"]
-    assert ["portrait" in i.label and "portrait" in i.image and "portrait" in i.instance for i in dataset.items] == (
-        [False] * 12 + [True] * 2
-    )
+    portraits = [["portrait" in path for path in (i.label, i.image, i.instance)] for i in dataset.items]
+    assert portraits == [[False] * 3] * 12 + [[True] * 3] * 2
     assert len(CocoStuff(make_opt(dataroot=str(tmp_path), max_dataset_size=3))) == 3
 
 

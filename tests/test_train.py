@@ -148,16 +148,9 @@ def test_a_run_leaves_what_it_says(whole):
         assert read_pdparams(folder / "output" / "model" / f"{name}.pdparams")
     assert OPT.load(folder / "output" / "opt.yaml").max_steps == 8
     assert list((folder / "log").glob("vdlrecords.*"))
-    for words in (
-        "3 training pictures",
-        "3 steps of 1 an epoch",
-        "from new weights, to step 8",
-        "step 8/8",
-        "parameters: G ",
-        "output/model/step_00000008",
-        "visualdl --logdir log",
-    ):
-        assert words in out
+    said = "3 training pictures|3 steps of 1 an epoch|from new weights, to step 8|step 8/8|parameters: G |"
+    said += "output/model/step_00000008|visualdl --logdir log"
+    assert [words for words in said.split("|") if words not in out] == []
     meta = checkpoint.load(folder / "output" / "model").meta
     assert (meta["step"], meta["epoch"], meta["epoch_end"]) == (8, 2, False)
 
@@ -196,16 +189,11 @@ def test_non_finite_loss_keeps_the_checkpoint(whole, tmp_path, here):
     (tmp_path / "data").symlink_to(whole[0] / "data")
     here(tmp_path, "--max_steps", 1, "--nThreads", 0)
     before = {p: p.read_bytes() for p in (tmp_path / "output" / "model").rglob("*.p*") if p.is_file()}
-    message = (
-        r"step \d: .*(nan|inf).* after the pictures train\d; the last good checkpoint, "
-        r"output/model/step_00000001, is untouched"
-    )
-    with pytest.raises(UserError, match=message):
-        rare = "--save_latest_freq 0 --save_epoch_freq 99".split()
-        here(tmp_path, "--max_steps", 8, "--nThreads", 0, "--lr", "1e30", *rare)
+    message = r"step \d: .*(nan|inf).* after the pictures train\d; the last good checkpoint, .*_00000001, is untouched"
+    options = [tmp_path, "--nThreads", 0, "--max_steps"]
+    refuses(message, here, *options, 8, *"--lr 1e30 --save_latest_freq 0 --save_epoch_freq 99".split())
     # Weights that are not finite are not saved either, although the step's losses were.
-    with pytest.raises(UserError, match="weights are not finite.* is untouched"):
-        here(tmp_path, "--max_steps", 2, "--nThreads", 0, "--lr", "1e38", "--display_freq", 0)
+    refuses("weights are not finite.* is untouched", here, *options, 2, *"--lr 1e38 --display_freq 0".split())
     after = {p: p.read_bytes() for p in (tmp_path / "output" / "model").rglob("*.p*") if p.is_file()}
     assert before == after and np.isfinite(losses(tmp_path)).all()
 
