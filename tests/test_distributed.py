@@ -272,18 +272,9 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on(tmp_path):
 def test_the_script_goes_on_after_a_killed_process(tmp_path, victim, folder):
     write_data(tmp_path / "data", train=4, val=1)
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    words = [
-        "bash",
-        cases.ROOT / "scripts" / "run_distribute_train.sh",
-        "none",
-        "data",
-        "0",
-        *SMALL,
-        "--output",
-        folder,
-    ]
-    script = start(tmp_path, *words, *"--nThreads 0 --save_latest_freq 1 --max_steps 4".split(), PATH=path)
-    wait_for(lambda: rows(tmp_path) >= 1 and checkpoint.exists(tmp_path / folder / "model"), script)
+    given = [cases.ROOT / "scripts" / "run_distribute_train.sh", "none", "data", "0", *SMALL, "--output", folder]
+    script = start(tmp_path, "bash", *given, *"--nThreads 0 --save_latest_freq 1 --max_steps 4".split(), PATH=path)
+    wait_for(lambda: rows(tmp_path) >= 1 and (tmp_path / folder / "model" / "latest").exists(), script)
     os.kill(process_of(tmp_path, victim), signal.SIGKILL)
     assert script.wait(120) == 0
     assert "going on from the last checkpoint" in (tmp_path / "launcher.txt").read_text()
