@@ -5,9 +5,13 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from model.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +42,13 @@ def same(one, other, what=""):
             same(value, other[i], f"{what} {i}")
     else:
         np.testing.assert_array_equal(one, other, what)
+
+
+def refuses(pattern, call, *arguments, **options):
+    """Assert that a call ends in a UserError, which is of one line, with this pattern; returns the line."""
+    with pytest.raises(UserError, match=pattern) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
 
 
 # ---- programs ----
@@ -90,6 +101,15 @@ def gone(*pids, seconds=8):
     while time.monotonic() < end and any(path.exists() for path in paths):
         time.sleep(0.1)
     return not any(path.exists() for path in paths)
+
+
+def rewrite_zip(path, change):
+    """Change each member's content in a zip archive, such as an .npz file."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, change(content))
 
 
 class Call:

@@ -13,6 +13,9 @@ import numpy as np
 import paddle
 from common import PARITY, close
 
+from model.encoder import define_E
+from model.generator import define_G
+from model.normalization import BatchNorm
 from model.ops.device import as_tensor
 from model.options import OPT
 from model.semantics import Semantics
@@ -57,6 +60,21 @@ def fill(net, prefix, shapes=None):
 def filled_vgg():
     """A VGG19 with drawn weights."""
     return fill(VGG19(), "vgg.", vgg_shapes())
+
+
+def write_model(folder, opt):
+    """Write a trained model's files: drawn weights that tell inputs apart, norms as if batches were seen, options."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name, define in (("n_g", define_G), ("n_e", define_E))[: 1 + opt.use_vae]:
+        net = fill(define(opt), f"{name}.")
+        for layer in net.sublayers():
+            if isinstance(layer, BatchNorm):
+                layer.running_mean.set_value(rng.normal(0, 0.2, layer.running_mean.shape).astype("float32"))
+                layer.running_var.set_value(rng.uniform(0.5, 2, layer.running_var.shape).astype("float32"))
+        paddle.save(net.state_dict(), str(folder / f"{name}.pdparams"))
+    opt.save(folder / "opt.yaml")
+    return folder
 
 
 def maps(seed, batch, height, width, opt, cell):

@@ -269,3 +269,29 @@ def test_trajectory_with_vgg19():
     vgg, theirs = fill(VGG19(), "vgg.", vgg_shapes()), torch_spade.VGG19()
     torch_spade.load_arrays(theirs, weights("vgg.", vgg_shapes()))
     train_both(opt, 2, (vgg, theirs))
+
+
+# ---- the baseline by itself ----
+
+
+def test_unknown_modes_are_refused():
+    with pytest.raises(ValueError, match="gan_mode 'x'"):
+        torch_spade.gan_loss([[None]], True, "x")
+    with pytest.raises(ValueError, match="norm 'layer'"):
+        torch_spade.normalised_conv("layer", 1, 1, 3)
+
+
+def test_the_discriminator_step_leaves_no_gradient_in_the_generator():
+    trainer, data = torch_spade.TorchTrainer(options()), training_batch(0, options())
+    seg = torch_spade.one_hot_semantics(data["label"], data["instance"], trainer.opt)
+    trainer.discriminator_step(seg, torch.from_numpy(data["image"]))
+    assert all(p.grad is None for p in trainer.G.parameters())
+    assert any(p.grad.abs().sum() > 0 for p in trainer.D.parameters())
+
+
+def test_weights_load_strictly():
+    net = torch_spade.NLayerDiscriminator(options())
+    arrays = {name: value.numpy() for name, value in net.state_dict().items()}
+    arrays.popitem()
+    with pytest.raises(RuntimeError, match="Missing key"):
+        torch_spade.load_arrays(net, arrays)

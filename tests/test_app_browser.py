@@ -8,7 +8,8 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from test_app import write_model
+from reference_cases import write_model
+from test_app import MODEL
 
 from model.data.palettes import class_names, palette
 from model.data.sample import make_scene
@@ -31,7 +32,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page of the model in $APP_MODEL, or of a tiny untrained one."""
-    folder = os.environ.get("APP_MODEL") or write_model(tmp_path_factory.mktemp("model"))
+    folder = os.environ.get("APP_MODEL") or write_model(tmp_path_factory.mktemp("model"), MODEL)
     page = build_page(Studio(Synthesizer.load(folder, device="cpu")))
     yield launch_page(page, "127.0.0.1", None, prevent_thread_lock=True)
     page.close(verbose=False)

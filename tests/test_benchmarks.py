@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
+from common import refuses
 from PIL import Image
 
-from benchmarks import harness, table
+from benchmarks import data, generator, harness, table, train_step
 from benchmarks.variants import CASES, Task
-from model.errors import UserError
 
 TOY = ["--size", "64", "--repeats", "1", "--warmup", "0"]
 
@@ -55,8 +57,6 @@ def positive(row, *names):
 
 @pytest.mark.slow
 def test_generator(run, capsys):
-    from benchmarks import generator
-
     inference, training = run(generator, "--ngf", "4", "--no-memory")
     assert "inference" in inference["name"] and "forward+backward" in training["name"]
     for row in (inference, training):
@@ -69,8 +69,6 @@ def test_generator(run, capsys):
 
 @pytest.mark.slow
 def test_engines(run):
-    from benchmarks import generator
-
     rows = run(generator, "--ngf", "4", "--mode", "engines")
     assert [row["name"].split(" ", 5)[5] for row in rows] == ["Paddle Inference", "onnxruntime"]
     for row in rows:
@@ -79,19 +77,13 @@ def test_engines(run):
 
 
 def test_generator_refuses_to_time_different_things(monkeypatch):
-    from benchmarks import generator
-
     image = np.zeros((1, 3, 4, 4), np.float32)
-    with pytest.raises(UserError, match="difference is 0.5"):
-        generator.compare({"pattern": lambda: image, "torch": lambda: image + 0.5}, False)
-    with pytest.raises(UserError, match="difference is nan"):
-        generator.compare({"pattern": lambda: image, "torch": lambda: image + np.nan}, False)
+    refuses("difference is 0.5", generator.compare, {"pattern": lambda: image, "torch": lambda: image + 0.5}, False)
+    refuses("difference is nan", generator.compare, {"pattern": lambda: image, "torch": lambda: image + np.nan}, False)
 
 
 @pytest.mark.slow
 def test_train_step_with_memory(run):
-    from benchmarks import train_step
-
     (row,) = run(train_step, "--ngf", "4")
     assert "step" in row["name"] and row["loss_difference"] <= train_step.TOLERANCE
     positive(row, "ratio_vs_torch", "ratio_vs_dense", "memory_ratio_vs_torch", "memory_ratio_vs_dense")
@@ -100,15 +92,11 @@ def test_train_step_with_memory(run):
 
 
 def test_train_step_refuses_other_losses():
-    from benchmarks import train_step
-
-    with pytest.raises(UserError, match="pattern's d_loss is 1.1"):
-        train_step.loss_difference({"pattern": {"d_loss": 1.1}, "torch": {"d_loss": 1.0}})
+    losses = {"pattern": {"d_loss": 1.1}, "torch": {"d_loss": 1.0}}
+    refuses("pattern's d_loss is 1.1", train_step.loss_difference, losses)
 
 
 def test_data(run):
-    from benchmarks import data
-
     (row,) = run(data, "--workers", "0", "--batch", "2")
     assert row["name"] == "one core"
     positive(row, "ratio_vs_plain", "ratio_vs_ids", "ours_per_s")
@@ -117,8 +105,6 @@ def test_data(run):
 
 @pytest.mark.slow
 def test_data_with_workers(run):
-    from benchmarks import data
-
     rows = run(data, "--workers", "1", "--batches", "2")
     assert rows[1]["name"] == "workers 1"
     positive(rows[1], "ratio_vs_plain", "ours_per_s")
@@ -137,11 +123,7 @@ def test_coco_generator_has_the_known_number_of_multiplications():
 
 
 def test_products_are_counted():
-    import paddle
-
-    from benchmarks.generator import counted
-
-    with counted() as total:
+    with generator.counted() as total:
         paddle.matmul(paddle.zeros([2, 3]), paddle.zeros([3, 5]))
         paddle.matmul(paddle.zeros([16, 2, 3]), paddle.zeros([16, 5, 2]), True, True)
         paddle.matmul(paddle.zeros([3]), paddle.zeros([3, 5]))
@@ -196,8 +178,7 @@ def test_the_table_is_measured_and_written_between_its_marks(maps, tmp_path):
 def test_a_page_without_marks_is_left_alone(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Speed\n")
-    with pytest.raises(UserError, match="has no lines"):
-        table.write(page, "rows")
+    refuses("has no lines", table.write, page, "rows")
     assert page.read_text() == "# Speed\n"
 
 
@@ -206,3 +187,110 @@ def test_classes_fold_and_the_unknown_stays(maps):
     assert set(np.unique(Task.of(args).load().label)) == {0, 40, 80, 120, 182}
     assert set(np.unique(Task.of(args, classes=50).load().label)) == {0, 40, 30, 20, 50}
     assert set(np.unique(Task.of(args, classes=400).load().label)) == {0, 40, 80, 120, 400}
+
+
+# ---- what the scripts share ----
+
+
+def test_alternate_runs_every_variant_in_every_round():
+    order = []
+    timings = harness.alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, warmup=1, pause=0)
+    assert sorted(order[:2]) == sorted(order[2:4]) == sorted(order[4:]) == ["a", "b"]
+    assert order[2:4] != order[4:]
+    assert list(timings) == ["a", "b"] and all(len(t.seconds) == 2 for t in timings.values())
+    with pytest.raises(ValueError, match="0 repeats"):
+        harness.alternate({"a": list}, 0)
+
+
+def test_timing_statistics_and_rows():
+    ours, theirs = harness.Timing((1.0, 2.0, 3.0, 4.0, 100.0)), harness.Timing((6.0, 6.0, 6.0))
+    assert ours.median == 3 and ours.quartiles == (2, 4)
+    row = harness.speed_row("inference", {"pattern": ours, "torch": theirs}, size=256)
+    assert row == {
+        "name": "inference", "size": 256, "pattern_s": 3.0, "pattern_quartiles_s": [2.0, 4.0], "torch_s": 6.0,
+        "torch_quartiles_s": [6.0, 6.0], "ratio_vs_torch": 2.0,
+    }  # fmt: skip
+
+
+def test_table_aligns_and_leaves_missing_values_empty():
+    rows = [{"name": "inference", "seconds": 1.23456, "all": [1.0]}, {"name": "step", "n": 12}]
+    assert harness.table(rows).splitlines() == [
+        "name       seconds   n",
+        "---------  -------  --",
+        "inference     1.23",
+        "step                12",
+    ]
+    assert harness.table(rows, ["name", "n"], markdown=True).splitlines() == [
+        "| name      |  n |",
+        "| --------- | -: |",
+        "| inference |    |",
+        "| step      | 12 |",
+    ]
+
+
+def test_json_is_written_whole(tmp_path):
+    file = tmp_path / "rows.json"
+    harness.write_json(file, [{"name": "step", "ratio_vs_torch": 2.0}])
+    assert json.loads(file.read_text()) == [{"name": "step", "ratio_vs_torch": 2.0}]
+    with pytest.raises(ValueError):
+        harness.write_json(file, [{"name": "step", "ratio_vs_torch": float("nan")}])
+    assert json.loads(file.read_text())[0]["ratio_vs_torch"] == 2.0 and list(tmp_path.iterdir()) == [file]
+    refuses("cannot write .*rows.json/more.json", harness.write_json, file / "more.json", [])
+
+
+def test_flags_and_report(tmp_path, capsys):
+    parser = harness.add_flags(argparse.ArgumentParser(), repeats=3)
+    Task.add_flags(parser)
+    args = parser.parse_args(["--json", str(tmp_path / "rows.json"), "--threads", "2", "--case", "camvid"])
+    assert (args.repeats, args.size, args.maps) == (3, None, None)
+    task = Task.of(args)
+    assert (task.shape, task.batch, task.ngf, task.options().generator_size) == ((96, 128), 4, 32, (96, 128))
+    assert harness.report([lambda: {"name": "step"}], args) == 0
+    assert "threads 2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["machine"]["threads"] == 2
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--batch", "0"])
+
+
+def test_threads_are_set_before_the_frameworks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", object())
+    with pytest.raises(RuntimeError, match="before the import of .*torch"):
+        harness.set_threads(2)
+
+
+def write_maps(folder, label):
+    for kind, values in (("label", label), ("inst", label)):
+        (folder / f"train_{kind}").mkdir(parents=True)
+        Image.fromarray(values).save(folder / f"train_{kind}" / "one.png")
+
+
+def test_maps_are_resized_without_blending(tmp_path):
+    label = np.array([[0, 255], [5, 3]], np.uint8)
+    write_maps(tmp_path, label)
+    maps = harness.load_maps(tmp_path, (4, 4), label_nc=182)
+    assert maps.names == ("one",)
+    assert (maps.label[0] == np.array([[0, 182], [5, 3]]).repeat(2, 0).repeat(2, 1)).all()
+    assert (maps.instance[0] == label.repeat(2, 0).repeat(2, 1)).all()
+    assert maps.batch(3, start=1)[0].shape == (3, 4, 4)
+
+
+def test_wrong_map_folders_are_told(tmp_path):
+    refuses("no PNG label maps", harness.load_maps, tmp_path, (4, 4))
+    write_maps(tmp_path, np.full((2, 2), 9, np.uint8))
+    refuses("label 9 is outside 0..4", harness.load_maps, tmp_path, (4, 4), label_nc=5)
+    (tmp_path / "train_inst" / "one.png").unlink()
+    refuses("one.png: not found", harness.load_maps, tmp_path, (4, 4))
+
+
+def allocator(megabytes: int):
+    """Used by the memory test, in a child process."""
+    return lambda: np.ones(megabytes * 2**20, np.uint8).sum()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured on Linux only")
+def test_peak_memory_sees_what_a_callable_allocates(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    memory = harness.peak_memory("test_benchmarks:allocator", {"megabytes": 64})
+    assert 60 * 2**20 < memory.used < 160 * 2**20
+    with pytest.raises(RuntimeError, match="no_such_function"):
+        harness.peak_memory("test_benchmarks:no_such_function")

@@ -7,10 +7,9 @@ import shutil
 import numpy as np
 import official_layouts as made
 import pytest
-from common import ROOT, python, refused
+from common import ROOT, python, refused, refuses
 from PIL import Image
 
-from model.errors import UserError
 from model.prepare.faults import FAULTS
 from tools import check_dataset as tool
 
@@ -188,12 +187,12 @@ def jpeg_label(root):
         label.save(path, "JPEG", quality=80)
 
 
-def turned(root):
-    path = pick(root, "train_img/*.jpg")
+def turned(root, pattern="train_img/*.jpg", orientation=6, how=Image.Transpose.ROTATE_90):
+    path = pick(root, pattern)
     with Image.open(path) as photo:
         exif = photo.getexif()
-        exif[0x0112] = 6
-        turned = photo.transpose(Image.Transpose.ROTATE_90)
+        exif[0x0112] = orientation
+        turned = photo.transpose(how)
     turned.save(path, exif=exif)
 
 
@@ -406,11 +405,7 @@ def test_several_faults_at_once(check):
 
 def test_an_orientation_that_is_not_applied_is_a_warning(check):
     def broken(root):
-        path = pick(root, "val_img/*.jpg")
-        with Image.open(path) as photo:
-            exif = photo.getexif()
-            exif[0x0112] = 3
-            photo.save(path, exif=exif)
+        turned(root, "val_img/*.jpg", 3, Image.Transpose.ROTATE_180)
 
     status, out, report = check("facades", broken)
     assert (status, codes(report)) == (0, {"turned"}) and "orientation 3" in out and "1 warning\n" in out
@@ -443,7 +438,5 @@ def test_a_part_of_the_pictures_evenly_spread(check, tmp_path):
 
 
 def test_mistakes_on_the_command_line(check):
-    with pytest.raises(UserError, match="--processes 0 is too small: expected at least 1"):
-        check("coco_stuff", sound, "--processes", "0")
-    with pytest.raises(UserError, match="palette file"):
-        check("custom", lambda root: (root / "palette.txt").unlink())
+    refuses("--processes 0 is too small: expected at least 1", check, "coco_stuff", sound, "--processes", "0")
+    refuses("palette file", check, "custom", lambda root: (root / "palette.txt").unlink())

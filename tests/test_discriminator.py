@@ -78,13 +78,12 @@ def test_images_of_a_batch_do_not_see_each_other(tiny_opt):
         close(a[-1].numpy()[1], b[-1].numpy()[0], ROUNDING)
 
 
-def test_every_parameter_and_the_image_have_a_gradient(tiny_opt):
+def test_the_image_has_a_gradient(tiny_opt):
     net = training(fill(define_D(tiny_opt), PREFIX["D"]))
     semantics, image = inputs(tiny_opt)
     image.stop_gradient = False
     sum((scale[-1] ** 2).mean() for scale in net(semantics, image)).backward()
     assert float(image.grad.abs().sum()) > 0
-    assert all(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in net.parameters())
 
 
 def test_maps_change_the_prediction(tiny_opt):

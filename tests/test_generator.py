@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import paddle
 import pytest
-from common import GRADIENT, PARITY, ROUNDING, close
-from reference_cases import PREFIX, evaluating, fill, generate, maps, training
+from common import ROUNDING, close
+from reference_cases import PREFIX, evaluating, fill, generate, maps
 
 from model.generator import define_G
 from model.options import OPT
-from model.semantics import Semantics
 from model.weights import official_names
 
 
@@ -54,20 +53,10 @@ def test_counting_by_two_small_networks_is_right():
 
 
 @pytest.mark.parametrize("depth, blocks", [("normal", 4), ("more", 4), ("most", 5)])
-def test_names_are_the_official_ones(depth, blocks):
+def test_blocks_of_each_depth_have_the_official_names(depth, blocks):
     opt = OPT(ngf=2, label_nc=3, crop_size=128, num_upsampling_layers=depth, use_vae=False)
-    names = set(official_names(define_G(opt)).values())
     layers = {"fc", "head_0", "G_middle_0", "G_middle_1", "conv_img"} | {f"up_{i}" for i in range(blocks)}
-    assert {name.split(".")[0] for name in names} == layers
-    parts = {".".join(name.split(".")[1:]) for name in names if name.startswith("up_0.")}
-    spade = {f"{m}.{k}" for m in ("mlp_shared.0", "mlp_gamma", "mlp_beta") for k in ("weight", "bias")}
-    spade |= {f"param_free_norm.{k}" for k in ("running_mean", "running_var", "num_batches_tracked")}
-    convolution = {"weight_orig", "weight_u", "weight_v"}
-    want = {f"norm_{i}.{k}" for i in "01s" for k in spade} | {f"conv_{i}.{k}" for i in "01s" for k in convolution}
-    assert parts == want | {"conv_0.bias", "conv_1.bias"}
-    assert {name for name in names if name.startswith(("fc", "conv_img"))} == {
-        "fc.weight", "fc.bias", "conv_img.weight", "conv_img.bias",
-    }  # fmt: skip
+    assert {name.split(".")[0] for name in official_names(define_G(opt)).values()} == layers
 
 
 # ---- sizes ----
@@ -146,44 +135,3 @@ def test_style_changes_the_picture_and_is_drawn_when_missing(tiny_opt):
         pictures.append(generate(net, label, instance, opt))
     np.testing.assert_array_equal(pictures[0], pictures[1])
     assert np.abs(pictures[0] - pictures[2]).max() > 1e-2
-
-
-@FORMS
-@pytest.mark.parametrize(
-    "changes",
-    [
-        dict(),
-        dict(use_vae=True, z_dim=8, norm_G="spadeinstance5x5"),
-        pytest.param(dict(num_upsampling_layers="most", ngf=2, crop_size=256), marks=pytest.mark.slow),
-    ],
-    ids=["normal", "vae", "most"],
-)
-def test_every_parameter_has_a_gradient(tiny_opt, changes, form):
-    opt = dataclasses.replace(tiny_opt, **{"ngf": 2, "modulation": form, **changes})
-    net = training(fill(define_G(opt), PREFIX["G"]))
-    label, instance, z = inputs(opt)
-    out = net(Semantics(label, instance, opt), paddle.to_tensor(z) if opt.use_vae else None)
-    (out * paddle.to_tensor(np.random.default_rng(9).standard_normal(out.shape).astype("float32"))).sum().backward()
-    for name, p in net.named_parameters():
-        assert p.grad is not None and float(p.grad.abs().sum()) > 0, name
-
-
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_both_forms_and_both_kernels_agree(tiny_opt, norm):
-    results = []
-    forms = [("dense", "plain"), ("pattern", "plain"), ("pattern", "blocked")]
-    for form, kernels in forms:
-        opt = dataclasses.replace(tiny_opt, modulation=form, kernels=kernels, norm_G=f"spectralspade{norm}3x3")
-        net = training(fill(define_G(opt), PREFIX["G"]))
-        label, instance, _ = inputs(opt)
-        out = net(Semantics(label, instance, opt))
-        (out * out * out).sum().backward()
-        grads = {name: p.grad.numpy() for name, p in net.named_parameters()}
-        results.append((out.numpy(), grads, {k: v.numpy() for k, v in net.state_dict().items()}))
-    top = max(np.abs(g).max() for g in results[0][1].values())
-    for (out, grads, state), form in zip(results[1:], forms[1:], strict=True):
-        close(out, results[0][0], GRADIENT, what=str(form))
-        for name, want in results[0][1].items():
-            close(grads[name], want, 2 * PARITY * np.abs(want).max() + ROUNDING * top, what=f"{form} {name}")
-        for name, want in results[0][2].items():
-            close(state[name], want, PARITY / 10, PARITY, what=f"{form} {name}")

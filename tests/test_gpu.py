@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import paddle
 import pytest
+from common import GRADIENT, close
 
 from model.generator import define_G
 from model.semantics import Semantics
@@ -19,7 +20,6 @@ from model.weights.made_up import made_up_weights
 
 GPUS = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
 ON_GPU = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="no CUDA device")]
-PARITY = 1e-4  # of the greatest value: two devices' float32
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=ON_GPU)])
@@ -49,7 +49,8 @@ def steps(opt, count=2):
 
 
 def near(got, want):
-    np.testing.assert_allclose(got, want, rtol=0, atol=PARITY * max(1, np.abs(want).max()))
+    """Assert that two devices' float32 differs by no more than a share of the greatest value."""
+    close(got, want, GRADIENT * max(1, np.abs(want).max()))
 
 
 def test_pictures_are_those_of_the_cpu(device, opt):
@@ -114,14 +115,7 @@ def test_memory_does_not_grow(opt):
 @pytest.mark.skipif(GPUS < 2, reason="fewer than two CUDA devices")
 def test_two_gpus_train_over_nccl(tmp_path):
     command = "-m paddle.distributed.launch --nproc_per_node 2 train.py --preset sample --batchSize 1 --max_steps 3"
-    places = [
-        "--dataroot",
-        str(tmp_path / "data"),
-        "--output",
-        str(tmp_path / "out"),
-        "--log_dir",
-        str(tmp_path / "log"),
-    ]
+    places = [f"--{name}={tmp_path / name}" for name in ("dataroot", "output", "log_dir")]
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     subprocess.run([sys.executable, *command.split(), *places], check=True, timeout=900, env=environment)
-    assert np.isfinite(np.load(tmp_path / "log" / "log.npy")).all()
+    assert np.isfinite(np.load(tmp_path / "log_dir" / "log.npy")).all()

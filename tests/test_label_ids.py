@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from common import refuses
 from PIL import Image
 
 from model.command_line import parse_train
@@ -12,6 +13,7 @@ from model.data.label_ids import (
     check_ids,
     expected_ids,
     foreign_ids,
+    id_ranges,
     reading,
     second_reading,
     suggested_options,
@@ -103,9 +105,7 @@ def test_expected_ids_in_words(options, words):
     ],
 )  # fmt: skip
 def test_foreign_ids_are_told_with_a_way_out_that_works(options, ids, message):
-    with pytest.raises(UserError) as caught:
-        check_ids(ids, OPT(**options), "map.png")
-    assert str(caught.value) == f"map.png: {message}"
+    assert refuses("^map.png: ", check_ids, ids, OPT(**options), "map.png") == f"map.png: {message}"
 
 
 CAMVID = range(12)
@@ -136,6 +136,9 @@ FALSE, TRUE = "--contain_dontcare_label false", "--contain_dontcare_label true"
         ([0, 8, 65535], {}, None, "--label_nc 9 --unknown_ids 65535", ""),
         ([0, 300, 65535], {}, None, f"--label_nc 301 {TRUE}", ""),
         ([0], {}, None, f"--label_nc 1 {FALSE}", ""),
+        ([255], {}, None, f"--label_nc 1 {TRUE}", ""),
+        ([0, 254, 255], {}, None, f"--label_nc 256 {FALSE}",
+         f", or, where 255 means unlabelled, --label_nc 255 {TRUE}"),
         ([0, 1], {0: "void", 1: "ignore"}, None, "--label_nc 3 --unknown_ids 0,1", ""),
     ],
 )  # fmt: skip
@@ -161,20 +164,23 @@ def test_maps_of_ids_are_not_written_into():
     assert ids.tolist() == [[0, 255]]
 
 
+def test_ids_in_words():
+    assert id_ranges([0, 1, 2, 9, 11, 12]) == "0..2, 9, 11..12"
+    assert id_ranges(range(0, 40, 2)).endswith(", 22 and 8 more")
+
+
 # The option
 
 
 @pytest.mark.parametrize("text", ["x", "0,x", "0,,1", "-1", "1.5", "65536", "0 1", "99999999999999999999", "٣", ","])
 def test_what_is_no_list_of_ids_is_refused(text):
-    with pytest.raises(UserError, match="^unknown_ids .*: expected whole numbers 0..65535 with commas between$"):
-        OPT(label_nc=11, unknown_ids=text)
+    refuses("^unknown_ids .*: expected whole numbers 0..65535 with commas between$", OPT, label_nc=11, unknown_ids=text)
 
 
 def test_the_option_and_its_opposite_exclude_each_other():
     with pytest.raises(UserError, match="^unknown_ids 0,255 and contain_dontcare_label false exclude each other"):
         OPT(label_nc=11, unknown_ids="0,255", contain_dontcare_label=False)
-    with pytest.raises(UserError, match="^unknown_ids 1,0 leave no class, for label_nc is 2$"):
-        OPT(label_nc=2, unknown_ids="1,0")
+    refuses("^unknown_ids 1,0 leave no class, for label_nc is 2$", OPT, label_nc=2, unknown_ids="1,0")
 
 
 def test_the_option_turns_the_class_on_whatever_the_preset_says():

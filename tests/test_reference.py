@@ -35,6 +35,7 @@ FORMS = pytest.mark.parametrize(
     "form",
     [
         pytest.param({"modulation": "pattern", "kernels": "blocked"}, id="pattern-blocked"),
+        pytest.param({"modulation": "pattern", "kernels": "plain"}, id="pattern-plain"),
         pytest.param({"modulation": "dense", "kernels": "plain"}, id="dense-plain"),
     ],
 )

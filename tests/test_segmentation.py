@@ -1,12 +1,14 @@
+"""Segmentation scores by hand and by reference; label ids of each data set; models of one's own."""
+
 import contextlib
 import os
 import pickle
 import sys
-import types
 
 import numpy as np
 import paddle
 import pytest
+from common import Call, refuses
 
 from model.errors import UserError
 from model.metrics import engine
@@ -75,13 +77,10 @@ def test_perfect_prediction_scores_one():
 
 
 def test_what_cannot_be_scored_is_refused():
-    with pytest.raises(UserError, match="cannot be compared"):
-        confusion_matrix(np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
-    with pytest.raises(UserError, match=r"predicts the id 7; expected 0\.\.1"):
-        confusion_matrix(np.zeros((1, 2), int), np.array([[0, 7]]), 2)
+    refuses("cannot be compared", confusion_matrix, np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
+    refuses(r"predicts the id 7; expected 0\.\.1", confusion_matrix, np.zeros((1, 2), int), np.array([[0, 7]]), 2)
     confusion_matrix(np.full((1, 2), 255), np.array([[0, 7]]), 2)  # nobody looks at dropped pixels
-    with pytest.raises(UserError, match="no pixel"):
-        segmentation_scores(np.zeros((3, 3), np.int64))
+    refuses("no pixel", segmentation_scores, np.zeros((3, 3), np.int64))
 
 
 # ---- label ids ----
@@ -112,10 +111,8 @@ def test_cityscapes_counts_the_19_classes_of_its_benchmark():
 
 
 def test_network_of_another_data_set_is_refused():
-    with pytest.raises(UserError, match="150 classes; dataset_mode coco_stuff expects 182"):
-        scheme_for("coco_stuff", 182, 150)
-    with pytest.raises(UserError, match="expects 19, 34 or 35"):
-        scheme_for("cityscapes", 35, 182)
+    refuses("150 classes; dataset_mode coco_stuff expects 182", scheme_for, "coco_stuff", 182, 150)
+    refuses("expects 19, 34 or 35", scheme_for, "cityscapes", 35, 182)
 
 
 # ---- predictors ----
@@ -137,10 +134,8 @@ def test_input_format():
     np.testing.assert_allclose(x[0, :, 0, 0], [1, 0, 0.1], rtol=1e-6)
     flipped = InputFormat(mean=(0, 0, 0), std=(1, 1, 1), order="bgr")(pictures)
     np.testing.assert_allclose(flipped[0, :, 0, 0], [0.2, 0, 1], rtol=1e-6)
-    with pytest.raises(UserError, match="neither rgb nor bgr"):
-        InputFormat(order="rbg")
-    with pytest.raises(UserError, match="std above 0"):
-        InputFormat(std=(1, 0, 1))
+    refuses("neither rgb nor bgr", InputFormat, order="rbg")
+    refuses("std above 0", InputFormat, std=(1, 0, 1))
 
 
 class Brightest(paddle.nn.Layer):
@@ -182,27 +177,15 @@ def test_paddle_inference_model(exported):
         np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
         assert len(predictor.weights_sha256) == 64 and predictor.name == "net"
     program.write_bytes(b"no program")
-    with pytest.raises(UserError, match="is no Paddle program"):
-        load_predictor(prefix)
+    refuses("is no Paddle program", load_predictor, prefix)
     program.unlink()
-    with pytest.raises(UserError, match="net is missing: a Paddle model is"):
-        load_predictor(prefix)
-
-
-class Planted:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, file):
-        self.file = str(file)
-
-    def __reduce__(self):
-        return open, (self.file, "w")
+    refuses("net is missing: a Paddle model is", load_predictor, prefix)
 
 
 def test_nothing_beside_a_paddle_model_is_run(exported, tmp_path):
     prefix, _ = exported
     for name in ("net.pdiparams.info", "net.info", "__model__.info"):
-        prefix.with_name(name).write_bytes(pickle.dumps(Planted(tmp_path / "was_run"), protocol=2))
+        prefix.with_name(name).write_bytes(pickle.dumps(Call(open, str(tmp_path / "was_run"), "w"), protocol=2))
     predictor = load_predictor(prefix, PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
     assert not (tmp_path / "was_run").exists()
@@ -214,8 +197,7 @@ def test_unknown_operations_are_refused_by_name(exported):
     program.write_bytes(
         content.replace(b"1.multiply", b"1.run_any_program").replace(b"elementwise_mul", b"run_any_program")
     )
-    with pytest.raises(UserError, match=r"not known to be harmless \(run_any_program\)"):
-        load_predictor(prefix)
+    refuses(r"not known to be harmless \(run_any_program\)", load_predictor, prefix)
 
 
 def test_a_program_that_writes_a_file_is_refused(exported, tmp_path, monkeypatch):
@@ -237,8 +219,7 @@ def test_a_program_that_writes_a_file_is_refused(exported, tmp_path, monkeypatch
             prefix.with_suffix(".pdmodel").write_bytes(whole.desc.serialize_to_string())
     finally:
         paddle.disable_static()
-    with pytest.raises(UserError, match=r"not known to be harmless \(save\)"):
-        load_predictor(prefix)
+    refuses(r"not known to be harmless \(save\)", load_predictor, prefix)
     assert not written.exists()
     monkeypatch.setattr(engine, "NETWORK_OPERATIONS", engine.NETWORK_OPERATIONS | {"save"})
     load_predictor(prefix, PLAIN)(PICTURES)
@@ -251,62 +232,42 @@ def test_python_file(tmp_path):
     predictor = load_predictor(f"{file}:build", PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
     assert (predictor.name, predictor.weights_sha256) == ("mine:build", "unknown")
-    with pytest.raises(UserError, match="no function nothing"):
-        load_predictor(f"{file}:nothing")
-    with pytest.raises(UserError, match="mine.py:NAME"):
-        load_predictor(file)
+    refuses("no function nothing", load_predictor, f"{file}:nothing")
+    refuses("mine.py:NAME", load_predictor, file)
 
 
 def test_missing_models_are_told(tmp_path):
-    with pytest.raises(UserError, match="is not a file"):
-        load_predictor(tmp_path / "a.onnx")
-    with pytest.raises(UserError, match="is missing: a Paddle model is"):
-        load_predictor(tmp_path / "a.pdmodel")
-    with pytest.raises(UserError, match="is not a file"):
-        load_predictor(f"{tmp_path / 'a.py'}:build")
+    refuses("is not a file", load_predictor, tmp_path / "a.onnx")
+    refuses("is missing: a Paddle model is", load_predictor, tmp_path / "a.pdmodel")
+    refuses("is not a file", load_predictor, f"{tmp_path / 'a.py'}:build")
 
 
 def test_without_onnxruntime_the_way_out_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (tmp_path / "a.onnx").write_bytes(b"")
-    with pytest.raises(UserError, match="pip install onnxruntime"):
-        load_predictor(tmp_path / "a.onnx")
+    refuses("pip install onnxruntime", load_predictor, tmp_path / "a.onnx")
+
+
+def write_onnx(path, batch):
+    """A model of two outputs, of which the first are scores: its input's positive part."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    shape = [batch, 3, "h", "w"]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y", "z")]
+    nodes = [onnx.helper.make_node("Relu", ["x"], ["y"]), onnx.helper.make_node("Neg", ["x"], ["z"])]
+    graph = onnx.helper.make_graph(nodes, "seg", values[:1], values[1:])
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
 
 
 @pytest.mark.parametrize("batch", ["n", 1])
-def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, monkeypatch, batch):
-    class Session:
-        def __init__(self, path, options, providers):
-            assert providers == ["CPUExecutionProvider"]
-
-        def get_inputs(self):
-            return [types.SimpleNamespace(name="x", shape=[batch, 3, "h", "w"])]
-
-        def run(self, outputs, feed):
-            assert outputs is None and (batch == "n" or len(feed["x"]) == 1)
-            return [feed["x"], "a second output"]
-
-    fake = types.SimpleNamespace(
-        InferenceSession=Session,
-        SessionOptions=types.SimpleNamespace,
-        get_available_providers=lambda: ["CPUExecutionProvider"],
-    )
-    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
-    (tmp_path / "a.onnx").write_bytes(b"model")
-    predictor = load_predictor(tmp_path / "a.onnx", PLAIN)
-    np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
-
-
-def test_real_onnx_model(tmp_path):
-    pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx")
-    shape = ["n", 3, "h", "w"]
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "y")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "seg", values[:1], values[1:])
-    opset = [onnx.helper.make_opsetid("", 13)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "seg.onnx"))
+def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, batch):
+    write_onnx(tmp_path / "seg.onnx", batch)
     predictor = load_predictor(tmp_path / "seg.onnx", PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
+
+
+def test_what_is_no_onnx_model_is_told(tmp_path):
+    pytest.importorskip("onnxruntime")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
-    with pytest.raises(UserError, match="cannot be read as an ONNX model"):
-        load_predictor(tmp_path / "bad.onnx")
+    refuses("cannot be read as an ONNX model", load_predictor, tmp_path / "bad.onnx")

@@ -4,41 +4,22 @@ import dataclasses
 import shutil
 
 import numpy as np
-import paddle
 import pytest
+from common import refuses
 from PIL import Image
+from reference_cases import write_model
 
-from benchmarks.variants import fill
 from model import Synthesizer
-from model.encoder import define_E
 from model.errors import UserError
-from model.generator import define_G
 from model.options import OPT
 
-STYLED = dict(ngf=4, ndf=4, label_nc=6, crop_size=64, load_size=64, z_dim=8, no_vgg_loss=True)
-
-
-def write_model(folder, **options):
-    """A generator's file with made-up weights that tell inputs apart, its options and its encoder, if any."""
-    opt = OPT(**options)
-    nets = {"n_g": fill(define_G(opt), "G", 0), **({"n_e": fill(define_E(opt), "E", 0)} if opt.use_vae else {})}
-    rng = np.random.default_rng(0)
-    for name, net in nets.items():
-        for layer in net.sublayers():
-            if hasattr(layer, "running_mean"):  # as if batches had been seen
-                layer.running_mean.set_value(rng.normal(0, 0.2, layer.running_mean.shape).astype("float32"))
-                layer.running_var.set_value(rng.uniform(0.5, 2, layer.running_var.shape).astype("float32"))
-        paddle.save(net.state_dict(), str(folder / f"{name}.pdparams"))
-    opt.save(folder / "opt.yaml")
-    return opt
+STYLED = OPT(ngf=4, ndf=4, label_nc=6, crop_size=64, load_size=64, z_dim=8, no_vgg_loss=True)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """6 classes and unknown, 64x64, z_dim 8."""
-    folder = tmp_path_factory.mktemp("trained")
-    write_model(folder, **STYLED)
-    return folder
+    return write_model(tmp_path_factory.mktemp("trained"), STYLED)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +79,7 @@ def test_instances_draw_edges(paint, ids):
     assert (pixels(paint(ids, ids + 100)) == pixels(own)).all()
     one = np.zeros(ids.shape, np.uint16)
     assert (pixels(paint(ids, one)) != pixels(own)).any()
-    with pytest.raises(UserError, match="instance map is 128x95 and the label map 128x96"):
-        paint(ids, ids[1:])
+    refuses("instance map is 128x95 and the label map 128x96", paint, ids, ids[1:])
 
 
 def test_styles(paint, ids):
@@ -116,32 +96,27 @@ def test_styles(paint, ids):
 
 @pytest.mark.parametrize("style", [np.zeros(7), np.zeros((1, 8)), np.full(8, np.nan)])
 def test_refuses_other_styles(paint, ids, style):
-    with pytest.raises(UserError, match="expected 8 finite numbers"):
-        paint(ids, style=style)
+    refuses("expected 8 finite numbers", paint, ids, style=style)
 
 
 def test_refuses_seeds_out_of_range(paint):
     for seed in (-1, 2**63):
-        with pytest.raises(UserError, match="expected 0 .. 2\\*\\*63 - 1"):
-            paint.noise(seed)
+        refuses("expected 0 .. 2\\*\\*63 - 1", paint.noise, seed)
 
 
 def test_refuses_strange_ids(paint, ids):
     with pytest.raises(UserError, match="ids 7, 254: expected 0..6 and 255 for unlabelled"):
         paint(np.where(ids == 3, 7, np.where(ids == 4, 254, ids)))
-    with pytest.raises(UserError, match="ids -1:"):
-        paint(ids.astype(int) - 1)
-    with pytest.raises(UserError, match="beyond 32 bits"):
-        paint(np.full((4, 4), 2**40))
-    with pytest.raises(UserError, match="array float64"):
-        paint(ids.astype(float))
+    refuses("ids -1:", paint, ids.astype(int) - 1)
+    refuses("beyond 32 bits", paint, np.full((4, 4), 2**40))
+    refuses("array float64", paint, ids.astype(float))
 
 
 def test_other_ids_that_mean_unlabelled(trained, tmp_path, ids):
     """0 and 9 unlabelled, as ids, as the colour of 0 and in a palette PNG: the pictures of the unknown class's id."""
     for name in ("n_g.pdparams", "n_e.pdparams"):
         shutil.copy(trained / name, tmp_path)
-    dataclasses.replace(OPT(**STYLED), unknown_ids="0,9").save(tmp_path / "opt.yaml")
+    dataclasses.replace(STYLED, unknown_ids="0,9").save(tmp_path / "opt.yaml")
     paint = Synthesizer.load(tmp_path, device="cpu")
     assert paint.unknown == 6 and paint.names[0] == paint.names[6] == "unlabeled" != paint.names[1]
     want = np.where(ids == 0, 6, ids)
@@ -150,8 +125,7 @@ def test_other_ids_that_mean_unlabelled(trained, tmp_path, ids):
     for given in (ids, np.where(ids == 0, 9, ids), paint.palette[ids], Image.fromarray(ids), indexed):
         assert (paint.ids(given) == paint.ids(want)).all()
         assert (pixels(paint(given, seed=1)) == pixels(paint(want, seed=1))).all()
-    with pytest.raises(UserError, match="ids 255: expected 0..6 and 0, 9 for unlabelled"):
-        paint(np.where(ids == 0, 255, ids))
+    refuses("ids 255: expected 0..6 and 0, 9 for unlabelled", paint, np.where(ids == 0, 255, ids))
 
 
 def test_refuses_strange_colours(paint, ids):
@@ -160,8 +134,7 @@ def test_refuses_strange_colours(paint, ids):
     colours[:48, :64] = paint.palette[2] + np.array([1, 0, 0], np.uint8)
     off = bytes(colours[0, 0]).hex()
     near = bytes(paint.palette[2]).hex()
-    with pytest.raises(UserError, match=f"^25 % of .* #{off} \\(25 %, nearest {paint.names[2]} #{near}\\)"):
-        paint(Image.fromarray(colours))
+    refuses(f"^25 % of .* #{off} \\(25 %, nearest {paint.names[2]} #{near}\\)", paint, Image.fromarray(colours))
 
 
 def test_without_styles_or_encoder(trained, tmp_path, ids):
@@ -170,21 +143,16 @@ def test_without_styles_or_encoder(trained, tmp_path, ids):
         shutil.copy(trained / name, tmp_path)
     alone = Synthesizer.load(tmp_path / "n_g.pdparams")
     assert not alone.has_encoder and alone.z_dim == 8
-    with pytest.raises(UserError, match="encoder \\(n_e.pdparams\\) is not beside it"):
-        alone.encode(Image.new("RGB", (4, 4)))
+    refuses("encoder \\(n_e.pdparams\\) is not beside it", alone.encode, Image.new("RGB", (4, 4)))
     facades = dict(dataset_mode="facades", use_vae=False, label_nc=7, no_instance=True, contain_dontcare_label=False)
-    write_model(tmp_path, **{**STYLED, **facades})
+    write_model(tmp_path, dataclasses.replace(STYLED, **facades))
     plain = Synthesizer.load(tmp_path / "n_g.pdparams")
     assert plain.z_dim == 0 and plain.unknown is None and not plain.uses_instances and len(plain.names) == 7
     assert (pixels(plain(ids, seed=1)) == pixels(plain(ids, ids + 1))).all()
-    with pytest.raises(UserError, match="without --use_vae and knows one style"):
-        plain(ids, style=Image.new("RGB", (4, 4)))
-    with pytest.raises(UserError, match="expected 0..6, the model's classes"):
-        plain(np.full((8, 8), 255))
+    refuses("without --use_vae and knows one style", plain, ids, style=Image.new("RGB", (4, 4)))
+    refuses("expected 0..6, the model's classes", plain, np.full((8, 8), 255))
 
 
 def test_refuses_what_is_not_there(tmp_path):
-    with pytest.raises(UserError, match="train first"):
-        Synthesizer.load(tmp_path)
-    with pytest.raises(UserError, match="expected latest, best or the number"):
-        Synthesizer.load(tmp_path, which="newest")
+    refuses("train first", Synthesizer.load, tmp_path)
+    refuses("expected latest, best or the number", Synthesizer.load, tmp_path, which="newest")

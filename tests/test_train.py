@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, python, same
+from common import ROOT, python, refuses, same
 from PIL import Image
 
 import train as program
 from model.command_line import parse_train
 from model.errors import UserError
+from model.metrics.fid import FeatureExtractor
 from model.options import OPT
 from model.run import Session
 from model.training import checkpoint
@@ -57,8 +58,8 @@ def train(folder, *options, status=0):
 
 
 @pytest.fixture
-def here(monkeypatch, capsys):
-    """A function that runs train.py's main in a folder, in this process, which is quicker; returns its stdout."""
+def here(monkeypatch, main):
+    """A function that runs train.py's main in a folder; returns its stdout."""
 
     # Paddle's loader looks once a second whether its thread has ended.
     clock = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 5)})
@@ -66,9 +67,7 @@ def here(monkeypatch, capsys):
 
     def run(folder, *options):
         monkeypatch.chdir(folder)
-        capsys.readouterr()
-        assert program.main([*TINY, *map(str, options)]) == 0
-        return capsys.readouterr().out
+        return main(program, *TINY, *options)
 
     return run
 
@@ -149,16 +148,9 @@ def test_a_run_leaves_what_it_says(whole):
         assert read_pdparams(folder / "output" / "model" / f"{name}.pdparams")
     assert OPT.load(folder / "output" / "opt.yaml").max_steps == 8
     assert list((folder / "log").glob("vdlrecords.*"))
-    for words in (
-        "3 training pictures",
-        "3 steps of 1 an epoch",
-        "from new weights, to step 8",
-        "step 8/8",
-        "parameters: G ",
-        "output/model/step_00000008",
-        "visualdl --logdir log",
-    ):
-        assert words in out
+    said = "3 training pictures|3 steps of 1 an epoch|from new weights, to step 8|step 8/8|parameters: G |"
+    said += "output/model/step_00000008|visualdl --logdir log"
+    assert [words for words in said.split("|") if words not in out] == []
     meta = checkpoint.load(folder / "output" / "model").meta
     assert (meta["step"], meta["epoch"], meta["epoch_end"]) == (8, 2, False)
 
@@ -192,26 +184,16 @@ def test_a_complete_run_says_so(whole, here):
     assert "nothing left to train: step 8" in out and rows(whole[0]) == 8
 
 
-def test_other_networks_are_refused(whole):
-    error = train(whole[0], "--ngf", 8, status=2)
-    assert "ngf is 4 there and 8 now" in error and "--fresh" in error
-
-
 def test_non_finite_loss_keeps_the_checkpoint(whole, tmp_path, here):
     """The message names the batch's files, the last good checkpoint stays, the log has finite numbers only."""
     (tmp_path / "data").symlink_to(whole[0] / "data")
     here(tmp_path, "--max_steps", 1, "--nThreads", 0)
     before = {p: p.read_bytes() for p in (tmp_path / "output" / "model").rglob("*.p*") if p.is_file()}
-    message = (
-        r"step \d: .*(nan|inf).* after the pictures train\d; the last good checkpoint, "
-        r"output/model/step_00000001, is untouched"
-    )
-    with pytest.raises(UserError, match=message):
-        rare = "--save_latest_freq 0 --save_epoch_freq 99".split()
-        here(tmp_path, "--max_steps", 8, "--nThreads", 0, "--lr", "1e30", *rare)
+    message = r"step \d: .*(nan|inf).* after the pictures train\d; the last good checkpoint, .*_00000001, is untouched"
+    options = [tmp_path, "--nThreads", 0, "--max_steps"]
+    refuses(message, here, *options, 8, *"--lr 1e30 --save_latest_freq 0 --save_epoch_freq 99".split())
     # Weights that are not finite are not saved either, although the step's losses were.
-    with pytest.raises(UserError, match="weights are not finite.* is untouched"):
-        here(tmp_path, "--max_steps", 2, "--nThreads", 0, "--lr", "1e38", "--display_freq", 0)
+    refuses("weights are not finite.* is untouched", here, *options, 2, *"--lr 1e38 --display_freq 0".split())
     after = {p: p.read_bytes() for p in (tmp_path / "output" / "model").rglob("*.p*") if p.is_file()}
     assert before == after and np.isfinite(losses(tmp_path)).all()
 
@@ -234,10 +216,8 @@ def test_a_bad_file_costs_no_step(tmp_path, here):
     whole = photo.read_bytes()
     photo.write_bytes(whole[: len(whole) // 2])
     options = ["--nThreads", 0, "--serial_batches", "--max_steps", 6, "--val_images", 1]  # the preview reads train0
-    with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
-        here(tmp_path, *options)
-    with pytest.raises(UserError, match=r"train2\.jpg.*; step 2 is saved in .*step_00000002$"):
-        here(tmp_path, *options)  # nothing new to save
+    for _ in range(2):  # the second time, there is nothing new to save
+        refuses(r"train2\.jpg.*; step 2 is saved in .*step_00000002$", here, tmp_path, *options)
     photo.write_bytes(whole)
     assert "resumes output/model/step_00000002 (step 2, epoch 1, batch 3)" in here(tmp_path, *options)
     assert rows(tmp_path) == 6 and np.isfinite(losses(tmp_path)).all()
@@ -247,14 +227,9 @@ def test_runs_do_not_share_logs_unnoticed(tmp_path, here):
     write_data(tmp_path / "data", val=0)
     tiny = ["--nThreads", 0, "--display_freq", 0]
     here(tmp_path, *tiny, "--max_steps", 2)
-    before = losses(tmp_path)
     out = here(tmp_path, *tiny, "--max_steps", 1, "--output", "other", "--seed", 5)
     assert "log holds the losses of an earlier run; they are now in log/before" in out
-    with pytest.raises(UserError, match=r"another run, whose checkpoints are in other: .*--log_dir .*log/before"):
-        here(tmp_path, *tiny, "--max_steps", 3)
-    here(tmp_path, *tiny, "--max_steps", 3, "--log_dir", "log/before")
-    after = np.load(tmp_path / "log" / "before" / "log.npy")
-    assert len(after) == 3 and after[:2].tobytes() == before.tobytes()
+    refuses("another run, whose checkpoints are in other: .*--log_dir", here, tmp_path, *tiny, "--max_steps", 3)
 
 
 def session_options(folder, **changes):
@@ -290,13 +265,14 @@ def test_learning_rate_falls_by_epochs(tmp_path):
     assert rates == pytest.approx([4e-4, 4e-4, 2e-4])
 
 
+class Thumbnail:
+    """A quick stand-in for the Inception."""
+
+    def __call__(self, x):
+        return x.mean([2, 3])
+
+
 def test_quick_fid_keeps_the_best(tmp_path, monkeypatch):
-    from model.metrics.fid import FeatureExtractor
-
-    class Thumbnail:
-        def __call__(self, x):
-            return x.mean([2, 3])
-
     write_data(tmp_path / "data")
     monkeypatch.setattr("model.metrics.evaluation.load_extractor", lambda: FeatureExtractor(Thumbnail(), "x", 3))
     with Session(session_options(tmp_path, val_every=1)) as run:
@@ -320,8 +296,7 @@ def test_missing_fid_weights_are_told_and_training_goes_on(tmp_path, monkeypatch
 
 
 def test_missing_data_leaves_no_trace(tmp_path, here):
-    with pytest.raises(UserError, match="data/train_label is not a folder"):
-        here(tmp_path)
+    refuses("data/train_label is not a folder", here, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -329,13 +304,6 @@ def test_missing_vgg_is_told(tmp_path, here):
     write_data(tmp_path / "data")
     with pytest.raises(UserError, match="vgg19.*download.*--no_vgg_loss"):
         here(tmp_path, "--no_vgg_loss", "false", "--vgg_path", "nowhere/vgg19pretrain.pdparams")
-
-
-def test_unknown_device_is_one_line():
-    from model.ops.device import set_device
-
-    with pytest.raises(UserError, match="device gpu:7 cannot be used"):
-        set_device("gpu:7")
 
 
 # ---- what may change at a resume ----
@@ -421,9 +389,7 @@ def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tm
     given = OTHER.get(field.name, f"--{field.name}={other_value(field, value)}").split()
     options = ["--max_steps", 2, *given]
     if field.name in REFUSED:
-        with pytest.raises(UserError) as error:
-            go_on(*options)
-        assert re.search(REFUSED[field.name].format(name=field.name), str(error.value)) and "\n" not in str(error.value)
+        refuses(REFUSED[field.name].format(name=field.name), go_on, *options)
         assert checkpoint.load(tmp_path / "output" / "model", verify=True).step == 1
         return
     out = go_on(*options)
@@ -439,22 +405,6 @@ def test_every_option_may_change_at_a_resume_or_is_refused_in_one_line(begun, tm
     saved = checkpoint.load(tmp_path / "output" / "model", verify=True)
     assert saved.step == now.max_steps and np.isfinite(np.load(Path(now.log_dir, "log.npy"))[-1]).all()
     assert any("moment1" in key for key in saved.state["trainer"]["optimizer_G"]) == (now.beta1 > 0)
-
-
-def test_first_moments_begin_and_end_with_beta1(begun, tmp_path, go_on):
-    """There and back: a run whose beta1 changed twice has the state of one whose beta1 is 0."""
-    before = contents(tmp_path)[0].keys()
-    assert "beta2 0.9 -> 0.999" in go_on("--max_steps", 3, "--no_TTUR")
-    arrays = contents(tmp_path)[0]
-    assert {key.replace("moment1", "moment2") for key in arrays.keys() - before} == {
-        k for k in before if "moment2" in k
-    }
-    products = [float(a[0]) for k, a in arrays.items() if "beta1_pow_acc" in k]
-    assert products == pytest.approx([0.5**3] * len(products))  # of two steps and the next one
-    products = [float(a[0]) for k, a in arrays.items() if "beta2_pow_acc" in k]
-    assert products == pytest.approx([0.9 * 0.999**3] * len(products))
-    out = go_on("--max_steps", 4)
-    assert contents(tmp_path)[0].keys() == before and "first ones" not in out
 
 
 def test_an_optimiser_that_made_no_step_is_saved_as_it_was(begun, tmp_path, go):
@@ -527,8 +477,7 @@ def test_the_checkpoint_wins_over_init_from(begun, tmp_path, go, first_networks)
         assert "resumes output/model/step_00000002" in out and "init_from" not in "".join(re.findall("changed.*", out))
         assert ("not used   init_from 'given': the run goes on from its own checkpoint" in out) == (options is command)
         same(first_networks[-1], trained)
-    with pytest.raises(UserError, match="init_from given does not exist"):
-        go(*command, "--fresh")
+    refuses("init_from given does not exist", go, *command, "--fresh")
     trained = networks_of(tmp_path)
     assert checkpoint.load(tmp_path / "output" / "model").step == 3
     out = go("--max_steps", 1, "--init_from", "output", "--fresh")  # from what it moves aside
@@ -586,9 +535,8 @@ MISFITS = {
 
 @pytest.mark.parametrize("options", MISFITS)
 def test_networks_that_do_not_fit_are_told_with_the_options_that_would(begun, tmp_path, go, options):
-    with pytest.raises(UserError, match=MISFITS[options]) as error:
-        go("--max_steps", 1, *options.split(), "--init_from", begun / "output")
-    assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+    refuses(MISFITS[options], go, "--max_steps", 1, *options.split(), "--init_from", begun / "output")
+    assert not (tmp_path / "log" / "log.npy").exists()
 
 
 @pytest.fixture(scope="module")
@@ -629,9 +577,8 @@ def bad_sources(begun, tmp_path_factory):
     ],
 )
 def test_sources_that_cannot_be_read_are_one_line(bad_sources, tmp_path, go, path, message):
-    with pytest.raises(UserError, match=message) as error:
-        go("--max_steps", 1, "--init_from", bad_sources / path)
-    assert "\n" not in str(error.value) and not (tmp_path / "log" / "log.npy").exists()
+    refuses(message, go, "--max_steps", 1, "--init_from", bad_sources / path)
+    assert not (tmp_path / "log" / "log.npy").exists()
 
 
 def test_weights_in_the_run_s_own_folder_are_for_init_from(begun, tmp_path, go, first_networks):

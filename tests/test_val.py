@@ -1,5 +1,6 @@
 """val.py: pictures of a split from a checkpoint alone, their styles, and what is refused."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,13 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, python
+from common import GRADIENT, ROOT, ROUNDING, Call, close, python, refuses
 from PIL import Image
-from test_train import TINY, write_data
+from test_film import frames
+from test_train import TINY, Thumbnail, write_data
 
 import train
 import val
-from model.errors import UserError
+from model.metrics.fid import FeatureExtractor
+from model.options import OPT
+from model.serving.export import export
+from model.serving.painter import Painter
+from model.serving.styles import arc, line, on_arc
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +39,10 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def run(trained, tmp_path, monkeypatch, capsys):
+def run(trained, tmp_path, monkeypatch, main):
     """A function that runs val.py's main in the trained folder, with results in tmp_path; returns its stdout."""
     monkeypatch.chdir(trained)
-
-    def call(*options):
-        capsys.readouterr()
-        assert val.main(["--results_dir", str(tmp_path / "out"), "--nThreads", "0", *map(str, options)]) == 0
-        return capsys.readouterr().out
-
-    return call
+    return lambda *options: main(val, "--results_dir", tmp_path / "out", "--nThreads", 0, *options)
 
 
 def pictures(folder):
@@ -69,13 +69,10 @@ def test_spread_takes_pictures_of_the_whole_split(run, tmp_path):
     assert "wrote 1 pictures" in run("--spread", 1, "--label_dir", "data/val_label")
     done = run("--spread", 2, "--results_dir", tmp_path / "two", "--panels")
     assert "label maps 2, val split" in done and list(pictures(tmp_path / "two/panels")) == ["val0.jpg", "val1.jpg"]
-    with pytest.raises(UserError, match="exclude each other: the first so many, or evenly spread ones"):
-        run("--spread", 2, "--how_many", 2)
+    refuses("exclude each other: the first so many, or evenly spread ones", run, "--spread", 2, "--how_many", 2)
 
 
 def test_a_film_shows_the_pictures_in_one_style(run, tmp_path):
-    from test_film import frames
-
     told = run("--video", tmp_path / "film.mp4", "--fps", 4, "--format", "png")
     assert f"wrote {tmp_path / 'film.mp4'}: 3 pictures, 0.8 s" in told
     shown, fps = frames(tmp_path / "film.mp4")
@@ -89,8 +86,6 @@ def test_a_film_shows_the_pictures_in_one_style(run, tmp_path):
 
 
 def test_a_film_of_the_way_between_styles(run, tmp_path):
-    from test_film import frames
-
     ends = "--style_image", "data/val_img/val0.jpg", "--style_image2", "data/val_img/val1.jpg"
     run("--video", tmp_path / "way.mp4", "--how_many", 1, "--style_steps", 5, *ends)
     assert len(frames(tmp_path / "way.mp4")[0]) == 5
@@ -105,8 +100,7 @@ def test_a_film_of_the_way_between_styles(run, tmp_path):
     ],
 )
 def test_films_that_cannot_be_made_are_told(run, options, message):
-    with pytest.raises(UserError, match=message):
-        run(*options)
+    refuses(message, run, *options)
     assert not Path("film.mp4").exists()
 
 
@@ -117,53 +111,42 @@ def test_batch_size_changes_nothing(run, tmp_path):
     assert all(np.abs(one[name].astype(int) - three[name]).max() <= 2 for name in one)
 
 
-def test_seeds_and_steps(run, tmp_path, trained):
-    from model.serving.synthesizer import Synthesizer
-
-    painter = Synthesizer.load(trained / "output")
-    first, again, next_one, other = painter.noise(1), painter.noise(1), painter.noise(1, 1), painter.noise(2)
-    assert (first == again).all() and (first != next_one).all() and (first != other).all()
+def test_style_steps_are_as_many_pictures_of_a_map(run, tmp_path):
     run("--style_steps", 3, "--how_many", 1)
     assert list(pictures(tmp_path / "out" / "pics")) == [f"val0_style0{k}.jpg" for k in range(3)]
 
 
-def test_style_image_and_interpolation(run, tmp_path, monkeypatch):
-    from model.serving import painter
-
+def test_style_image_and_interpolation(run, monkeypatch):
     seen = []
-    paint = painter.Painter.paint
-    monkeypatch.setattr(painter.Painter, "paint", lambda self, batch, z: seen.append(z) or paint(self, batch, z))
-    run("--how_many", 1)
-    run("--how_many", 1, "--style_image", "data/val_img/val0.jpg")
-    run(
-        "--how_many",
-        1,
-        "--style_image",
-        "data/val_img/val0.jpg",
-        "--style_image2",
-        "data/val_img/val1.jpg",
-        "--style_steps",
-        3,
-    )
+    paint = Painter.paint
+    monkeypatch.setattr(Painter, "paint", lambda self, batch, z: seen.append(z) or paint(self, batch, z))
+    first, second = "--style_image data/val_img/val0.jpg", "--style_image2 data/val_img/val1.jpg --style_steps 3"
+    for style in ("", first, f"{first} {second}"):
+        run("--how_many", 1, *style.split())
     own, given, start, middle, end = seen
     np.testing.assert_allclose(given, start)
-    np.testing.assert_allclose(middle, (start + end) / 2, rtol=1e-5)
+    np.testing.assert_allclose(middle, (start + end) / 2, rtol=ROUNDING)
     assert np.abs(start - end).max() > 0 and own.shape == given.shape
 
 
-def test_style_ends():
-    from model.serving.styles import arc, line
-
+def test_ways_between_styles_begin_and_end_at_them():
     rng = np.random.default_rng(0)
     start, end = rng.standard_normal((2, 4, 64)).astype(np.float32)
     for way in (arc, line):
         z = way(start, end, 5)
         assert len(z) == 5 and z[0].dtype == np.float32
-        np.testing.assert_allclose(z[0], start, atol=1e-5)
-        np.testing.assert_allclose(z[-1], end, atol=1e-5)
-    lengths = [np.linalg.norm(z, axis=1) for z in arc(start, start[:, ::-1], 3)]
-    np.testing.assert_allclose(lengths[1], lengths[0], rtol=1e-4)  # as long in the middle as at both ends
-    np.testing.assert_allclose(arc(start, start, 3)[1], start)
+        close(z[0], start, ROUNDING)
+        close(z[-1], end, ROUNDING)
+
+
+def test_an_arc_between_styles_keeps_their_length():
+    one, two = np.random.default_rng(0).standard_normal((2, 256)).astype(np.float32)
+    middle = on_arc(one, two, 0.5)
+    assert np.allclose(middle @ one / np.linalg.norm(one), middle @ two / np.linalg.norm(two), rtol=0.1)
+    assert np.linalg.norm(middle) == pytest.approx(np.linalg.norm(one), rel=0.05)
+    assert np.allclose(on_arc(one, one, 0.3), one) and np.allclose(on_arc(one, 0 * one, 0.25), 0.75 * one)
+    lengths = [np.linalg.norm(z) for z in arc(one[None], one[None, ::-1], 3)]
+    assert lengths[1] == pytest.approx(lengths[0], rel=GRADIENT)
 
 
 def test_labels_alone(run, tmp_path, trained):
@@ -180,10 +163,8 @@ def test_labels_alone(run, tmp_path, trained):
         assert "instances  no maps: edges run where classes meet" in out and f"split of {folder[1]}" in out
         without = pictures(tmp_path / folder[0] / "pics")
         assert all((without[name] == picture).all() for name, picture in with_instances.items())
-    with pytest.raises(UserError, match="label maps alone"):
-        run("--dataroot", tmp_path / "alone", "--style", "photo")
-    with pytest.raises(UserError, match="label maps alone"):
-        run("--dataroot", tmp_path / "alone", "--metrics", "fid")
+    refuses("label maps alone", run, "--dataroot", tmp_path / "alone", "--style", "photo")
+    refuses("label maps alone", run, "--dataroot", tmp_path / "alone", "--metrics", "fid")
 
 
 def test_training_split_is_read_as_for_validation(run, tmp_path, trained):
@@ -195,99 +176,88 @@ def test_training_split_is_read_as_for_validation(run, tmp_path, trained):
     assert np.abs(shown - np.asarray(photo)).mean() < 12  # twice through JPEG; a flip or a crop would give 70
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "output",
-        "output/model",
-        "output/model/latest",
-        "output/model/step_00000003",
-        "output/model/n_g.pdparams",
-        "output/model/step_00000003/n_g.pdparams",
-    ],
-)
-def test_checkpoint_paths(trained, monkeypatch, path):
-    from model.serving.painter import Painter
+STEP = "output/model/step_00000003"
 
+
+@pytest.mark.parametrize("path", ["output", "output/model", "output/model/latest", STEP, f"{STEP}/n_g.pdparams"])
+def test_checkpoint_paths(trained, monkeypatch, path):
     monkeypatch.chdir(trained)
     painter = Painter.load(path)
     assert painter.step == 3 and painter.E is not None and not painter.G.training
 
 
 def test_epochs_and_best(trained, monkeypatch):
-    from model.serving.painter import Painter
-
     monkeypatch.chdir(trained)
     assert Painter.load("output", "1").step == 3
-    with pytest.raises(UserError, match="no checkpoint of epoch 7: there are latest, and of epochs: 1"):
-        Painter.load("output/model", "7")
-    with pytest.raises(UserError, match="no checkpoint of best"):
-        Painter.load("output/model", "best")
+    refuses("no checkpoint of epoch 7: there are latest, and of epochs: 1", Painter.load, "output/model", "7")
+    refuses("no checkpoint of best", Painter.load, "output/model", "best")
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "paddle"])
 def test_exported_model(run, tmp_path, trained, runtime):
     """What tools/export.py wrote paints the same pictures as its checkpoint, each in its photo's style."""
-    from model.serving.export import export
-    from model.serving.painter import Painter
-
     if runtime == "onnx":
         pytest.importorskip("onnxruntime")
-    export(Painter.load("output"), tmp_path / "exported", runtimes=[runtime], forms=["pattern"])
+    exported = tmp_path / "exported"
+    export(Painter.load("output"), exported, runtimes=[runtime], forms=["pattern"])
     run("--format", "png")
-    out = run("--format", "png", "--checkpoint", tmp_path / "exported", "--results_dir", tmp_path / "other")
-    assert f"generator  {tmp_path / 'exported' / 'generator_pattern'}" in out and "style      photo" in out
+    out = run("--format", "png", "--checkpoint", exported, "--results_dir", tmp_path / "other")
+    assert f"generator  {exported / 'generator_pattern'}" in out and "style      photo" in out
     ours, theirs = pictures(tmp_path / "out" / "pics"), pictures(tmp_path / "other" / "pics")
     assert list(ours) == list(theirs) and len(ours) == 3
     assert all(np.abs(ours[name].astype(int) - theirs[name]).max() <= 1 for name in ours)
-    with pytest.raises(UserError, match="holds one set of weights: leave out best"):
-        run("--checkpoint", tmp_path / "exported", "--which_epoch", "best")
-    options = tmp_path / "exported" / "opt.yaml"
+    refuses("holds one set of weights: leave out best", run, "--checkpoint", exported, "--which_epoch", "best")
+    options = exported / "opt.yaml"
     options.write_text(options.read_text().replace("label_nc: 6", "label_nc: 5"))
-    with pytest.raises(UserError, match=r"opt.yaml and model.json beside it are of different models"):
-        run("--checkpoint", tmp_path / "exported")
+    refuses("opt.yaml and model.json beside it are of different models", run, "--checkpoint", exported)
 
 
-def test_weights_alone(run, tmp_path, trained):
-    """n_g.pdparams with its opt.yaml, and nothing else: pictures, but no photo's style."""
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    shutil.copy(trained / "output/model/n_g.pdparams", alone)
-    with pytest.raises(UserError, match="no opt.yaml beside it"):
-        run("--checkpoint", alone / "n_g.pdparams")
-    shutil.copy(trained / "output/opt.yaml", alone)
-    assert "style      random" in run("--checkpoint", alone / "n_g.pdparams")
-    assert "style      mean" in run("--checkpoint", alone, "--style", "mean")
-    with pytest.raises(UserError, match="needs the encoder, and there is none beside"):
-        run("--checkpoint", alone, "--style_image", "data/val_img/val0.jpg")
-    shutil.copy(trained / "output/model/n_e.pdparams", alone)
-    assert "style      photo" in run("--checkpoint", alone)
+@pytest.fixture
+def alone(trained, tmp_path):
+    """A function that copies networks, with the options, some of them changed, into a folder of their own."""
+
+    def copy(*nets, **changes):
+        folder = tmp_path / "alone"
+        folder.mkdir()
+        for net in nets:
+            shutil.copy(trained / "output" / "model" / f"{net}.pdparams", folder)
+        dataclasses.replace(OPT.load(trained / "output" / "opt.yaml"), **changes).save(folder / "opt.yaml")
+        return folder
+
+    return copy
 
 
-def test_a_strangers_file_runs_nothing(run, tmp_path, trained):
-    class Payload:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "was_run"),)
-
-    (tmp_path / "n_g.pdparams").write_bytes(pickle.dumps(Payload()))
-    shutil.copy(trained / "output/opt.yaml", tmp_path)
-    with pytest.raises(UserError, match="nothing of it was run"):
-        run("--checkpoint", tmp_path / "n_g.pdparams")
+def test_a_strangers_file_runs_nothing(run, alone, tmp_path):
+    folder = alone()
+    (folder / "n_g.pdparams").write_bytes(pickle.dumps(Call(os.mkdir, str(tmp_path / "was_run"))))
+    refuses("nothing of it was run", run, "--checkpoint", folder / "n_g.pdparams")
     assert not (tmp_path / "was_run").exists()
 
 
+def test_a_generator_without_its_options_is_refused(run, tmp_path, trained):
+    shutil.copy(trained / "output/model/n_g.pdparams", tmp_path)
+    refuses("no opt.yaml beside it", run, "--checkpoint", tmp_path / "n_g.pdparams")
+
+
+def test_a_generator_and_its_options_paint_without_photos_styles(run, alone):
+    folder = alone("n_g")
+    assert "style      random" in run("--checkpoint", folder / "n_g.pdparams")
+    assert "style      mean" in run("--checkpoint", folder, "--style", "mean")
+    given = "--checkpoint", folder, "--style_image", "data/val_img/val0.jpg"
+    refuses("needs the encoder, and there is none beside", run, *given)
+
+
+def test_an_encoder_beside_a_generator_gives_photos_styles(run, alone):
+    assert "style      photo" in run("--checkpoint", alone("n_g", "n_e"))
+
+
 def test_what_is_missing_is_told(run, tmp_path, trained):
-    with pytest.raises(UserError, match="train first"):
-        run("--checkpoint", tmp_path / "nothing")
-    with pytest.raises(UserError, match="training split instead: --phase train"):
-        run("--dataroot", tmp_path)
-    with pytest.raises(UserError, match="dataroot typo is not a folder"):
-        run("--dataroot", "typo")
+    refuses("train first", run, "--checkpoint", tmp_path / "nothing")
+    refuses("training split instead: --phase train", run, "--dataroot", tmp_path)
+    refuses("dataroot typo is not a folder", run, "--dataroot", "typo")
     (tmp_path / "style.jpg").write_text("none")
-    with pytest.raises(UserError, match=r"^style image .*style\.jpg: "):
-        run("--style_image", tmp_path / "style.jpg")
-    with pytest.raises(UserError, match=r"^style image nowhere\.jpg: the file is not there"):
-        run("--style_image", "nowhere.jpg")
+    refuses(r"^style image .*style\.jpg: ", run, "--style_image", tmp_path / "style.jpg")
+    refuses(r"^style image nowhere\.jpg: the file is not there", run, "--style_image", "nowhere.jpg")
 
 
 def test_folders_of_files(run, tmp_path, trained):
@@ -306,12 +276,9 @@ def test_folders_of_files(run, tmp_path, trained):
 
 
 def test_folders_are_not_passed_over(run, tmp_path, trained):
-    with pytest.raises(UserError, match="go with label_dir, which is empty"):
-        run("--image_dir", "data/val_img")
-    with pytest.raises(UserError, match="exclude each other"):
-        run("--dataroot", "data", "--label_dir", "data/val_label")
-    with pytest.raises(UserError, match="nowhere is not a folder: check --label_dir"):
-        run("--label_dir", "nowhere")
+    refuses("go with label_dir, which is empty", run, "--image_dir", "data/val_img")
+    refuses("exclude each other", run, "--dataroot", "data", "--label_dir", "data/val_label")
+    refuses("nowhere is not a folder: check --label_dir", run, "--label_dir", "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -329,15 +296,13 @@ def test_folders_are_not_passed_over(run, tmp_path, trained):
     ],
 )
 def test_contradictions_are_refused_before_painting(run, judges, tmp_path, options, message):
-    with pytest.raises(UserError, match=message):
-        run(*options)
+    refuses(message, run, *options)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("metric, file", [("fid", "pt_inception-2015-12-05-6726825d.pth"), ("seg", "cocostuff164k")])
 def test_missing_weights_are_told_before_painting(run, tmp_path, metric, file):
-    with pytest.raises(UserError, match=f"{file}.* from https://"):
-        run("--metrics", metric)
+    refuses(f"{file}.* from https://", run, "--metrics", metric)
     assert not (tmp_path / "out").exists()
 
 
@@ -355,12 +320,6 @@ class SixGreys:
 
 @pytest.fixture
 def judges(monkeypatch):
-    from model.metrics.fid import FeatureExtractor
-
-    class Thumbnail:
-        def __call__(self, x):
-            return x.mean([2, 3])
-
     monkeypatch.setattr("model.metrics.validation.load_extractor", lambda: FeatureExtractor(Thumbnail(), "0" * 64, 3))
     monkeypatch.setattr("model.metrics.validation.load_deeplab", SixGreys)
 
@@ -402,14 +361,10 @@ def test_another_implementations_pictures(run, judges, tmp_path):
     assert not (tmp_path / "out" / "sheets").exists()
 
 
-def test_scores_of_cut_pictures_use_the_same_part_of_photo_and_map(run, judges, tmp_path, trained):
-    alone, out = tmp_path / "alone", tmp_path / "out"
-    alone.mkdir()
-    for name in ("model/n_g.pdparams", "model/n_e.pdparams", "opt.yaml"):
-        shutil.copy(trained / "output" / name, alone)
-    options = (alone / "opt.yaml").read_text()
-    (alone / "opt.yaml").write_text(options.replace("preprocess_mode: resize_and_crop", "preprocess_mode: crop"))
-    run("--checkpoint", alone, "--metrics", "seg", "--how_many", 1)
+def test_scores_of_cut_pictures_use_the_same_part_of_photo_and_map(run, judges, alone, tmp_path, trained):
+    out = tmp_path / "out"
+    folder = alone("n_g", "n_e", preprocess_mode="crop")
+    run("--checkpoint", folder, "--metrics", "seg", "--how_many", 1)
     box = (8, 4, 72, 68)  # the middle of 80x72
     want = np.asarray(Image.open(trained / "data/val_label/val0.png").crop(box))
     got = np.asarray(Image.open(out / "label/val0.png"))
@@ -421,22 +376,20 @@ def test_scores_of_cut_pictures_use_the_same_part_of_photo_and_map(run, judges, 
     assert scores(out)["rows"]["photos"]["pixel_accuracy"] == pytest.approx(share)
 
 
-def test_scores_of_coloured_label_maps(run, judges, tmp_path, trained):
+def test_scores_of_coloured_label_maps(run, judges, alone, tmp_path, trained):
     """The checkpoint's palette turns colours into ids, for the scores and their names too."""
-    alone, data, out = tmp_path / "alone", tmp_path / "data", tmp_path / "out"
-    alone.mkdir()
+    data, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(trained / "data", data)
     colours = {i: (40 * i, 7, 9) for i in range(6)} | {255: (1, 2, 3)}
     (tmp_path / "palette.txt").write_text("".join(f"{i} {r} {g} {b} kind{i}\n" for i, (r, g, b) in colours.items()))
     table = np.array([colours.get(i, (0, 0, 0)) for i in range(256)], np.uint8)
     for path in (data / "val_label").iterdir():
         Image.fromarray(table[np.asarray(Image.open(path))]).save(path)
-    shutil.copy(trained / "output/model/n_g.pdparams", alone)
-    options = (trained / "output/opt.yaml").read_text()
-    (alone / "opt.yaml").write_text(options.replace("palette: ''", f"palette: {tmp_path / 'palette.txt'}"))
-    run("--checkpoint", alone, "--dataroot", data, "--style", "mean", "--metrics", "seg", "--other", alone)
+    folder = alone("n_g", palette=str(tmp_path / "palette.txt"))
+    options = ["--checkpoint", folder, "--style", "mean", "--metrics", "seg"]
+    run(*options, "--dataroot", data, "--other", folder)
     coloured = scores(out)
-    run("--checkpoint", alone, "--dataroot", trained / "data", "--style", "mean", "--metrics", "seg", "--sheets", 0)
+    run(*options, "--dataroot", trained / "data", "--sheets", 0)
     assert coloured["rows"]["photos"] == scores(out)["rows"]["photos"]  # grey maps hold ids all the same
     assert coloured["rows"]["other"] == coloured["rows"]["generated"] == scores(out)["rows"]["generated"]
     assert [entry["name"] for entry in coloured["classes"]] == [f"kind{i}" for i in range(6)]
@@ -444,15 +397,11 @@ def test_scores_of_coloured_label_maps(run, judges, tmp_path, trained):
     assert all((sheet == colours[i]).all(-1).any() for i in range(6))
 
 
-def test_the_checkpoint_s_unlabelled_ids_are_not_scored(run, judges, tmp_path, trained):
+def test_the_checkpoint_s_unlabelled_ids_are_not_scored(run, judges, alone, tmp_path, trained):
     """0 is unlabelled beside 255: painted as the unknown class, dropped from all scores."""
-    alone, out = tmp_path / "alone", tmp_path / "out"
-    alone.mkdir()
-    shutil.copy(trained / "output/model/n_g.pdparams", alone)
-    options = (trained / "output/opt.yaml").read_text()
-    (alone / "opt.yaml").write_text(options.replace("unknown_ids: ''", "unknown_ids: 0,255"))
+    out = tmp_path / "out"
     style = ["--style", "mean", "--metrics", "seg", "--sheets", 1]
-    run("--checkpoint", alone, *style, "--other", trained / "output", "--panels")
+    run("--checkpoint", alone("n_g", unknown_ids="0,255"), *style, "--other", trained / "output", "--panels")
     first = scores(out)
     assert [bool(entry["photos"]["pixels"]) for entry in first["classes"]] == [False] + [True] * 5
     assert first["protocol"]["segmentation"]["ignored_label_ids"].startswith("0,255; ")
@@ -473,8 +422,7 @@ def test_scores_with_a_model_of_ones_own(run, tmp_path):
     protocol = scores(tmp_path / "out")["protocol"]["segmentation"]
     assert protocol["network"] == "mine:build" and protocol["classes"] == 6
     (tmp_path / "mine.py").write_text("def build():\n    return lambda x: x\n")
-    with pytest.raises(UserError, match="has 3 classes.*expects 6"):
-        run("--metrics", "seg", "--seg_model", f"{tmp_path}/mine.py:build")
+    refuses("has 3 classes.*expects 6", run, "--metrics", "seg", "--seg_model", f"{tmp_path}/mine.py:build")
 
 
 def test_format(run, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from common import gone, started
+from test_data import write_set
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
 
@@ -34,15 +35,54 @@ if __name__ == "__main__":
     items = [Item(name, name, None, None) for name in "ab"]
     list(check._records(items, OPT(), None, 2))
 """
+LOADER = """
+import multiprocessing, os, signal, sys, time
+from model.data.loader import make_loader
+from model.options import OPT
+import paddle  # takes SIGTERM for itself, so the handlers come after it
+if __name__ == "__main__":
+    opt = OPT(dataroot=sys.argv[1], crop_size=64, load_size=72, batchSize=2, modulation="dense", nThreads=2)
+    stop = []
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, lambda n, frame: stop.append(n))
+    steps = 0
+    loader = make_loader(opt, "train")
+    while not stop or steps < 12:
+        for batch in loader:
+            steps += 1
+            if steps == 2:
+                print(*(p.pid for p in multiprocessing.active_children()), flush=True)
+            if steps > 2:
+                time.sleep(0.05)
+    print("finished", flush=True)
+"""
 
 
-@pytest.mark.parametrize("script", [POOL, CHECK], ids=["pool", "check_dataset"])
-def test_no_worker_outlives_kill_9(tmp_path, script):
+def start(tmp_path, script):
+    """Start a script with tmp_path as its word; the process, and the numbers of its workers, which it tells."""
     (tmp_path / "script.py").write_text(script)
     process = started(tmp_path / "script.py", tmp_path)
-    worker = int(process.stdout.readline())
-    os.kill(worker, signal.SIGINT)  # ignored
+    return process, [int(pid) for pid in process.stdout.readline().split()]
+
+
+@pytest.mark.parametrize("script", [POOL, CHECK, LOADER], ids=["pool", "check_dataset", "loader"])
+def test_no_worker_and_no_shared_memory_outlive_kill_9(tmp_path, script):
+    write_set(tmp_path, 4)
+    process, workers = start(tmp_path, script)
+    os.kill(workers[0], signal.SIGINT)  # ignored
     process.kill()
     process.communicate(timeout=10)
-    assert gone(worker)
+    assert gone(*workers)
+    assert not [path for pid in workers for path in Path("/dev/shm").glob(f"paddle_{pid}_*")]
     assert (tmp_path / "last").exists() == (script == POOL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_group_leave_the_workers_to_the_main_process(tmp_path, number):
+    write_set(tmp_path, 4)
+    process, workers = start(tmp_path, LOADER)
+    assert len(workers) == 2
+    os.killpg(process.pid, number)
+    rest, _ = process.communicate(timeout=60)
+    assert "finished" in rest and process.returncode == 0
+    assert gone(*workers)
