@@ -300,7 +300,7 @@ def test_kill_at_any_moment(tmp_path, opt):
         log = np.load(tmp_path / "log.npy")
         assert len(log) >= last
         np.testing.assert_array_equal(log[:, 3], np.arange(1, len(log) + 1))
-    assert last > 10
+    assert last > 2  # it got on between the kills
     prepare(tmp_path / "model").close()
     assert not list((tmp_path / "model").glob("t*_*"))
 

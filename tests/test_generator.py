@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import paddle
 import pytest
-from common import ROUNDING, close
-from reference_cases import PREFIX, evaluating, fill, generate, maps
+from common import GRADIENT, PARITY, ROUNDING, close
+from reference_cases import PREFIX, evaluating, fill, generate, maps, training
 
 from model.generator import define_G
 from model.options import OPT
+from model.semantics import Semantics
 from model.weights import official_names
 
 
@@ -135,3 +136,24 @@ def test_style_changes_the_picture_and_is_drawn_when_missing(tiny_opt):
         pictures.append(generate(net, label, instance, opt))
     np.testing.assert_array_equal(pictures[0], pictures[1])
     assert np.abs(pictures[0] - pictures[2]).max() > 1e-2
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_both_forms_and_both_kernels_agree(tiny_opt, norm):
+    results = []
+    forms = [("dense", "plain"), ("pattern", "plain"), ("pattern", "blocked")]
+    for form, kernels in forms:
+        opt = dataclasses.replace(tiny_opt, modulation=form, kernels=kernels, norm_G=f"spectralspade{norm}3x3")
+        net = training(fill(define_G(opt), PREFIX["G"]))
+        label, instance, _ = inputs(opt)
+        out = net(Semantics(label, instance, opt))
+        (out * out * out).sum().backward()
+        grads = {name: p.grad.numpy() for name, p in net.named_parameters()}
+        results.append((out.numpy(), grads, {k: v.numpy() for k, v in net.state_dict().items()}))
+    top = max(np.abs(g).max() for g in results[0][1].values())
+    for (out, grads, state), form in zip(results[1:], forms[1:], strict=True):
+        close(out, results[0][0], GRADIENT, what=str(form))
+        for name, want in results[0][1].items():
+            close(grads[name], want, 2 * PARITY * np.abs(want).max() + ROUNDING * top, what=f"{form} {name}")
+        for name, want in results[0][2].items():
+            close(state[name], want, PARITY / 10, PARITY, what=f"{form} {name}")
