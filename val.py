@@ -7,10 +7,11 @@ in options, files or data, 130 after Ctrl-C.
 
 import dataclasses
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from model.command_line import parse_val
-from model.errors import UserError, printable, run_cli
+from model.errors import UserError, run_cli, tell
 from model.progress import progress_bar
 
 FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
@@ -42,52 +43,50 @@ def write(batch, pictures, names, opt, val, folder, show):
 
 def paint(synthesizer, loader, opt, val, folder):
     """Paint all of a loader's label maps into a folder, telling what, how fast and how long it takes."""
-    if not val.video:
-        _paint(synthesizer, loader, opt, val, folder, show=lambda picture: None)
-        return
     from model.serving.film import film
-
-    frames = len(loader.dataset) * max(1, val.style_steps)
-    if frames < 2:
-        raise UserError(f"video {val.video}: a film of one picture; give more label maps, or --style_steps N")
-    with film(val.video, val.fps) as show:
-        _paint(synthesizer, loader, opt, val, folder, show)
-    print(f"wrote {printable(val.video)}: {frames} pictures, {frames / val.fps:.1f} s", flush=True)
-
-
-def _paint(synthesizer, loader, opt, val, folder, show):
     from model.serving.validation import Styles
 
-    items = loader.dataset.items
-    styles = Styles(val, synthesizer, has_photos=items[0].image is not None)
-    if not synthesizer.uses_instances:
-        instances = "not used by this generator"
-    else:
-        instances = "from maps" if items[0].instance else "no maps: edges run where classes meet"
-    step = synthesizer.info["step"]
-    used = printable(synthesizer.info["file"]) + ("" if step is None else f" (step {step})")
-    unread, without_photos = loader.dataset.not_read, loader.dataset.without_photos
-    print(
-        f"generator  {used}\nlabel maps {len(items)}, {val.phase} split of {printable(opt.label_dir or opt.dataroot)}\n"
-        + (f"not read   {printable(unread)}\n" if unread else "")
-        + (f"photos     none: {printable(without_photos)}\n" if without_photos else "")
-        + f"instances  {instances}\nstyle      {styles.name}\ndevice     {synthesizer.info['device']}",
-        flush=True,
-    )
-    done, begun = 0, time.perf_counter()
-    with progress_bar(len(items), "painting") as told:
+    count = len(loader.dataset.items)
+    frames = count * max(1, val.style_steps)
+    if val.video and frames < 2:
+        raise UserError(f"video {val.video}: a film of one picture; give more label maps, or --style_steps N")
+    styles = Styles(val, synthesizer, has_photos=loader.dataset.items[0].image is not None)
+    used = introduce(synthesizer, loader.dataset, opt, val, styles)
+    begun = time.perf_counter()
+    filming = film(val.video, val.fps) if val.video else nullcontext(lambda picture: None)
+    with filming as show, progress_bar(count, "painting") as told:
         for batch in loader:
             pictures = [synthesizer.paint(batch, z) for z in styles(batch)]
             write(batch, pictures, loader.names(batch), opt, val, folder, show)
-            done += len(batch["label"])
             told(len(batch["label"]))
-    each = f", each in {val.style_steps} styles," if val.style_steps else ""
-    panels = f", panels to {printable(folder.parent / 'panels')}" if val.panels else ""
     seconds = time.perf_counter() - begun
-    older = sum(path.is_file() for path in folder.rglob("*")) - done * (val.style_steps or 1)
+    each = f", each in {val.style_steps} styles," if val.style_steps else ""
+    panels = f", panels to {folder.parent / 'panels'}" if val.panels else ""
+    older = sum(path.is_file() for path in folder.rglob("*")) - frames
     beside = f" (beside {older} files of earlier runs)" if older > 0 else ""
-    where = f"{printable(folder)}{beside}{panels}"
-    print(f"wrote {done} pictures{each} to {where} in {seconds:.0f} s, with {used}", flush=True)
+    tell(f"wrote {count} pictures{each} to {folder}{beside}{panels} in {seconds:.0f} s, with {used}")
+    if val.video:
+        tell(f"wrote {val.video}: {frames} pictures, {frames / val.fps:.1f} s")
+
+
+def introduce(synthesizer, dataset, opt, val, styles):
+    """Tell what is about to be painted from what; returns the generator's file and step."""
+    info, items = synthesizer.info, dataset.items
+    used = info["file"] + ("" if info["step"] is None else f" (step {info['step']})")
+    instances = "from maps" if items[0].instance else "no maps: edges run where classes meet"
+    lines = {
+        "generator": used,
+        "label maps": f"{len(items)}, {val.phase} split of {opt.label_dir or opt.dataroot}",
+        "not read": dataset.not_read,
+        "photos": dataset.without_photos and f"none: {dataset.without_photos}",
+        "instances": instances if synthesizer.uses_instances else "not used by this generator",
+        "style": styles.name,
+        "device": info["device"],
+    }
+    for name, value in lines.items():
+        if value:
+            tell(f"{name:<10} {value}")
+    return used
 
 
 def main(argv=None) -> int:

@@ -4,7 +4,7 @@ They read a graph and its numbers; nothing that can run code, such as the pickle
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,37 +87,37 @@ def check_program(program: Path, allowed: frozenset[str], what: str, advice: str
     Raises:
         UserError: it has others, it is no program, or not one of this Paddle.
     """
-    strange = ", ".join(sorted(_program_operations(program) - allowed))
-    if strange:
+    import paddle
+
+    if program.suffix == ".json" and paddle.__version__.startswith("2."):
+        # Its engine takes every file for a .pdmodel, so what is checked here would not be what runs there.
+        raise UserError(f"{program} is a program of Paddle 3, and this is Paddle {paddle.__version__}: export it here")
+    try:
+        found = set((_in_json if program.suffix == ".json" else _in_pdmodel)(program))
+    except Exception as error:  # of two parsers, one in C++
+        raise UserError(f"{program} is no Paddle program ({type(error).__name__}): export the model again") from None
+    if strange := ", ".join(sorted(found - allowed)):
         raise UserError(f"{program} was not loaded: it holds operations that {what} ({strange}){advice}")
 
 
-def _program_operations(file: Path) -> set[str]:
-    """The names of all operations of a Paddle program, without loading it into an engine."""
-    import paddle
-
-    if file.suffix == ".json" and paddle.__version__.startswith("2."):
-        # Its engine takes every file for a .pdmodel, so what is checked here would not be what runs there.
-        raise UserError(f"{file} is a program of Paddle 3, and this is Paddle {paddle.__version__}: export it here")
-    try:
-        if file.suffix == ".json":
-            return set(_operations(json.loads(file.read_text(encoding="utf-8"))["program"]["regions"]))
-        dynamic = paddle.in_dynamic_mode()
-        paddle.enable_static()
-        try:
-            program = paddle.static.deserialize_program(file.read_bytes())
-        finally:
-            if dynamic:
-                paddle.disable_static()
-        return {operation.type for block in program.blocks for operation in block.ops}
-    except Exception as error:  # of two parsers, one in C++
-        raise UserError(f"{file} is no Paddle program ({type(error).__name__}): export the model again") from None
-
-
-def _operations(regions):
+def _in_json(program: Path) -> Iterator[str]:
     """The names of a program's operations, such as matmul for "1.matmul"."""
-    for region in regions:
-        for block in region["blocks"]:
+    regions = json.loads(program.read_text(encoding="utf-8"))["program"]["regions"]
+    while regions:
+        for block in regions.pop()["blocks"]:
             for operation in block["ops"]:
                 yield operation["#"].partition(".")[2] or operation["#"]
-                yield from _operations(operation.get("regions", []))
+                regions += operation.get("regions", [])
+
+
+def _in_pdmodel(program: Path) -> Iterator[str]:
+    import paddle
+
+    dynamic = paddle.in_dynamic_mode()
+    paddle.enable_static()
+    try:
+        blocks = paddle.static.deserialize_program(program.read_bytes()).blocks
+    finally:
+        if dynamic:
+            paddle.disable_static()
+    return (operation.type for block in blocks for operation in block.ops)

@@ -1,6 +1,7 @@
 """Graphs as ONNX files."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import partialmethod
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def save(graph: Graph, path: Path, name: str, shape: list, store: "WeightStore")
     checker.check_model(str(path))
 
 
-class WeightStore:
+class WeightStore(AbstractContextManager):
     """A file of arrays that the graphs of a folder share; a context that closes it."""
 
     def __init__(self, path: Path):
@@ -147,9 +148,6 @@ class WeightStore:
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
         return tensor
-
-    def __enter__(self) -> "WeightStore":
-        return self
 
     def __exit__(self, *_) -> None:
         self._file.close()

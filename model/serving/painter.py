@@ -56,10 +56,8 @@ class Painter:
         """
         path = Path(path)
         root = path / "model" if (path / "model").is_dir() else path
-        if which == "best":
-            path = _one_of(root, root / checkpoint.BEST, "best")
-        elif which != "latest":
-            path = _one_of(root, _epochs(root).get(int(which)), f"epoch {which}")
+        if which != "latest":
+            path = _one_of(root, which)
         if checkpoint.exists(path):
             found = checkpoint.load(path, with_state=False, nets=lambda there: _shown(there, use_ema).values())
             opt, arrays, step, folder = OPT.load(found.opt_file), found.nets, found.step, found.path
@@ -105,21 +103,21 @@ class Painter:
         return self.G(semantics, None if z is None else as_tensor(z)).numpy()
 
 
-def _one_of(root: Path, folder: Path | None, what: str) -> Path:
-    if folder is not None and (folder.exists() or folder.is_symlink()):
-        return folder
-    epochs = ", ".join(str(n) for n in sorted(_epochs(root))) or "none"
-    best = "best, " if (root / checkpoint.BEST).exists() else ""
-    raise UserError(f"{root} holds no checkpoint of {what}: there are {best}latest, and of epochs: {epochs}")
-
-
-def _epochs(root: Path) -> dict[int, Path]:
-    """{epochs done: folder} of the checkpoints written at an epoch's end, the newest of each."""
-    found = []
+def _one_of(root: Path, which: str) -> Path:
+    """The checkpoint of a folder that is the best, or the newest of those written at an epoch's end."""
+    found, best = [], root / checkpoint.BEST
+    if which == "best" and (best.exists() or best.is_symlink()):
+        return best
     for folder in step_folders(root):
         with contextlib.suppress(DamagedError):  # loading another one must not fail for it
             found.append(described(folder))
-    return {one.meta["epoch"]: one.path for one in sorted(found, key=lambda one: one.serial) if one.epoch_end}
+    ends = {one.meta["epoch"]: one.path for one in sorted(found, key=lambda one: one.serial) if one.epoch_end}
+    if which != "best" and int(which) in ends:
+        return ends[int(which)]
+    epochs = ", ".join(map(str, sorted(ends))) or "none"
+    there = f"{'best, ' if best.exists() else ''}latest, and of epochs: {epochs}"
+    what = "best" if which == "best" else f"epoch {which}"
+    raise UserError(f"{root} holds no checkpoint of {what}: there are {there}")
 
 
 def _shown(there: Collection[str], use_ema: bool) -> dict[str, str]:

@@ -113,6 +113,8 @@ def as_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
 class Studio:
     """The page's functions around one model; they keep no state between calls.
 
+    Each raises UserError for a drawing, a style or a file that cannot be read or does not fit the model.
+
     Args:
         synthesizer: A `model.serving.synthesizer.Synthesizer`.
     """
@@ -148,9 +150,6 @@ class Studio:
 
         Returns:
             {"picture": PNG as a data: URL, "seconds": time that it took}
-
-        Raises:
-            UserError: A drawing or a style that does not fit the model.
         """
         begun = time.perf_counter()
         ids, objects = self._drawing(drawing)
@@ -160,21 +159,13 @@ class Studio:
         return {"picture": as_url(picture), "seconds": round(time.perf_counter() - begun, 3)}
 
     def read_map(self, file: str) -> dict:
-        """{"drawing": ...} of an uploaded label map, ids or the palette's colours, PNG or BMP, of any size.
-
-        Raises:
-            UserError: See `read_upload`; ids or colours that the model does not know.
-        """
+        """{"drawing": ...} of an uploaded label map, ids or the palette's colours, PNG or BMP, of any size."""
         with _told_as_damaged():
             ids = self._synthesizer.ids(read_upload(file, MAP_FORMATS))
         return {"drawing": encode_drawing(ids, np.zeros_like(ids))}
 
     def write_map(self, drawing: str) -> dict:
-        """{"map": PNG as a data: URL} whose values are the drawing's class ids, shown in their colours where it can.
-
-        Raises:
-            UserError: See `decode_drawing`.
-        """
+        """{"map": PNG as a data: URL} whose values are the drawing's class ids, shown in their colours where it can."""
         ids, _ = self._drawing(drawing)
         colours = self._synthesizer.palette
         if len(colours) > 256:
@@ -185,11 +176,7 @@ class Studio:
         return {"map": as_url(picture)}
 
     def read_photo(self, file: str) -> dict:
-        """{"photo": small JPEG as a data: URL, "vector": style} of an uploaded photo.
-
-        Raises:
-            UserError: See `read_upload`; a model without an encoder.
-        """
+        """{"photo": small JPEG as a data: URL, "vector": style} of an uploaded photo."""
         if not self._synthesizer.has_encoder:
             raise UserError("this model takes no style from photos: choose a seed")
         height, width = self._synthesizer.size

@@ -47,8 +47,8 @@ class Synthesizer:
 
     def __init__(self, engine):
         self._engine, self._lock = engine, threading.Lock()
-        self._about, self.opt = engine.description, engine.opt
-        about = self._about
+        self._about = about = engine.description
+        self.opt = engine.opt
         self.names, self.palette = list(about.names), np.array(about.colours, np.uint8)
         self.size, self.z_dim, self.label_nc = about.size, about.z_dim, about.label_nc
         self.unknown, self.uses_instances = about.unknown, about.uses_instances
@@ -116,16 +116,14 @@ class Synthesizer:
             UserError: ids or colours that the model does not know, maps of different sizes, a style it cannot take.
         """
         ids = self._label(label)
-        edges = None
+        batch = {"label": self._resized(ids)[None]}
         if self.uses_instances:
             edges = ids if instance is None else instance_ids(instance, "the instance map")
             if edges.shape != ids.shape:
-                raise UserError(
-                    f"the instance map is {_size(edges)} and the label map {_size(ids)}: give both in the same size"
-                )
-            edges = self._resized(edges)[None]
+                sizes = "the instance map is {1}x{0} and the label map {3}x{2}".format(*edges.shape, *ids.shape)
+                raise UserError(f"{sizes}: give both in the same size")
+            batch["instance"] = self._resized(edges)[None]
         z = self._style(style, seed)
-        batch = {"label": self._resized(ids)[None]} | ({} if edges is None else {"instance": edges})
         image = self.paint(batch, None if z is None else z[None])[0]
         return Image.fromarray(tensor_to_image(image))
 
@@ -224,16 +222,11 @@ class Synthesizer:
         )
 
     def _resized(self, ids):
-        height, width = self.size
-        if ids.shape == (height, width):
+        if ids.shape == self.size:
             return ids
-        return np.asarray(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
+        return np.asarray(Image.fromarray(ids).resize(self.size[::-1], Image.Resampling.NEAREST))
 
 
 def _percent(part: int, whole: int) -> str:
     share = 100 * part / whole
     return f"{share:.0f} %" if share >= 1 else "under 1 %"
-
-
-def _size(ids: np.ndarray) -> str:
-    return f"{ids.shape[1]}x{ids.shape[0]}"

@@ -27,22 +27,15 @@ def choose_style(val: ValOPT, synthesizer: Synthesizer, has_photos: bool) -> str
         if val.style != "auto" or val.style_image or val.style_steps:
             raise UserError(f"{file} was trained without --use_vae and knows one style: leave out the style options")
         return "none"
-    if val.style != "auto":
-        style = val.style
-    elif val.style_image:
-        style = "image"
-    else:
-        style = "photo" if has_photos and synthesizer.has_encoder and not val.style_steps else "random"
+    own = "photo" if has_photos and synthesizer.has_encoder and not val.style_steps else "random"
+    style = val.style if val.style != "auto" else "image" if val.style_image else own
     if style in ("photo", "image") and not synthesizer.has_encoder:
-        raise UserError(
-            f"style {style} needs the encoder, and there is none beside {file} (n_e.pdparams): put it "
-            "there, or give --style random"
-        )
-    if style == "photo" and not has_photos:
-        raise UserError(
-            "style photo needs photos, and this split has label maps alone: give --style random or --style_image FILE"
-        )
-    return style
+        missing = f"the encoder, and there is none beside {file} (n_e.pdparams): put it there, or give --style random"
+    elif style == "photo" and not has_photos:
+        missing = "photos, and this split has label maps alone: give --style random or --style_image FILE"
+    else:
+        return style
+    raise UserError(f"style {style} needs {missing}")
 
 
 class Styles:

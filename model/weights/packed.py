@@ -25,10 +25,9 @@ def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.nda
     stored = {}
     for net, arrays in nets.items():
         for key, array in arrays.items():
-            name = f"{net}/{key}"
             if not (np.abs(array) < np.finfo(np.float16).max).all():
-                raise UserError(f"{name} holds numbers that are not finite in 16 bits: this model cannot be packed")
-            stored[name] = array.astype(np.float16) if array.dtype.kind == "f" else array
+                raise UserError(f"{net}/{key} holds numbers that are not finite in 16 bits: it cannot be packed")
+            stored[f"{net}/{key}"] = array.astype(np.float16) if array.dtype.kind == "f" else array
     stream = io.BytesIO()
     np.savez_compressed(stream, **stored)
     with replacing(path) as temporary:
@@ -37,7 +36,7 @@ def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.nda
 
 
 def read_packed(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
-    """The networks of a packed file, float32 but for counters.
+    """The networks of a packed file, floats in Paddle's default dtype.
 
     Raises:
         UserError: a damaged file, or one of another kind.
@@ -47,10 +46,8 @@ def read_packed(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
     for name, array in stored.items():
         net, slash, key = name.partition("/")
         if not slash:
-            raise UserError(
-                f"{path}: entry {name} is not of a packed model: expected the output of tools/pack_model.py"
-            )
-        nets.setdefault(net, {})[key] = array.astype(np.float32) if array.dtype.kind == "f" else array
+            raise UserError(f"{path}: {name} is not of a packed model: expected the output of tools/pack_model.py")
+        nets.setdefault(net, {})[key] = array
     if "n_g" not in nets:
         raise UserError(f"{path} holds no generator: expected the output of tools/pack_model.py")
     return nets

@@ -1,8 +1,8 @@
 """The networks of others that training and the metrics need: where they are published, and finding their files."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import paddle
 
@@ -10,8 +10,7 @@ from model.errors import UserError
 from model.weights.files import build, read_network
 
 
-@dataclass(frozen=True)
-class _Published:
+class _Published(NamedTuple):
     name: str
     where: str
     folder: str
@@ -19,11 +18,6 @@ class _Published:
     size: int = 0  # bytes; 0 and "" where they are not known
     sha256: str = ""
     hint: str = ""
-
-    @property
-    def known(self) -> str:
-        """Size and digest for messages."""
-        return f" ({self.size:,} bytes, sha256 {self.sha256})" if self.sha256 else ""
 
 
 PUBLISHED = {
@@ -70,12 +64,12 @@ def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
     if path.is_file():
         return path
     folder = path if path.is_dir() or not path.suffix else path.parent
-    for pattern in published.patterns:
-        for candidate in sorted(folder.glob(pattern)):
-            if candidate.is_file():
-                return candidate
+    there = (file for pattern in published.patterns for file in sorted(folder.glob(pattern)) if file.is_file())
+    if file := next(there, None):
+        return file
+    known = f" ({published.size:,} bytes, sha256 {published.sha256})" if published.sha256 else ""
     raise UserError(
-        f"{path}: no {kind} weights there; download {published.name}{published.known} from {published.where} "
+        f"{path}: no {kind} weights there; download {published.name}{known} from {published.where} "
         f"and put it in the folder {folder}{os.sep}{published.hint}"
     )
 

@@ -47,12 +47,8 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
 
-class _Contents(NamedTuple):
-    """What a file holds: tensors by dotted name, storages' bytes by key, and their byte order, < or >."""
-
-    tensors: dict[str, _Tensor]
-    storages: dict[str, bytes]
-    order: str
+# What a file holds: tensors by dotted name, storages' bytes by key, and their byte order, < or >.
+_Contents = tuple[dict[str, _Tensor], dict[str, bytes], str]
 
 
 def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -72,13 +68,13 @@ def read_torch(path: str | os.PathLike) -> dict[str, np.ndarray]:
     with reading(path, "PyTorch weights", struct.error, *BROKEN_ZIP), open(path, "rb") as file:
         zipped = file.read(2) == b"PK"
         file.seek(0)
-        contents = _read_zip(file) if zipped else _read_legacy(file)
-        if not contents.tensors:
+        tensors, storages, order = _read_zip(file) if zipped else _read_legacy(file)
+        if not tensors:
             raise Damaged("it holds no tensors")
         left = 4 * path.stat().st_size + (1 << 20)  # bytes of arrays that share storages, which a bomb has in excess
         arrays = {}
-        for name, tensor in contents.tensors.items():
-            arrays[name] = _array(name, tensor, contents, left)
+        for name, tensor in tensors.items():
+            arrays[name] = _array(name, tensor, storages, order, left)
             left -= arrays[name].nbytes
         return arrays
 
@@ -112,11 +108,8 @@ def _read_zip(file: BinaryIO) -> _Contents:
             raise Damaged("its data.pkl is unreasonably large")
         tensors = _flatten(_unpickle(io.BytesIO(archive.read(root + "data.pkl"))))
         keys = {tensor.storage.key for tensor in tensors.values()}
-        missing = [key for key in keys if f"{root}data/{key}" not in names]
-        if missing:
-            raise Damaged(f"its storage {missing[0]!r} is missing")
-        storages = {key: archive.read(f"{root}data/{key}") for key in keys}
-    return _Contents(tensors, storages, "<" if order == b"little" else ">")
+        storages = {key: archive.read(f"{root}data/{key}") for key in keys if f"{root}data/{key}" in names}
+    return tensors, storages, "<" if order == b"little" else ">"
 
 
 def _read_legacy(file: BinaryIO) -> _Contents:
@@ -138,7 +131,7 @@ def _read_legacy(file: BinaryIO) -> _Contents:
         if not 0 <= size <= os.fstat(file.fileno()).st_size:
             raise Damaged(f"its storage {key!r} has the length {numel}, which the file does not hold")
         storages[key] = file.read(size)
-    return _Contents(tensors, storages, "<" if little else ">")
+    return tensors, storages, "<" if little else ">"
 
 
 # ---- tensors ----
@@ -168,12 +161,12 @@ def _flatten(tree: Any) -> dict[str, _Tensor]:
     return found
 
 
-def _array(name: str, tensor: _Tensor, contents: _Contents, limit: int) -> np.ndarray:
+def _array(name: str, tensor: _Tensor, storages: Mapping[str, bytes], order: str, limit: int) -> np.ndarray:
     """The array of a tensor, of at most `limit` bytes."""
     storage = tensor.storage
-    if storage.key not in contents.storages:
+    if storage.key not in storages:
         raise Damaged(f"its storage {storage.key!r} is missing")
-    dtype, buffer = np.dtype(TORCH[storage.kind]).newbyteorder(contents.order), contents.storages[storage.key]
+    dtype, buffer = np.dtype(TORCH[storage.kind]).newbyteorder(order), storages[storage.key]
     available = len(buffer) // dtype.itemsize
     if storage.numel > available - storage.offset:
         raise Damaged(f"{name} needs {storage.numel} numbers, its storage has {available - storage.offset}")
@@ -234,19 +227,17 @@ def _parameter(tensor, *_) -> _Tensor:
 class _StateDict(dict):
     """An OrderedDict. Torch hangs a state dict's version numbers on it as an attribute, which nobody needs here."""
 
+    def __init__(self, items=()):  # Python 2 handed the items over, as a list of pairs
+        if not all(isinstance(name, str) for name, _ in items):
+            raise Damaged("an OrderedDict is damaged")
+        super().__init__(items)
+
     def set_state(self, state) -> None:
         """Leave the attributes out."""
 
 
-def _ordered_dict(items=()) -> dict:
-    # Python 2 handed the items over, as a list of pairs.
-    if not all(isinstance(item, list | tuple) and len(item) == 2 and isinstance(item[0], str) for item in items):
-        raise Damaged("an OrderedDict is damaged")
-    return _StateDict(items)
-
-
 _FUNCTIONS = {
-    "collections.OrderedDict": _ordered_dict,
+    "collections.OrderedDict": _StateDict,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
