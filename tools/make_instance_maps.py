@@ -23,49 +23,9 @@ from model import CORES, OPT  # noqa: E402
 from model.configuration.texts import parse_ids  # noqa: E402
 from model.data.label_ids import class_ids, id_ranges, things  # noqa: E402
 from model.data.palettes import read_palette  # noqa: E402
-from model.errors import UserError, printable, run_cli  # noqa: E402
-from model.prepare.components import Components  # noqa: E402
-from model.prepare.instance_maps import (  # noqa: E402
-    ComponentSummary,
-    Summary,
-    make_component_maps,
-    make_instance_maps,
-)
-
-
-def _head(s: Summary | ComponentSummary) -> str:
-    rate = f", {s.made / s.seconds:.0f} a second" if s.made else ""
-    return f"{s.made + s.kept} instance maps: {s.made} made, {s.kept} were there ({s.seconds:.1f} s{rate})"
-
-
-def describe_components(s: ComponentSummary, components: Components) -> str:
-    """A few lines for people about the maps that were made from label maps alone."""
-    lines = [_head(s)]
-    if s.made:
-        lines.append(f"  {s.instances} instances; {s.without} of the maps made have none")
-        if s.small:
-            lines.append(f"  {s.small} regions below {components.min_area} pixels keep their class id")
-    if s.made and not s.kept and not s.instances:
-        lines.append(f"  note: no map holds an instance of the things {id_ranges(components.things)}")
-    return "\n".join(lines)
-
-
-def describe(summary: Summary) -> str:
-    """A few lines for people about what was made."""
-    s = summary
-    lines = [
-        _head(s),
-        f"  {s.without_polygons} of them without polygons, as copies of their label maps",
-        f"  annotations: {s.polygons} with polygons, {s.others} without (crowds; they keep their class id)",
-    ]
-    if s.unlisted:
-        lines.append(
-            f"  note: {len(s.unlisted)} label maps are not named in the annotation file and were copied "
-            f"(such as {printable(s.unlisted[0])})"
-        )
-    if s.wide:
-        lines.append(f"  note: {len(s.wide)} maps have numbers above 255 and 16 bits (such as {printable(s.wide[0])})")
-    return "\n".join(lines)
+from model.errors import UserError, run_cli  # noqa: E402
+from model.prepare.components import Components, make_component_maps  # noqa: E402
+from model.prepare.instance_maps import make_instance_maps  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,14 +62,13 @@ def main(argv: list[str] | None = None) -> int:
         components, opt = _components(args)
         palette = read_palette(args.palette) if args.palette else None
         folders = args.input_label_dir, args.output_instance_dir
-        summary = make_component_maps(*folders, components, opt=opt, palette=palette, **options)
-        print(describe_components(summary, components))
+        print(make_component_maps(*folders, components, opt=opt, palette=palette, **options))
         return 0
     for name in ("dataset_mode", "things", "min_area", "connectivity", "palette"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name} goes with --from_labels: leave it out, or --annotation_file")
     folders = args.annotation_file, args.input_label_dir, args.output_instance_dir
-    print(describe(make_instance_maps(*folders, distinct=args.distinct, **options)))
+    print(make_instance_maps(*folders, distinct=args.distinct, **options))
     return 0
 
 

@@ -34,8 +34,8 @@ from model.prepare.archives import (  # noqa: E402
     space,
     where,
 )
+from model.prepare.instance_maps import make_instance_maps  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
-from tools.make_instance_maps import describe, make_instance_maps  # noqa: E402
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -91,7 +91,7 @@ def main(argv=None) -> int:
     for phase in annotated:
         annotations, labels = target / _annotations(phase), target / f"{phase}_label"
         options = dict(distinct=args.distinct, processes=args.processes, quiet=args.quiet)
-        print(describe(make_instance_maps(annotations, labels, _instance(labels), **options)))
+        print(make_instance_maps(annotations, labels, _instance(labels), **options))
 
     with_instances = args.name == "cityscapes" or (
         args.name == "coco_stuff" and not args.no_instance and all((target / f"{p}_inst").is_dir() for p in phases)
