@@ -22,19 +22,9 @@ from model import CORES, OPT  # noqa: E402
 from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
-from model.prepare.archives import (  # noqa: E402
-    DATA_SETS,
-    Archive,
-    check_space,
-    extract,
-    is_there,
-    missing_archives,
-    phases_of,
-    plan,
-    space,
-    where,
-)
+from model.prepare.archives import DATA_SETS, Archive, missing_archives, phases_of, where  # noqa: E402
 from model.prepare.instance_maps import make_instance_maps  # noqa: E402
+from model.prepare.unpack import check_space, extract, plan, space  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
 
 
@@ -72,7 +62,7 @@ def main(argv=None) -> int:
     archives = _present(args, phases)
 
     members = {archive: plan(archive, args.folder, target, phases) for archive in archives}
-    new = {archive: [member for member in found if not is_there(member)] for archive, found in members.items()}
+    new = {archive: [member for member in found if not member.is_there()] for archive, found in members.items()}
     every = [member for found in members.values() for member in found]
     annotated = [phase for phase in phases if target / _annotations(phase) in {member.target for member in every}]
     needed = sum(map(space, new.values()))
