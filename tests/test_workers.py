@@ -19,24 +19,20 @@ if __name__ == "__main__":
         print(pool.submit(os.getpid).result(), flush=True)
         time.sleep(60)
 """
-CHECK = """
-import os, pathlib, sys, time
-from model.prepare import check
-from model.data.listing import Item
-from model.options import OPT
+IN_ORDER = """
+import os, time
+from model.prepare.pool import in_order
 
-def examine(item, opt, palette):
+def work(item):
     os.write(1, b"%d\\n" % os.getpid())  # whole: both workers write here
     time.sleep(60)
 
 if __name__ == "__main__":
-    check.examine = examine
-    items = [Item(name, name, None, None) for name in "ab"]
-    list(check._records(items, OPT(), None, 2))
+    list(in_order(work, "ab", 2))
 """
 
 
-@pytest.mark.parametrize("script", [POOL, CHECK], ids=["pool", "check_dataset"])
+@pytest.mark.parametrize("script", [POOL, IN_ORDER], ids=["pool", "in_order"])
 def test_no_worker_outlives_kill_9(tmp_path, script):
     (tmp_path / "script.py").write_text(script)
     process = started(tmp_path / "script.py", tmp_path)
