@@ -68,7 +68,7 @@ def parse(argv=None) -> argparse.Namespace:
     add("--output", default="output_val", metavar="DIR", help="folder for metrics.json, metrics.md and sheets/")
     add("--log_dir", metavar="DIR", help="folder for VisualDL records; default: log/ in the output folder")
     add("--step", type=int, default=0, help="step of the VisualDL records")
-    add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of the first N pictures")
+    add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of N pictures spread evenly")
     add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
     add("--no_cache", action="store_true", help="compute everything anew")
     add("--quiet", action="store_true", help="do not tell how far it is")

@@ -15,18 +15,11 @@ from model.judges.deeplab import DeepLabV2
 from model.judges.inception import FEATURES, FIDInception
 from model.judges.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
-from model.metrics.images import (
-    common_folder,
-    list_maps,
-    picture_size,
-)
+from model.metrics.images import common_folder, list_maps, picture_size
 from model.metrics.judge import Judge, class_rows
+from model.metrics.predictors import DeepLabPredictor, Predictor
 from model.metrics.samples import Manifold, kid, precision_recall
-from model.metrics.segmentation import (
-    DeepLabPredictor,
-    Predictor,
-    segmentation_scores,
-)
+from model.metrics.segmentation import segmentation_scores
 from model.metrics.settings import COLUMNS, MADE_UP, OF_FEATURES, Pictures, Settings, Source
 from model.weights.made_up import made_up_weights
 from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError, printable, tell, utf8
-from model.metrics.images import (
-    write_atomically,
-)
+from model.metrics.images import write_atomically
 from model.metrics.settings import COLUMNS, DIGITS, OF_FEATURES
 
 

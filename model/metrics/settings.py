@@ -9,12 +9,7 @@ from typing import ClassVar
 from model.configuration.texts import METRICS, parse_metrics
 from model.data.label_ids import unknown_ids
 from model.errors import UserError
-from model.metrics.images import (
-    common_folder,
-    list_pictures,
-    listed,
-    partners,
-)
+from model.metrics.images import common_folder, list_pictures, listed, partners
 
 OF_FEATURES = ("fid", "kid", "pr")  # metrics that need the Inception network and no label maps
 
@@ -59,7 +54,7 @@ class Settings:
             evaluation, which goes on from there; None keeps none.
         kid_subset_size, kid_subsets, kid_seed: of KID, see `model.metrics.samples.kid`.
         pr_k: which nearest neighbour is at the radius, of precision and recall.
-        sheets: comparison sheets of the first so many pictures, written to `output_dir`.
+        sheets: comparison sheets of so many pictures, evenly spread over all, written to `output_dir`.
         output_dir: where sheets go.
         progress: whether stderr is told how far the networks are: by a bar on a terminal, by lines elsewhere.
 
@@ -126,6 +121,6 @@ class Source:
         folder = os.fspath(given) if isinstance(given, str | os.PathLike) else common_folder(files)
         return cls(name, name, files[:most], folder)
 
-    def partners(self, others: "Source", what: str, most: int | None = None) -> list[Path]:
-        """Those of another set that belong to the first of these pictures."""
-        return partners(self.pictures[:most], others.pictures, what, (self.folder, others.folder))
+    def partners(self, others: "Source", what: str) -> list[Path]:
+        """Those of another set that belong to these pictures."""
+        return partners(self.pictures, others.pictures, what, (self.folder, others.folder))
