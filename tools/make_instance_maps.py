@@ -28,8 +28,8 @@ from model.prepare.components import Components, make_component_maps  # noqa: E4
 from model.prepare.instance_maps import make_instance_maps  # noqa: E402
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Make the maps as the command line says and print a summary."""
+def parse(argv=None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True).add_argument
@@ -41,34 +41,33 @@ def main(argv: list[str] | None = None) -> int:
     add("--processes", type=int, default=CORES, help=f"how many work at a time (default: {CORES}, the cores)")
     add("--force", action="store_true", help="make maps anew that are there")
     add("--quiet", action="store_true", help="no progress bar (there is none without a terminal either)")
-    group = parser.add_argument_group("with --from_labels, whose maps are distinct always")
-    add = group.add_argument
+    add = parser.add_argument_group("with --from_labels, whose maps are distinct always").add_argument
+    things_help = "ids of the classes that have instances, such as 0-90,93; default: the data set's"
+    area_help = "smaller regions are no instances and keep their class id; default: 1"
     add("--dataset_mode", metavar="NAME", help="whose things: coco_stuff, ade20k, cityscapes, camvid or sample")
-    add(
-        "--things",
-        metavar="IDS",
-        help="ids of the classes that have instances, such as 0-90,93; default: the data set's",
-    )
-    add(
-        "--min_area", type=int, metavar="N", help="smaller regions are no instances and keep their class id; default: 1"
-    )
+    add("--things", metavar="IDS", help=things_help)
+    add("--min_area", type=int, metavar="N", help=area_help)
     add("--connectivity", type=int, choices=(4, 8), help="neighbours of a pixel, without corners or with; default: 8")
     add("--palette", metavar="FILE", help="which colour is which class, for label maps that hold colours")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Make the maps as the command line says and print a summary."""
+    args = parse(argv)
     if args.processes < 1:
         raise UserError(f"--processes {args.processes} is below 1")
-    options = dict(processes=args.processes, force=args.force, quiet=args.quiet)
+    folders = args.input_label_dir, args.output_instance_dir
+    how = dict(processes=args.processes, force=args.force, quiet=args.quiet)
     if args.from_labels:
         components, opt = _components(args)
         palette = read_palette(args.palette) if args.palette else None
-        folders = args.input_label_dir, args.output_instance_dir
-        print(make_component_maps(*folders, components, opt=opt, palette=palette, **options))
+        print(make_component_maps(*folders, components, opt=opt, palette=palette, **how))
         return 0
     for name in ("dataset_mode", "things", "min_area", "connectivity", "palette"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name} goes with --from_labels: leave it out, or --annotation_file")
-    folders = args.annotation_file, args.input_label_dir, args.output_instance_dir
-    print(make_instance_maps(*folders, distinct=args.distinct, **options))
+    print(make_instance_maps(args.annotation_file, *folders, distinct=args.distinct, **how))
     return 0
 
 

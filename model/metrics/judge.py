@@ -16,11 +16,10 @@ from model.data.reading import IDS, Agreement
 from model.data.visual import enlarged, grid, legend, save_image
 from model.errors import printable
 from model.files import file_digest
-from model.metrics.images import Cache, files_digest, read_batches, read_labels, read_rgb, write_atomically
+from model.metrics.images import Cache, files_digest, read_labels, read_rgb, write_npz
 from model.metrics.predictors import Predictor, class_maps
 from model.metrics.segmentation import Scheme, Scores, confusion_matrix, scheme_of
 from model.metrics.settings import MADE_UP, Settings, Source
-from model.progress import progress_bar
 
 _LEGEND_WIDTH = 170
 _LEAST_SIDE = 192  # of a picture in a sheet, pixels
@@ -54,33 +53,27 @@ class Judge:
 
     def confusion(self, source: Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
-        cache, count, batch_size = self._cache(source, truth), len(source.pictures), self.settings.batch_size
-        total, begun = _load_matrix(cache, self.scheme.classes)
-        if begun >= count:
+        cache, count = self._cache(source, truth), len(source.pictures)
+        total, done = _load_matrix(cache, self.scheme.classes)
+        if done >= count:
             cache.used()
             return total
         if hasattr(self.predictor, "expect"):
-            self.predictor.expect(count - begun)
-        done, shown = begun, evenly(range(count), self.settings.sheets)
+            self.predictor.expect(count - done)
+        shown = evenly(range(count), self.settings.sheets)
 
         def write(path: Path) -> None:
-            write_atomically(path, lambda file: np.savez(file, matrix=total, done=done))
+            write_npz(path, matrix=total, done=done)
 
-        with progress_bar(count, f"{source.title}: segmentation", self.settings.progress, begun) as told:
-            for positions, pictures in read_batches(source.pictures[begun:], batch_size, self.size):
-                output = self.predictor(pictures)
-                for i, position in enumerate(positions):
-                    position += begun
-                    labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
-                    prediction = class_maps(output[i : i + 1], labels.shape)[0]
-                    if position in shown:
-                        self._maps[source.pictures[position], labels.shape] = prediction
-                    total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
-                done += len(positions)
-                told(len(positions))
-                if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
-                    cache.save(write)
-        cache.save(write, last=True)
+        how = self.settings.batch_size, self.size, f"{source.title}: segmentation", self.settings.progress
+        for positions, pictures in cache.batches(write, source.pictures, done, *how):
+            for output, position in zip(self.predictor(pictures), positions, strict=True):
+                labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
+                prediction = class_maps(output[None], labels.shape)[0]
+                if position in shown:
+                    self._maps[source.pictures[position], labels.shape] = prediction
+                total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
+            done += len(positions)
         return total
 
     def _labels(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:

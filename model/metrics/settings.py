@@ -9,7 +9,7 @@ from typing import ClassVar
 from model.configuration.texts import METRICS, parse_metrics
 from model.data.label_ids import unknown_ids
 from model.errors import UserError
-from model.metrics.images import common_folder, list_pictures, listed, partners
+from model.metrics.images import common_folder, list_pictures, partners
 
 OF_FEATURES = ("fid", "kid", "pr")  # metrics that need the Inception network and no label maps
 
@@ -117,9 +117,9 @@ class Source:
     @classmethod
     def of(cls, given: "Pictures", most: int | None, name: str, listing=list_pictures) -> "Source":
         """The first pictures of a folder, or of a list of files."""
-        files = listed(given, listing)
-        folder = os.fspath(given) if isinstance(given, str | os.PathLike) else common_folder(files)
-        return cls(name, name, files[:most], folder)
+        if isinstance(given, str | os.PathLike):
+            return cls(name, name, listing(given)[:most], os.fspath(given))
+        return cls(name, name, list(given)[:most], common_folder(given))
 
     def partners(self, others: "Source", what: str) -> list[Path]:
         """Those of another set that belong to these pictures."""

@@ -187,9 +187,3 @@ def where(archive: Archive, folder: str | os.PathLike) -> Path:
         return path
     copy = re.compile(rf"{re.escape(path.stem)}(?: ?\(\d+\)|-\d+){re.escape(path.suffix)}")
     return min((p for p in Path(folder).iterdir() if copy.fullmatch(p.name) and p.is_file()), default=path)
-
-
-def missing_archives(name: str, folder: str | os.PathLike, phases: tuple[str, ...]) -> list[Archive]:
-    """Archives of a data set that serve one of `phases` and are not in `folder`, the optional ones too."""
-    needed = [a for a in DATA_SETS[name].archives if set(a.phases) & set(phases)]
-    return [a for a in needed if not where(a, folder).is_file()]

@@ -1,8 +1,8 @@
 """Instance maps from label maps alone: what hangs together in a class of things is an instance."""
 
+import functools
 import os
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -12,7 +12,7 @@ from model.data.label_ids import class_ids, foreign_ids, id_ranges
 from model.data.palettes import Palette
 from model.errors import UserError, listed
 from model.options import OPT
-from model.prepare.map_files import Summary, Task, make_all, tasks_of
+from model.prepare.map_files import Summary, Task, Way, make_all, tasks_of
 
 cv2.setNumThreads(1)  # maps are shared among processes
 HIGHEST = 65534  # number of an instance in a 16-bit map; 65535 means unlabelled
@@ -76,34 +76,17 @@ def component_map(label: np.ndarray, how: Components) -> tuple[np.ndarray, int, 
     return numbered, len(found), small
 
 
-@dataclass(frozen=True)
-class _Connected:
-    """Maps of connected regions; of label maps with the ids of `opt`, None for any."""
-
-    components: Components
-    opt: OPT | None
-    palette: Palette | None
-
-    @property
-    def form(self) -> str:
-        return str(self.components)
-
-    def other_form(self, task: Task, wide: bool) -> str:
-        """Nothing: the text in the map's file has told."""
-        return ""
-
-    def draw(self, task: Task, label: np.ndarray) -> tuple[np.ndarray, dict]:
-        """The map [H, W], and what `Result` tells of it."""
-        if self.opt and (foreign := foreign_ids(np.unique(label).tolist(), self.opt)):
-            raise UserError(
-                f"{task.label}: label id {listed(foreign)} is none of {self.opt.dataset_mode}'s, whose classes are "
-                f"{id_ranges(class_ids(self.opt))}: name the maps' data set, or give --things without --dataset_mode"
-            )
-        try:
-            pixels, instances, small = component_map(label, self.components)
-        except UserError as error:
-            raise UserError(f"{task.label}: {error}") from None
-        return pixels, {"instances": instances, "small": small}
+def _draw(task: Task, label: np.ndarray, components: Components, opt: OPT | None) -> tuple[np.ndarray, dict]:
+    if opt and (foreign := foreign_ids(np.unique(label).tolist(), opt)):
+        raise UserError(
+            f"{task.label}: label id {listed(foreign)} is none of {opt.dataset_mode}'s, whose classes are "
+            f"{id_ranges(class_ids(opt))}: name the maps' data set, or give --things without --dataset_mode"
+        )
+    try:
+        pixels, instances, small = component_map(label, components)
+    except UserError as error:
+        raise UserError(f"{task.label}: {error}") from None
+    return pixels, {"instances": instances, "small": small}
 
 
 def make_component_maps(
@@ -132,7 +115,8 @@ def make_component_maps(
     """
     started = time.monotonic()
     tasks = list(tasks_of(labels, output, "name the folder that holds them").values())
-    results = make_all(tasks, output, _Connected(components, opt, palette), **how)
+    way = Way(functools.partial(_draw, components=components, opt=opt), str(components), palette)
+    results = make_all(tasks, output, way, **how)
     made = [result for result in results if result.made]
     instances, small = sum(result.instances for result in made), sum(result.small for result in made)
     lines = []

@@ -1,50 +1,38 @@
 """Folders of instance maps made with COCO's annotations, as the released SPADE code's, or collision-free."""
 
+import functools
 import os
 import sys
 import time
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from model.data.palettes import Palette
 from model.data.reading import read_ids
 from model.errors import UserError, printable, tell
 from model.prepare.annotations import index_annotations, segmentations
-from model.prepare.map_files import Summary, Task, make_all, tasks_of
+from model.prepare.map_files import Summary, Task, Way, make_all, tasks_of
 from model.prepare.polygons import fill_polygon, instance_map
 
 
-@dataclass(frozen=True)
-class _Annotated:
-    """Maps of the annotations in a file."""
+def _draw(task: Task, label: np.ndarray, annotations: str, distinct: bool) -> tuple[np.ndarray, dict]:
+    size, spans = task.picture or (None, np.empty((0, 2), np.int64))
+    if size is not None and size != label.shape[::-1]:
+        raise UserError(
+            f"{task.label} is {label.shape[1]}x{label.shape[0]}, its picture {size[0]}x{size[1]} in {annotations}: "
+            "instance maps are made from label maps of the original size"
+        )
+    try:
+        pixels = instance_map(label, segmentations(annotations, spans), distinct)
+    except UserError as error:
+        raise UserError(f"{task.label}: in {annotations}: {error}") from None
+    return pixels, {"wide": pixels.dtype == np.uint16 and not distinct and label.dtype == np.uint8}
 
-    annotations: str
-    distinct: bool
-    form: ClassVar[str | None] = None
-    palette: ClassVar[Palette | None] = None
 
-    def other_form(self, task: Task, wide: bool) -> str:
-        """The form of a map that is there, if it is not the wanted one."""
-        if self.distinct and not wide:
-            return "released (8-bit)"
-        may_be_wide = self.distinct or (task.picture is not None and len(task.picture.spans) > 256)
-        return "distinct (16-bit)" if wide and not may_be_wide and read_ids(task.label).mode == "L" else ""
-
-    def draw(self, task: Task, label: np.ndarray) -> tuple[np.ndarray, dict]:
-        """The map [H, W], and what `Result` tells of it."""
-        size, spans = task.picture or (None, np.empty((0, 2), np.int64))
-        if size is not None and size != label.shape[::-1]:
-            raise UserError(
-                f"{task.label} is {label.shape[1]}x{label.shape[0]}, its picture {size[0]}x{size[1]} in "
-                f"{self.annotations}: instance maps are made from label maps of the original size"
-            )
-        try:
-            pixels = instance_map(label, segmentations(self.annotations, spans), self.distinct)
-        except UserError as error:
-            raise UserError(f"{task.label}: in {self.annotations}: {error}") from None
-        return pixels, {"wide": pixels.dtype == np.uint16 and not self.distinct and label.dtype == np.uint8}
+def _other_form(task: Task, wide: bool, distinct: bool) -> str:
+    if distinct:
+        return "" if wide else "released (8-bit)"
+    may_be_wide = task.picture is not None and len(task.picture.spans) > 256
+    return "distinct (16-bit)" if wide and not may_be_wide and read_ids(task.label).mode == "L" else ""
 
 
 def make_instance_maps(
@@ -86,7 +74,9 @@ def make_instance_maps(
             "take the annotations of the same split"
         )
     fill_polygon(np.zeros((1, 1), np.int32), np.zeros(1), np.zeros(1), 0)  # compiled here once, not by each worker
-    results = make_all(tasks, output, _Annotated(str(annotations), distinct), **how)
+    draw = functools.partial(_draw, annotations=str(annotations), distinct=distinct)
+    way = Way(draw, other_form=functools.partial(_other_form, distinct=distinct))
+    results = make_all(tasks, output, way, **how)
     bare = sum(task.picture is None or not len(task.picture.spans) for task in tasks)
     lines = [
         f"{bare} of them without polygons, as copies of their label maps",

@@ -5,8 +5,8 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -42,22 +42,20 @@ class Result(NamedTuple):
 _FORM = "instances"  # the text in a map's file that tells the components; maps of annotations have none
 
 
-class Maker(Protocol):
-    """How the maps of a folder are made; can be pickled.
+class Way(NamedTuple):
+    """How a folder's maps are made; can be pickled.
 
     Attributes:
-        form: a text that is written to the maps' files, by which other makers' are known; None for none.
+        draw: the map [H, W] of a task and its label map [H, W], and what `Result` tells of it.
+        form: a text that is written to the maps' files, by which other ways' are known; None for none.
         palette: which colour is which id, for label maps that hold colours.
+        other_form: what form a map with this text has, of a task and whether it has 16 bits, if it is not the wanted.
     """
 
-    form: str | None
-    palette: Palette | None
-
-    def other_form(self, task: Task, wide: bool) -> str:
-        """What form a map with this text has, `wide` with 16 bits, if it is not the wanted one."""
-
-    def draw(self, task: Task, label: np.ndarray) -> tuple[np.ndarray, dict]:
-        """The map [H, W] of a label map, and what `Result` tells of it."""
+    draw: Callable[[Task, np.ndarray], tuple[np.ndarray, dict]]
+    form: str | None = None
+    palette: Palette | None = None
+    other_form: Callable[[Task, bool], str] | None = None
 
 
 def tasks_of(folder: str | os.PathLike, output: str | os.PathLike, way_out: str) -> dict[str, Task]:
@@ -87,47 +85,47 @@ def tasks_of(folder: str | os.PathLike, output: str | os.PathLike, way_out: str)
     }
 
 
-def _is_there(task: Task, maker: Maker) -> bool:
+def _is_there(task: Task, way: Way) -> bool:
     """Whether a whole map in the wanted form exists; one in another form is an error."""
     try:
         with Image.open(task.output) as picture:
             wide, form = picture.mode != "L", picture.info.get(_FORM)
     except Exception:  # not there, or damaged and so not ours, which are written whole; Pillow raises of every kind
         return False
-    if form != maker.form:
+    if form != way.form:
         found = ", made from " + ("label maps with other options" if form else "annotations, or by another program")
-    elif other := maker.other_form(task, wide):
+    elif way.other_form and (other := way.other_form(task, wide)):
         found = f" in the {other} form"
     else:
         return True
     raise UserError(f"{task.output} is there{found}: choose another folder, or --force to make it anew")
 
 
-def _make(task: Task, maker: Maker, force: bool) -> Result:
+def _make(task: Task, way: Way, force: bool) -> Result:
     try:
-        if not force and _is_there(task, maker):
+        if not force and _is_there(task, way):
             return Result()
-        picture = read_ids(task.label, palette=maker.palette)
-        pixels, told = maker.draw(task, np.asarray(picture))
+        picture = read_ids(task.label, palette=way.palette)
+        pixels, told = way.draw(task, np.asarray(picture))
     except UserError as error:
         return Result(error=str(error))
     text = PngImagePlugin.PngInfo()
-    if maker.form:
-        text.add_text(_FORM, maker.form)
+    if way.form:
+        text.add_text(_FORM, way.form)
     with replacing(task.output) as temporary:  # maps are runs: Z_RLE is faster and makes smaller files
         Image.fromarray(pixels).save(temporary, "PNG", compress_type=zlib.Z_RLE, pnginfo=text)
     return Result(True, None, picture.info, **told)
 
 
 def make_all(
-    tasks: Sequence[Task], output, maker: Maker, *, processes: int = 1, force: bool = False, quiet: bool = False
+    tasks: Sequence[Task], output, way: Way, *, processes: int = 1, force: bool = False, quiet: bool = False
 ) -> list[Result]:
     """Make the maps, each file whole or not at all. Maps that are there are kept: a run that was stopped goes on.
 
     Args:
         tasks: the maps.
         output: their folder.
-        maker: how they are made.
+        way: how they are made.
         processes: how many work at a time.
         force: make maps anew that are there.
         quiet: no progress bar.
@@ -139,7 +137,7 @@ def make_all(
         os.makedirs(folder, exist_ok=True)
         remove_leftovers(folder)
     results, errors, agreement = [], [], Agreement()
-    work = functools.partial(_make, maker=maker, force=force)
+    work = functools.partial(_make, way=way, force=force)
     with progress_bar(len(tasks), printable(output), not quiet, unit="maps") as told:
         for task, result in zip(tasks, in_order(work, tasks, processes), strict=True):
             results.append(result._replace(info={}))
