@@ -12,7 +12,6 @@ from model.command_line import parse_train  # noqa: E402
 from model.configuration.presets import PRESETS  # noqa: E402
 from model.data.listing import SPLITS  # noqa: E402
 from model.errors import UserError, printable, run_cli, tell  # noqa: E402
-from model.progress import progress_bar  # noqa: E402
 
 
 def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
@@ -58,20 +57,10 @@ def main(argv=None) -> int:
     from model.data.visual import save_image
     from model.prepare.check import check_dataset
 
-    def progress(results, total, phase):
-        with progress_bar(total, phase, not args.quiet) as told:
-            for result in results:
-                told(1)
-                yield result
-
     tell(f"checking {args.name} in {opt.label_dir or opt.dataroot}")
-    report = check_dataset(
-        opt,
-        ("train", "val") if args.phase == "both" else (args.phase,),
-        processes=args.processes,
-        max_pictures=args.max_pictures,
-        progress=progress,
-    )
+    phases = ("train", "val") if args.phase == "both" else (args.phase,)
+    how = dict(processes=args.processes, max_pictures=args.max_pictures, quiet=args.quiet)
+    report = check_dataset(opt, phases, **how)
     print(f"\n{report.text(args.classes)}")
     folder = Path(args.report_dir)
     report.save(folder / f"{args.name}.json")

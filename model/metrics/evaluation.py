@@ -85,13 +85,7 @@ def evaluate(
     with_seg, of_features = ("seg" in settings.metrics), [name for name in OF_FEATURES if name in settings.metrics]
     if with_seg and labels_dir is None:
         raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
-    given = [(settings.name, generated_dir)] + ([] if other_dir is None else [(settings.other_name, other_dir)])
-    if len({"photos", *(name for name, _ in given)}) <= len(given):
-        raise UserError(
-            f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
-        )
-
-    sources = [Source.of(pictures, settings.max_pictures, name) for name, pictures in given]
+    sources = _sources(settings, generated_dir, other_dir)
     real = Source.of(real_dir, None, "photos")
     reference = dataclasses.replace(real, pictures=real.pictures[: settings.max_pictures])
     size = settings.size or read_rgb(sources[0].pictures[0]).shape[:2]
@@ -113,10 +107,8 @@ def evaluate(
         networks.append(predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales))
         maps = Source.of(labels_dir, None, "label maps", list_maps)
         judge = Judge(networks[-1], settings, size)
-        judged = list(sources)
-        if settings.photos:
-            judged.append(Source("photos", "photo", sources[0].partners(real, "photo"), real.folder))
-        truths = {source.name: source.partners(maps, "label map") for source in judged}
+        photos = [Source("photos", "photo", sources[0].partners(real, "photo"), real.folder)] if settings.photos else []
+        judged = [(source, source.partners(maps, "label map")) for source in (*sources, *photos)]
     if any(network.weights_sha256 == MADE_UP for network in networks):
         result["warning"] = WARNING
 
@@ -125,7 +117,7 @@ def evaluate(
         rows.update(by_source)
         protocol.update(parts)
     if with_seg:
-        scores = {source.name: segmentation_scores(judge.confusion(source, truths[source.name])) for source in judged}
+        scores = {source.name: segmentation_scores(judge.confusion(source, truth)) for source, truth in judged}
         for name, found in scores.items():
             rows.setdefault(name, {}).update({key: getattr(found, key) for key in COLUMNS if hasattr(found, key)})
         result["classes"] = class_rows(scores, judge.scheme)
@@ -134,6 +126,15 @@ def evaluate(
         result["sheets"] = [str(path) for path in judge.sheets(sources, real, maps)]
     protocol["versions"] = {"paddle": paddle.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
     return result
+
+
+def _sources(settings: Settings, generated_dir: Pictures, other_dir: Pictures | None) -> list[Source]:
+    given = [(settings.name, generated_dir)] + ([] if other_dir is None else [(settings.other_name, other_dir)])
+    if len({"photos", *(name for name, _ in given)}) <= len(given):
+        raise UserError(
+            f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
+        )
+    return [Source.of(pictures, settings.max_pictures, name) for name, pictures in given]
 
 
 def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = Settings.pr_k) -> None:

@@ -223,25 +223,17 @@ def file_statistics(
 
     Args:
         paths: picture files, any number.
-        extractor: the network.
         size: (height, width) to resize to first (bicubic); None takes each picture as it is.
         batch_size: pictures per pass of the network.
         cache_dir: folder of the cache; None computes anew. The key is made of the files' names, sizes and modification
             times, the weights' sha256 and `size`; a damaged file is computed again and replaced. It is also written
             once a minute, so that an interrupted evaluation goes on from there.
-        title: what the progress calls the set.
-        progress: whether it is told, see `progress_bar`.
+        title: what the progress calls the set, which is told if `progress`, see `progress_bar`.
         keep: keep the vectors themselves, as KID, precision and recall need them. A cache file of larger sets whose
             mean and covariance alone were asked for lacks them, and is computed again.
     """
-    key = {
-        "files": files_digest(paths),
-        "count": len(paths),
-        "weights": extractor.weights_sha256,
-        "size": size,
-        "version": FEATURES_VERSION,
-    }
-    cache = Cache(cache_dir, "fid", key)
+    files = {"files": files_digest(paths), "count": len(paths), "size": size}
+    cache = Cache(cache_dir, "fid", {**files, "weights": extractor.weights_sha256, "version": FEATURES_VERSION})
     statistics = cache.path and FeatureStatistics.load(cache.path, extractor.features, keep)
     if statistics is None or statistics.count > len(paths):
         statistics = FeatureStatistics(extractor.features, keep)

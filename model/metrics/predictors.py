@@ -50,18 +50,12 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class InputFormat:
-    """How a picture becomes a network's input: (value / 255 - mean) / std per channel.
+    """How a picture becomes a network's input: (value / 255 - mean) / std per channel."""
 
-    Args:
-        mean, std: of the channels in `order`, for values in 0..1; the defaults are ImageNet's.
-        order: "rgb" or "bgr".
-        size: (height, width) to resize to bilinearly first; None keeps the picture's size.
-    """
-
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of the channels in `order`, of values in 0..1; ImageNet's
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    order: str = "rgb"
-    size: tuple[int, int] | None = None
+    order: str = "rgb"  # or "bgr"
+    size: tuple[int, int] | None = None  # (height, width) to resize to bilinearly first; None keeps the picture's
 
     def __post_init__(self):
         if self.order not in ("rgb", "bgr"):

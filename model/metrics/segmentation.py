@@ -96,19 +96,12 @@ def segmentation_scores(confusion: np.ndarray) -> Scores:
 
 @dataclass(frozen=True)
 class Scheme:
-    """How the ids of a data set's label maps and the classes of a network belong together.
+    """How the ids of a data set's label maps and the classes of a network belong together."""
 
-    Args:
-        labels: label id of each class of the network.
-        counted: which classes are scored, bool per class.
-        names: of the classes.
-        ignored: which label ids are dropped, in words, for the report.
-    """
-
-    labels: np.ndarray
-    counted: np.ndarray
-    names: list[str] = field(repr=False)
-    ignored: str
+    labels: np.ndarray  # label id of each class of the network
+    counted: np.ndarray  # which classes are scored, bool per class
+    names: list[str] = field(repr=False)  # of the classes
+    ignored: str  # which label ids are dropped, in words, for the report
 
     @property
     def classes(self) -> int:

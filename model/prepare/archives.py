@@ -12,27 +12,16 @@ def _as_it_is(match: re.Match) -> tuple[str, str]:
 
 
 class Archive(NamedTuple):
-    """One official archive.
+    """One official archive."""
 
-    Attributes:
-        name: its file name.
-        url: where it is published: the file itself, or the page from which it can be fetched after a login.
-        size: its size as published, for people.
-        pattern: which members are needed: a regular expression for the whole name.
-        example: the name of one that is needed.
-        place: gives (phase, path in the data set's folder) for a match of the pattern.
-        phases: the phases that it serves.
-        required: whether the data set is of no use without it.
-    """
-
-    name: str
-    url: str
-    size: str
-    pattern: str
-    example: str
-    place: Callable[[re.Match], tuple[str, str]] = _as_it_is
-    phases: tuple[str, ...] = ("train", "val")
-    required: bool = True
+    name: str  # of the file
+    url: str  # of the file itself, or the page from which it can be fetched after a login
+    size: str  # as published, for people
+    pattern: str  # which members are needed: a regular expression for the whole name
+    example: str  # the name of one that is needed
+    place: Callable[[re.Match], tuple[str, str]] = _as_it_is  # (phase, path in the data set's folder) of a match
+    phases: tuple[str, ...] = ("train", "val")  # that it serves
+    required: bool = True  # the data set is of no use without it
 
 
 class DataSet(NamedTuple):

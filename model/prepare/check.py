@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from itertools import zip_longest
 
 import numpy as np
@@ -26,6 +26,7 @@ from model.options import OPT
 from model.prepare.examination import Split, examine, photo_digest
 from model.prepare.faults import Finding
 from model.prepare.pool import in_order
+from model.progress import progress_bar
 
 
 class Report:
@@ -42,7 +43,9 @@ class Report:
             photos[split.phase] = [(record.item.image, record.digest) for record in split.records]
         if len(splits) == 2 and self._are_one(*splits):
             del photos[splits[1].phase]
-        self._find_copies({**photos, **({"test": test} if test else {})})
+        if test:
+            photos["test"] = test
+        self._find_copies(photos)
 
     @property
     def findings(self) -> list[Finding]:
@@ -86,11 +89,7 @@ class Report:
 
     def text(self, classes: int = 20) -> str:
         """The report for people: table of the splits, classes by share of pixels, findings with their ways out."""
-        test = [f"test         {len(self.test)} photos, looked for in the others"] if self.test else []
-        parts = [
-            "\n".join([self._table(), *test]),
-            *[self._classes(split, classes) for split in self.splits if split.pixels][:1],
-        ]
+        parts = [self._table(), *[self._classes(split, classes) for split in self.splits if split.pixels][:1]]
         agree = not any(finding.code == "encodings_differ" for finding in self.findings)
         if agree and self.opt.dataset_mode == "custom" and any(split.pixels for split in self.splits):
             ids = {i for split in self.splits for i in split.pixels}
@@ -117,7 +116,10 @@ class Report:
             row = (split.phase, len(split.records), photos, instances, width, height, ids, share)
             rows.append(tuple(map(str, row)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+        lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+        if self.test:
+            lines.append(f"{'test':>{widths[0]}}  {len(self.test)} photos, looked for in the others")
+        return "\n".join(lines)
 
     def _classes(self, split: Split, count: int) -> str:
         total, ranked = sum(split.pixels.values()), split.pixels.most_common()
@@ -244,7 +246,7 @@ def check_dataset(
     *,
     processes: int = 1,
     max_pictures: int | None = None,
-    progress: Callable[[Iterator, int, str], Iterable] = lambda results, total, name: results,
+    quiet: bool = False,
 ) -> Report:
     """Examine every picture of a data set.
 
@@ -253,23 +255,30 @@ def check_dataset(
         phases: of train, val, test; with several, the photos of test are compared with theirs in any case.
         processes: that read pictures.
         max_pictures: of each split, evenly spread; None for all.
-        progress: wraps the results of a split as they come; gets their number and the split's name.
+        quiet: no progress bars.
 
     Raises:
         UserError: the palette file cannot be used.
     """
+
+    def each(work: Callable, items: list, title: str) -> list:
+        results = []
+        with progress_bar(len(items), title, not quiet) as told:
+            for result in in_order(work, items, processes):
+                results.append(result)
+                told(1)
+        return results
+
     begun = time.perf_counter()
     palette = read_palette(opt.palette) if opt.palette else None
     splits = [Split(opt, phase) for phase in phases]
     test = _test_photos(opt, splits) if len(phases) > 1 else []
-    work = functools.partial(examine, opt=opt, palette=palette)
     for split in splits:
-        split.thin_out(max_pictures)
-        split.records = list(progress(in_order(work, split.items, processes), len(split.items), split.phase))
+        split.items = evenly(split.items, max_pictures or len(split.items))
+        split.records = each(functools.partial(examine, opt=opt, palette=palette), split.items, split.phase)
     if test:
         test = evenly(test, max_pictures or len(test))
-        digests = progress(in_order(photo_digest, test, processes), len(test), "test")
-        test = list(zip(test, digests, strict=True))
+        test = list(zip(test, each(photo_digest, test, "test"), strict=True))
     report = Report(opt, splits, palette, test)
     report.seconds = time.perf_counter() - begun
     return report

@@ -19,17 +19,11 @@ HIGHEST = 65534  # number of an instance in a 16-bit map; 65535 means unlabelled
 
 
 class Components(NamedTuple):
-    """Which connected regions become instances.
+    """Which connected regions become instances."""
 
-    Attributes:
-        things: ids of the classes that have instances.
-        min_area: pixels that a region must have.
-        connectivity: 4 or 8 neighbours of a pixel; with 8, pixels that touch at a corner belong together.
-    """
-
-    things: tuple[int, ...]
-    min_area: int = 1
-    connectivity: int = 8
+    things: tuple[int, ...]  # ids of the classes that have instances
+    min_area: int = 1  # pixels that a region must have
+    connectivity: int = 8  # 4 or 8 neighbours of a pixel; with 8, pixels that touch at a corner belong together
 
     def __str__(self) -> str:
         ids = id_ranges(self.things, len(self.things))

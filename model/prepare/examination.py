@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.data.dataset import evenly
 from model.data.label_ids import expected_ids, foreign_ids, id_ranges, things, unknown_id, unknown_ids
 from model.data.listing import Item, Listing, item_name, list_files, natural_order, not_read, renamed
 from model.data.palettes import Palette
@@ -134,24 +133,16 @@ def _look_at_instances(record: Record, instance: Image.Image, label: Image.Image
 
 
 class Split:
-    """The files of one phase and what was found in them.
-
-    Attributes:
-        items: the pairs; those without a photo or instance map have None there.
-        records: of the pictures, in order.
-        findings: what is wrong, the worst first.
-        pixels, pictures: {id: how many pixels of it, how many pictures with it}.
-        release: the code of the wrong release that the ids belong to, or None.
-    """
+    """The files of one phase and what was found in them."""
 
     def __init__(self, opt: OPT, phase: str):
         self.opt, self.phase = opt, phase
-        self.items: list[Item] = []
-        self.records: list[Record] = []
-        self.findings: list[Finding] = []
-        self.pixels: Counter[int] = Counter()
-        self.pictures: Counter[int] = Counter()
-        self.release: str | None = None
+        self.items: list[Item] = []  # the pairs; those without a photo or instance map have None there
+        self.records: list[Record] = []  # of the pictures, in order
+        self.findings: list[Finding] = []  # what is wrong, the worst first
+        self.pixels: Counter[int] = Counter()  # {id: how many pixels of it}
+        self.pictures: Counter[int] = Counter()  # {id: how many pictures with it}
+        self.release: str | None = None  # the code of the wrong release that the ids belong to
         try:
             listings = list_files(opt, phase)
         except UserError as error:
@@ -190,11 +181,6 @@ class Split:
                 self._say(f"label_without_{what}", renamed(lone, extra), [labels[key] for key in lone])
             if extra:
                 self._say(f"{what}_without_label", "", [found.files[key] for key in extra])
-
-    def thin_out(self, count: int | None) -> None:
-        """Keep `count` pictures, evenly spread; None keeps all."""
-        if count:
-            self.items = evenly(self.items, count)
 
     def judge(self) -> None:
         """Turn the pictures' records into findings, and recognise what only all of them show."""

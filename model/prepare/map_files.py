@@ -43,19 +43,14 @@ _FORM = "instances"  # the text in a map's file that tells the components; maps 
 
 
 class Way(NamedTuple):
-    """How a folder's maps are made; can be pickled.
+    """How a folder's maps are made; can be pickled."""
 
-    Attributes:
-        draw: the map [H, W] of a task and its label map [H, W], and what `Result` tells of it.
-        form: a text that is written to the maps' files, by which other ways' are known; None for none.
-        palette: which colour is which id, for label maps that hold colours.
-        other_form: what form a map with this text has, of a task and whether it has 16 bits, if it is not the wanted.
-    """
-
+    # The map [H, W] of a task and its label map [H, W], and what `Result` tells of it.
     draw: Callable[[Task, np.ndarray], tuple[np.ndarray, dict]]
-    form: str | None = None
-    palette: Palette | None = None
-    other_form: Callable[[Task, bool], str] | None = None
+    form: str | None = None  # a text that is written to the maps' files, by which other ways' are known
+    palette: Palette | None = None  # which colour is which id, for label maps that hold colours
+    # What form a map with this text has, of its task and whether it has 16 bits, if it is not the wanted one.
+    other_form: Callable[[Task, bool], str] = lambda task, wide: ""
 
 
 def tasks_of(folder: str | os.PathLike, output: str | os.PathLike, way_out: str) -> dict[str, Task]:
@@ -94,7 +89,7 @@ def _is_there(task: Task, way: Way) -> bool:
         return False
     if form != way.form:
         found = ", made from " + ("label maps with other options" if form else "annotations, or by another program")
-    elif way.other_form and (other := way.other_form(task, wide)):
+    elif other := way.other_form(task, wide):
         found = f" in the {other} form"
     else:
         return True
