@@ -60,6 +60,15 @@ def test_a_test_split_is_looked_at_when_it_is_named(check):
     assert status == 1 and codes(report) == {"no_labels"} and "test_label is not there" in out
 
 
+def test_photos_of_the_test_split_are_looked_for_in_the_others(check):
+    """Where there is one of its own; nothing else of it is examined."""
+    _, out, report = check("camvid", lambda r: (r / "testannot" / "0001TP_002001.png").write_bytes(b"") and None)
+    assert re.search(r"\n +test +3 photos, looked for in the others\n", out) and report["findings"] == []
+    assert "looked for" not in check("camvid", sound, "--phase", "train")[1]
+    _, out, report = check("custom", one_split, "--max_pictures", "2")
+    assert "looked for" not in out and codes(report) == {"one_split"}
+
+
 def test_the_classes_are_counted_and_named(check):
     _, out, report = check("ade20k", sound, "--classes", "2")
     classes = report["splits"]["train"]["classes"]
@@ -333,6 +342,10 @@ PLANTED = [
     ("facades", deep_photo, [], "photo_depth", r"more than 8 bits a channel"),
     ("facades", leak, [], "leaked",
      r"same photos are in train and val \(1 of 2 files\)\n  \S+val_img\S+ is train's \S+"),
+    ("camvid", lambda r: copy(r, "train/*1.png", "test/0001TP_002002.png"), [], "leaked_to_test",
+     r"photos of the test split are in train or val too \(1 of 3 files\)\n  \S+test/\S+2\.png: is train's \S+train/"),
+    ("facades", lambda r: copy(r, "val_img/*1.jpg", "test_img/7.jpg"), [], "leaked_to_test",  # without any map
+     r"are in train or val too \(1 file\)\n  \S+test_img/7\.jpg: is val's \S+val_img/"),
     ("facades", lambda r: copy(r, "train_img/*1.jpg", "train_img/cmp_b0002.jpg"), [], "twins",
      r"more than once \(1 of 4"),
     ("custom", one_split, [], "one_split", r"subfolders train and val"),
@@ -362,7 +375,7 @@ def test_planted_faults_are_found_and_explained(check, name, broken, options, co
     assert code in codes(report), out
     assert status == int(any(FAULTS[c][0] for c in codes(report))) == int(report["stops"])
     level = "FAULT" if FAULTS[code][0] else "warning"
-    assert re.search(rf"^{level} {code} \((train|val|both)\): ", out, re.M) and re.search(words, out), out
+    assert re.search(rf"^{level} {code} \((train|val|test|both)\): ", out, re.M) and re.search(words, out), out
     assert "Traceback" not in out
 
 

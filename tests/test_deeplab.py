@@ -6,8 +6,8 @@ import paddle
 import pytest
 
 from model.judges.deeplab import DeepLabV2, _shrink, network_input
-from model.metrics import segmentation
-from model.metrics.segmentation import DeepLabPredictor, class_maps
+from model.metrics import predictors
+from model.metrics.predictors import DeepLabPredictor, class_maps
 from model.weights.made_up import made_up_weights
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
@@ -87,5 +87,5 @@ def test_sampling_by_scale_is_paddles_bilinear():
 def test_inference_engine_gives_the_same_logits(net):
     predictor = DeepLabPredictor(net, "made-up")
     plain = predictor(small_input())
-    predictor.expect(segmentation._ENGINE_FROM)
+    predictor.expect(predictors._ENGINE_FROM)
     np.testing.assert_allclose(predictor(small_input()), plain, rtol=0, atol=5e-3)

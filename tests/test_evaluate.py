@@ -15,6 +15,7 @@ from model.errors import printable
 from model.metrics import evaluate
 from model.metrics.fid import FeatureExtractor
 from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
+from model.metrics.judge import Judge
 from model.metrics.report import class_table, log_visualdl, markdown, text, write_results
 from model.metrics.settings import MADE_UP, Settings
 from model.progress import progress_bar
@@ -232,6 +233,17 @@ def test_sheets_show_pictures_and_their_segmentations(folders, networks, tmp_pat
     for grey in GREYS.values():  # pictures
         assert (sheet == grey).all(-1).any()
     assert (sheet == (95, 219, 255)).all(-1).any()  # sky-other, segmented
+
+
+def test_sheets_show_pictures_evenly_spread_over_all(folders, networks, tmp_path, monkeypatch):
+    """Of five those that training's previews would show of a split, p0 and p2; each is segmented once."""
+    shown, row = [], Judge._row
+    monkeypatch.setattr(
+        Judge, "_row", lambda judge, *of: shown.append([path.name for path in of[2]]) or row(judge, *of)
+    )
+    run(folders, networks, first="bad", other_dir=folders / "good", sheets=2, output_dir=tmp_path / "sheets")
+    assert shown == [["p0.png"] * 3, ["p2.png"] * 3]
+    assert networks["predictor"].seen == 15
 
 
 def test_results_are_written(folders, networks, tmp_path):

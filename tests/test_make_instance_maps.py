@@ -19,9 +19,11 @@ from model.data.label_ids import things
 from model.data.palettes import class_names
 from model.errors import UserError
 from model.options import OPT
-from model.prepare import instance_maps
+from model.prepare import annotations
+from model.prepare.annotations import index_annotations
 from model.prepare.components import Components, component_map
-from model.prepare.instance_maps import fill_polygon, index_annotations, instance_map, make_instance_maps
+from model.prepare.instance_maps import make_instance_maps
+from model.prepare.polygons import fill_polygon, instance_map
 from tools import make_instance_maps as tool
 
 
@@ -318,7 +320,7 @@ def test_reads_through_a_window_of_any_size(coco, monkeypatch):
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     raw = path.read_bytes()
     for chunk in (*range(1, 40), 1 << 20):
-        monkeypatch.setattr(instance_maps, "_CHUNK", chunk)
+        monkeypatch.setattr(annotations, "_CHUNK", chunk)
         index = index_annotations(path)
         assert (index.polygons, index.others) == (4, 1)
         assert [picture.size for picture in index.pictures.values()] == [(8, 6)] * 4

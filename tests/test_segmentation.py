@@ -13,16 +13,8 @@ from common import Call, refuses
 from model.errors import UserError
 from model.metrics import engine
 from model.metrics.engine import program_file
-from model.metrics.segmentation import (
-    CITYSCAPES_TRAIN,
-    FunctionPredictor,
-    InputFormat,
-    class_maps,
-    confusion_matrix,
-    load_predictor,
-    scheme_for,
-    segmentation_scores,
-)
+from model.metrics.predictors import FunctionPredictor, InputFormat, class_maps, load_predictor
+from model.metrics.segmentation import CITYSCAPES_TRAIN, confusion_matrix, scheme_for, segmentation_scores
 
 DATA = os.path.join(os.path.dirname(__file__), "data")
 

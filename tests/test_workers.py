@@ -20,20 +20,16 @@ if __name__ == "__main__":
         print(pool.submit(os.getpid).result(), flush=True)
         time.sleep(60)
 """
-CHECK = """
-import os, pathlib, sys, time
-from model.prepare import check
-from model.data.listing import Item
-from model.options import OPT
+IN_ORDER = """
+import os, time
+from model.prepare.pool import in_order
 
-def examine(item, opt, palette):
+def work(item):
     os.write(1, b"%d\\n" % os.getpid())  # whole: both workers write here
     time.sleep(60)
 
 if __name__ == "__main__":
-    check.examine = examine
-    items = [Item(name, name, None, None) for name in "ab"]
-    list(check._records(items, OPT(), None, 2))
+    list(in_order(work, "ab", 2))
 """
 LOADER = """
 import multiprocessing, os, signal, sys, time
@@ -65,7 +61,7 @@ def start(tmp_path, script):
     return process, [int(pid) for pid in process.stdout.readline().split()]
 
 
-@pytest.mark.parametrize("script", [POOL, CHECK, LOADER], ids=["pool", "check_dataset", "loader"])
+@pytest.mark.parametrize("script", [POOL, IN_ORDER, LOADER], ids=["pool", "in_order", "loader"])
 def test_no_worker_and_no_shared_memory_outlive_kill_9(tmp_path, script):
     write_set(tmp_path, 4)
     process, workers = start(tmp_path, script)

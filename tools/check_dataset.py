@@ -12,7 +12,6 @@ from model.command_line import parse_train  # noqa: E402
 from model.configuration.presets import PRESETS  # noqa: E402
 from model.data.listing import SPLITS  # noqa: E402
 from model.errors import UserError, printable, run_cli, tell  # noqa: E402
-from model.progress import progress_bar  # noqa: E402
 
 
 def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
@@ -20,7 +19,7 @@ def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="tools/check_dataset.py",
         description="Read every picture of a data set and tell what would stop or spoil training: pairs, sizes, ids, "
-        "damaged files, the wrong release, photos in both splits. Prints a table, the classes' shares and the faults "
+        "damaged files, the wrong release, photos in two splits. Prints a table, the classes' shares and the faults "
         "with their ways out; writes a contact sheet and a JSON report.",
         epilog="All data options of train.py (--dataroot, --label_dir, --label_nc, --palette, --no_instance, "
         "--preprocess_mode, --config ...) mean the same here. Exit status: 0 nothing stops a run (with --strict: no "
@@ -30,7 +29,12 @@ def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
     )
     add = parser.add_argument
     add("name", choices=PRESETS, metavar="NAME", help=f"preset, one of {', '.join(PRESETS)}")
-    add("--phase", choices=(*SPLITS, "both"), default="both", help="split to look at; default: both, train and val")
+    add(
+        "--phase",
+        choices=(*SPLITS, "both"),
+        default="both",
+        help="split to look at; default: both, train and val, in which the photos of test are looked for too",
+    )
     add("--processes", type=int, default=CORES, metavar="N", help=f"that read pictures; default: {CORES}, all cores")
     add("--max_pictures", type=int, metavar="N", help="only N of each split, evenly spread: a quick look")
     add("--classes", type=int, default=20, metavar="N", help="classes in the printed tables; default: 20")
@@ -53,20 +57,10 @@ def main(argv=None) -> int:
     from model.data.visual import save_image
     from model.prepare.check import check_dataset
 
-    def progress(records, total, phase):
-        with progress_bar(total, phase, not args.quiet) as told:
-            for record in records:
-                told(1)
-                yield record
-
     tell(f"checking {args.name} in {opt.label_dir or opt.dataroot}")
-    report = check_dataset(
-        opt,
-        ("train", "val") if args.phase == "both" else (args.phase,),
-        processes=args.processes,
-        max_pictures=args.max_pictures,
-        progress=progress,
-    )
+    phases = ("train", "val") if args.phase == "both" else (args.phase,)
+    how = dict(processes=args.processes, max_pictures=args.max_pictures, quiet=args.quiet)
+    report = check_dataset(opt, phases, **how)
     print(f"\n{report.text(args.classes)}")
     folder = Path(args.report_dir)
     report.save(folder / f"{args.name}.json")

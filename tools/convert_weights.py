@@ -44,18 +44,19 @@ NAMES = {
 def main(arguments: list[str] | None = None) -> int:
     """Convert as the command line says, and print what was found and written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="weights of any known format")
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="weights of any known format")
     target_help = (
         "a file ending in .pdparams .pth .safetensors .npz or .ckpt (MindSpore, G and D), or a folder, which gets a "
         ".pdparams of the usual name"
     )
-    parser.add_argument("target", metavar="TARGET", help=target_help)
     preset_help = (
         "of a generator: also write opt.yaml beside TARGET, which val.py, app.py and tools/export.py need there: "
         "the data options of this recipe with what the weights tell, such as width and style encoder"
     )
-    parser.add_argument("--preset", choices=[name for name in PRESETS if name != "custom"], help=preset_help)
-    parser.add_argument("--force", action="store_true", help="replace TARGET, and its opt.yaml, if they exist")
+    add("target", metavar="TARGET", help=target_help)
+    add("--preset", choices=[name for name in PRESETS if name != "custom"], help=preset_help)
+    add("--force", action="store_true", help="replace TARGET, and its opt.yaml, if they exist")
     options = parser.parse_args(arguments)
 
     found, info = read_network(options.source)

@@ -2,6 +2,7 @@
 """FID, KID, precision and recall, and segmentation scores of any folder of pictures against photos. See `--help`."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -32,22 +33,24 @@ def parse(argv=None) -> argparse.Namespace:
     add("generated", help="folder of the pictures to judge")
     add("real", help="folder of the reference photos")
     add("--labels", metavar="DIR", help="folder of the label maps; without it only FID is computed")
-    add(
-        "--metrics",
-        help="fid, seg, kid, pr (precision, recall), with commas; default: fid, and seg with --labels",
-    )
-    add(
-        "--dataset_mode", default="coco_stuff", help="coco_stuff, ade20k, cityscapes, facades, camvid, custom or sample"
-    )
+    add("--metrics", help="fid, seg, kid, pr (precision, recall), with commas; default: fid, and seg with --labels")
+    modes = "coco_stuff, ade20k, cityscapes, facades, camvid, custom or sample"
+    add("--dataset_mode", default="coco_stuff", help=modes)
     add("--label_nc", type=int, help="classes of the label maps; default: the data set's")
     add("--unknown_ids", default="", metavar="IDS", help="ids that mean unlabelled, such as 0,255; default: 255")
     add("--palette", default="", metavar="FILE", help="which colour is which class, for label maps that hold colours")
     add("--name", default="generated", help="what the report calls the first folder")
     add("--other", metavar="DIR", help="another checkpoint's or implementation's pictures, judged beside")
     add("--other_name", default="other", help="what the report calls them")
-    add("--no_photos", action="store_true", help="leave out the photos' own segmentation scores, the ceiling")
+    add(
+        "--no_photos",
+        dest="photos",
+        action="store_false",
+        help="leave out the photos' own segmentation scores, the ceiling",
+    )
     add("--size", type=_size, metavar="WxH", help="size to bring all pictures to; default: the first generated one's")
-    add("--keep_photo_size", action="store_true", help="FID takes photos as they are instead of at that size")
+    photo_size = "FID takes photos as they are instead of at that size"
+    add("--keep_photo_size", dest="resize_photos", action="store_false", help=photo_size)
     add("--at_label_size", action="store_true", help="score segmentations at the label maps' own size")
     add("--max_pictures", type=int, metavar="N", help="only the first N pictures of each folder")
     add("--batch_size", type=int, default=8, help="pictures per pass of the networks")
@@ -55,23 +58,30 @@ def parse(argv=None) -> argparse.Namespace:
     add("--kid_subsets", type=int, default=100, metavar="N", help="how many subsets KID draws")
     add("--kid_seed", type=int, default=0, metavar="N", help="of the draw")
     add("--pr_k", type=int, default=3, metavar="K", help="which nearest neighbour is at the radius, for pr")
-    add("--inception", metavar="PATH", help="weights of the FID network; default: found in inception/")
-    add("--deeplab", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
+    add(
+        "--inception",
+        dest="inception_weights",
+        metavar="PATH",
+        help="weights of the FID network; default: found in inception/",
+    )
+    add("--deeplab", dest="deeplab_weights", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
     add("--legacy_scales", action="store_true", help="DeepLab's scale sampling of older PyTorch versions")
     add("--seg_model", metavar="MODEL", help="another network: .onnx, a Paddle inference model, or FILE.py:NAME")
     add("--seg_mean", type=float, nargs=3, help="its input's mean, of values in 0..1; default: ImageNet's")
     add("--seg_std", type=float, nargs=3, help="its input's deviation; default: ImageNet's")
     add("--seg_order", choices=("rgb", "bgr"), help="its channel order; default: rgb")
     add("--seg_size", type=_size, metavar="WxH", help="size of its input; default: the pictures'")
-    add("--made_up_weights", action="store_true", help="try the evaluation without trained weights; means nothing")
+    made_up = "try the evaluation without trained weights; means nothing"
+    add("--made_up_weights", dest="made_up", action="store_true", help=made_up)
     add("--device", default="auto", help="auto (a GPU when there is one), cpu, gpu or gpu:N")
     add("--output", default="output_val", metavar="DIR", help="folder for metrics.json, metrics.md and sheets/")
     add("--log_dir", metavar="DIR", help="folder for VisualDL records; default: log/ in the output folder")
     add("--step", type=int, default=0, help="step of the VisualDL records")
-    add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of the first N pictures")
-    add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
-    add("--no_cache", action="store_true", help="compute everything anew")
-    add("--quiet", action="store_true", help="do not tell how far it is")
+    add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of N pictures spread evenly")
+    kept = "what is computed of a picture set is kept here"
+    add("--cache", dest="cache_dir", default="output/metrics_cache", metavar="DIR", help=kept)
+    add("--no_cache", dest="cache_dir", action="store_const", const=None, help="compute everything anew")
+    add("--quiet", dest="progress", action="store_false", help="do not tell how far it is")
     return parser.parse_args(argv)
 
 
@@ -88,45 +98,20 @@ def main(argv=None) -> int:
     for name in ("batch_size", "max_pictures", "label_nc", "sheets"):
         if getattr(args, name) is not None and getattr(args, name) < (name != "sheets"):
             raise UserError(f"--{name} {getattr(args, name)} is too small: expected at least {int(name != 'sheets')}")
-    label_nc = args.label_nc or _label_nc(args.dataset_mode)
+    args.label_nc = args.label_nc or _label_nc(args.dataset_mode)
+    args.metrics = args.metrics or ("fid,seg" if args.labels else "fid")
 
     from model.metrics import InputFormat, Settings, evaluate, load_predictor, text, write_results
     from model.ops.device import set_device
 
     set_device(args.device)
-    metrics = args.metrics or ("fid,seg" if args.labels else "fid")
     predictor = None
     if args.seg_model:
         given = {name: getattr(args, f"seg_{name}") for name in ("mean", "std", "order", "size")}
         given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
         predictor = load_predictor(args.seg_model, InputFormat(**given))
-    settings = Settings(
-        metrics=metrics,
-        dataset_mode=args.dataset_mode,
-        label_nc=label_nc,
-        unknown_ids=args.unknown_ids,
-        palette=args.palette,
-        name=args.name,
-        other_name=args.other_name,
-        photos=not args.no_photos,
-        size=args.size,
-        resize_photos=not args.keep_photo_size,
-        at_label_size=args.at_label_size,
-        batch_size=args.batch_size,
-        max_pictures=args.max_pictures,
-        inception_weights=args.inception,
-        deeplab_weights=args.deeplab,
-        made_up=args.made_up_weights,
-        legacy_scales=args.legacy_scales,
-        cache_dir=None if args.no_cache else args.cache,
-        kid_subset_size=args.kid_subset_size,
-        kid_subsets=args.kid_subsets,
-        kid_seed=args.kid_seed,
-        pr_k=args.pr_k,
-        sheets=args.sheets,
-        output_dir=Path(args.output, "sheets"),
-        progress=not args.quiet,
-    )
+    args.output_dir = Path(args.output, "sheets")
+    settings = Settings(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Settings)})
     result = evaluate(args.generated, args.real, args.labels, settings, other_dir=args.other, predictor=predictor)
     print(text(result))
     write_results(result, args.output, args.log_dir or Path(args.output, "log"), args.step)

@@ -32,27 +32,14 @@ def main(argv: list[str] | None = None) -> int:
         "python exported/predict.py label.png picture.png --seed 3",
     )
     add = parser.add_argument
-    add(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="folder of checkpoints, one checkpoint, or a generator's .pdparams file",
-    )
-    add(
-        "--output",
-        type=Path,
-        default=Path("output/exported"),
-        metavar="DIR",
-        help="folder to write; default: %(default)s",
-    )
+    checkpoint_help = "folder of checkpoints, one checkpoint, or a generator's .pdparams file"
+    add("checkpoint", metavar="CHECKPOINT", help=checkpoint_help)
+    output, output_help = Path("output/exported"), "folder to write; default: %(default)s"
+    add("--output", type=Path, default=output, metavar="DIR", help=output_help)
     add("--which_epoch", default="latest", help="of a folder of checkpoints: latest, best or a number of epochs")
     add("--no_ema", action="store_true", help="take the weights themselves where there are averaged ones too")
-    add(
-        "--runtimes",
-        type=_several(RUNTIMES),
-        default=RUNTIMES,
-        metavar="LIST",
-        help="onnx,paddle (default) or one of them",
-    )
+    runtimes_help = "onnx,paddle (default) or one of them"
+    add("--runtimes", type=_several(RUNTIMES), default=RUNTIMES, metavar="LIST", help=runtimes_help)
     forms_help = (
         "pattern (fast; takes tables that neighbourhoods.py makes), dense (takes the label map itself; for other "
         "languages), or pattern,dense (default; they share their weights' file)"

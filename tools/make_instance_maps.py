@@ -23,53 +23,13 @@ from model import CORES, OPT  # noqa: E402
 from model.configuration.texts import parse_ids  # noqa: E402
 from model.data.label_ids import class_ids, id_ranges, things  # noqa: E402
 from model.data.palettes import read_palette  # noqa: E402
-from model.errors import UserError, printable, run_cli  # noqa: E402
-from model.prepare.components import Components  # noqa: E402
-from model.prepare.instance_maps import (  # noqa: E402
-    ComponentSummary,
-    Summary,
-    make_component_maps,
-    make_instance_maps,
-)
+from model.errors import UserError, run_cli  # noqa: E402
+from model.prepare.components import Components, make_component_maps  # noqa: E402
+from model.prepare.instance_maps import make_instance_maps  # noqa: E402
 
 
-def _head(s: Summary | ComponentSummary) -> str:
-    rate = f", {s.made / s.seconds:.0f} a second" if s.made else ""
-    return f"{s.made + s.kept} instance maps: {s.made} made, {s.kept} were there ({s.seconds:.1f} s{rate})"
-
-
-def describe_components(s: ComponentSummary, components: Components) -> str:
-    """A few lines for people about the maps that were made from label maps alone."""
-    lines = [_head(s)]
-    if s.made:
-        lines.append(f"  {s.instances} instances; {s.without} of the maps made have none")
-        if s.small:
-            lines.append(f"  {s.small} regions below {components.min_area} pixels keep their class id")
-    if s.made and not s.kept and not s.instances:
-        lines.append(f"  note: no map holds an instance of the things {id_ranges(components.things)}")
-    return "\n".join(lines)
-
-
-def describe(summary: Summary) -> str:
-    """A few lines for people about what was made."""
-    s = summary
-    lines = [
-        _head(s),
-        f"  {s.without_polygons} of them without polygons, as copies of their label maps",
-        f"  annotations: {s.polygons} with polygons, {s.others} without (crowds; they keep their class id)",
-    ]
-    if s.unlisted:
-        lines.append(
-            f"  note: {len(s.unlisted)} label maps are not named in the annotation file and were copied "
-            f"(such as {printable(s.unlisted[0])})"
-        )
-    if s.wide:
-        lines.append(f"  note: {len(s.wide)} maps have numbers above 255 and 16 bits (such as {printable(s.wide[0])})")
-    return "\n".join(lines)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Make the maps as the command line says and print a summary."""
+def parse(argv=None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True).add_argument
@@ -81,35 +41,33 @@ def main(argv: list[str] | None = None) -> int:
     add("--processes", type=int, default=CORES, help=f"how many work at a time (default: {CORES}, the cores)")
     add("--force", action="store_true", help="make maps anew that are there")
     add("--quiet", action="store_true", help="no progress bar (there is none without a terminal either)")
-    group = parser.add_argument_group("with --from_labels, whose maps are distinct always")
-    add = group.add_argument
+    add = parser.add_argument_group("with --from_labels, whose maps are distinct always").add_argument
+    things_help = "ids of the classes that have instances, such as 0-90,93; default: the data set's"
+    area_help = "smaller regions are no instances and keep their class id; default: 1"
     add("--dataset_mode", metavar="NAME", help="whose things: coco_stuff, ade20k, cityscapes, camvid or sample")
-    add(
-        "--things",
-        metavar="IDS",
-        help="ids of the classes that have instances, such as 0-90,93; default: the data set's",
-    )
-    add(
-        "--min_area", type=int, metavar="N", help="smaller regions are no instances and keep their class id; default: 1"
-    )
+    add("--things", metavar="IDS", help=things_help)
+    add("--min_area", type=int, metavar="N", help=area_help)
     add("--connectivity", type=int, choices=(4, 8), help="neighbours of a pixel, without corners or with; default: 8")
     add("--palette", metavar="FILE", help="which colour is which class, for label maps that hold colours")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv=None) -> int:
+    """Make the maps as the command line says and print a summary."""
+    args = parse(argv)
     if args.processes < 1:
         raise UserError(f"--processes {args.processes} is below 1")
-    options = dict(processes=args.processes, force=args.force, quiet=args.quiet)
+    folders = args.input_label_dir, args.output_instance_dir
+    how = dict(processes=args.processes, force=args.force, quiet=args.quiet)
     if args.from_labels:
         components, opt = _components(args)
         palette = read_palette(args.palette) if args.palette else None
-        folders = args.input_label_dir, args.output_instance_dir
-        summary = make_component_maps(*folders, components, opt=opt, palette=palette, **options)
-        print(describe_components(summary, components))
+        print(make_component_maps(*folders, components, opt=opt, palette=palette, **how))
         return 0
     for name in ("dataset_mode", "things", "min_area", "connectivity", "palette"):
         if getattr(args, name) is not None:
             raise UserError(f"--{name} goes with --from_labels: leave it out, or --annotation_file")
-    folders = args.annotation_file, args.input_label_dir, args.output_instance_dir
-    print(describe(make_instance_maps(*folders, distinct=args.distinct, **options)))
+    print(make_instance_maps(args.annotation_file, *folders, distinct=args.distinct, **how))
     return 0
 
 

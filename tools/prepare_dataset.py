@@ -22,20 +22,10 @@ from model import CORES, OPT  # noqa: E402
 from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
-from model.prepare.archives import (  # noqa: E402
-    DATA_SETS,
-    Archive,
-    check_space,
-    extract,
-    is_there,
-    missing_archives,
-    phases_of,
-    plan,
-    space,
-    where,
-)
+from model.prepare.archives import DATA_SETS, Archive, phases_of, where  # noqa: E402
+from model.prepare.instance_maps import make_instance_maps  # noqa: E402
+from model.prepare.unpack import check_space, extract, plan, space  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
-from tools.make_instance_maps import describe, make_instance_maps  # noqa: E402
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -69,29 +59,11 @@ def main(argv=None) -> int:
         raise UserError(f"--phase {args.phase}: the archives of {args.name} hold {' and '.join(held)} alone")
     phases = (args.phase,) if args.phase else held
     target = Path(args.to or OPT.from_preset(args.name).dataroot)
-    archives = _present(args, phases)
-
-    members = {archive: plan(archive, args.folder, target, phases) for archive in archives}
-    new = {archive: [member for member in found if not is_there(member)] for archive, found in members.items()}
-    every = [member for found in members.values() for member in found]
-    annotated = [phase for phase in phases if target / _annotations(phase) in {member.target for member in every}]
-    needed = sum(map(space, new.values()))
-    if annotated:
-        labels = [member for member in every if member.target.parent.name.endswith("_label")]
-        needed += sum(_map_space(m, args.distinct) for m in labels if not _instance(m.target).exists())
-    check_space(target, needed)
-    tell(f"{target}: {told_size(needed)} to write")
-    for archive, rest in new.items():
-        print(
-            f"{where(archive, args.folder).name}: {len(rest)} of {len(members[archive])} files to take out", flush=True
-        )
-        with progress_bar(len(rest), archive.name, not args.quiet, unit="files") as told:
-            for _ in extract(archive, args.folder, rest):
-                told(1)
+    annotated = _take_out(args, _present(args, phases), phases, target)
     for phase in annotated:
         annotations, labels = target / _annotations(phase), target / f"{phase}_label"
         options = dict(distinct=args.distinct, processes=args.processes, quiet=args.quiet)
-        print(describe(make_instance_maps(annotations, labels, _instance(labels), **options)))
+        print(make_instance_maps(annotations, labels, _instance(labels), **options))
 
     with_instances = args.name == "cityscapes" or (
         args.name == "coco_stuff" and not args.no_instance and all((target / f"{p}_inst").is_dir() for p in phases)
@@ -108,45 +80,58 @@ def main(argv=None) -> int:
 
 def _present(args, phases) -> list[Archive]:
     """The archives to use; the missing ones are printed, and end the run if they are required."""
-    data_set = DATA_SETS[args.name]
-    if Path(args.folder).is_file() and len(data_set.archives) > 1:
+    data_set, folder = DATA_SETS[args.name], Path(args.folder)
+    if folder.is_file() and len(data_set.archives) > 1:
         raise UserError(
-            f"--from {args.folder}: {args.name} has {len(data_set.archives)} archives: name the folder that holds them"
+            f"--from {folder}: {args.name} has {len(data_set.archives)} archives: name the folder that holds them"
         )
-    if not Path(args.folder).exists():
-        raise UserError(f"--from {args.folder} is not a folder: name the one that holds the archives")
-    missing = missing_archives(args.name, args.folder, phases)
-    if args.no_instance:
-        missing = [archive for archive in missing if archive.required]
+    if not folder.exists():
+        raise UserError(f"--from {folder} is not a folder: name the one that holds the archives")
+    wanted = [a for a in data_set.archives if set(a.phases) & set(phases) and (a.required or not args.no_instance)]
+    missing = [archive for archive in wanted if not where(archive, folder).is_file()]
+    if not missing:
+        return wanted
     for archive in missing:
-        tell(f"missing in {args.folder}: {archive.name} ({archive.size}), from {archive.url}")
-    if missing:
-        print(f"the data set's page: {data_set.page}")
+        tell(f"missing in {folder}: {archive.name} ({archive.size}), from {archive.url}")
+    print(f"the data set's page: {data_set.page}")
     for name, what in data_set.mistaken.items():
-        if missing and Path(args.folder, name).exists():
-            tell(f"{name} in {args.folder} is {what}")
+        if (folder / name).exists():
+            tell(f"{name} in {folder} is {what}")
     if required := [archive.name for archive in missing if archive.required]:
-        raise UserError(f"{args.folder}: {' and '.join(required)} missing: fetch as printed above, then run this again")
-    if missing:
-        print("no instance maps are made; to have them, fetch it and run this again, or train with --no_instance True")
-    wanted = [archive for archive in data_set.archives if archive.required or not args.no_instance]
-    return [archive for archive in wanted if set(archive.phases) & set(phases) and archive not in missing]
+        raise UserError(f"{folder}: {' and '.join(required)} missing: fetch as printed above, then run this again")
+    print("no instance maps are made; to have them, fetch it and run this again, or train with --no_instance True")
+    return [archive for archive in wanted if archive not in missing]
+
+
+def _take_out(args, archives: list[Archive], phases, target: Path) -> list[str]:
+    """Take out what is not there yet, if there is space; returns the phases that have annotations of instances."""
+    members = {archive: plan(archive, args.folder, target, phases) for archive in archives}
+    new = {archive: [member for member in found if not member.is_there()] for archive, found in members.items()}
+    targets = {member.target: member.info.file_size for found in members.values() for member in found}
+    annotated = [phase for phase in phases if target / _annotations(phase) in targets]
+    needed = sum(map(space, new.values()))
+    if annotated:  # an instance map is about as large as its label map, the 16-bit form up to twice that
+        labels = {path: size for path, size in targets.items() if path.parent.name.endswith("_label")}
+        new_maps = [size for path, size in labels.items() if not (_instance(path.parent) / path.name).exists()]
+        needed += sum(size * (1 + args.distinct) + 4096 for size in new_maps)
+    check_space(target, needed)
+    tell(f"{target}: {told_size(needed)} to write")
+    for archive, rest in new.items():
+        name, count = where(archive, args.folder).name, len(members[archive])
+        print(f"{name}: {len(rest)} of {count} files to take out", flush=True)
+        with progress_bar(len(rest), archive.name, not args.quiet, unit="files") as told:
+            for _ in extract(archive, args.folder, rest):
+                told(1)
+    return annotated
 
 
 def _annotations(phase: str) -> str:
     return f"annotations/instances_{phase}2017.json"
 
 
-def _instance(label: Path) -> Path:
-    """The instance map, or folder of them, that belongs to a label map, or folder of them."""
-    if label.suffix:
-        return _instance(label.parent) / label.name
-    return label.with_name(label.name.replace("_label", "_inst"))
-
-
-def _map_space(label, distinct: bool) -> int:
-    """An instance map is about as large as its label map, the 16-bit form up to twice that."""
-    return label.info.file_size * (2 if distinct else 1) + 4096
+def _instance(labels: Path) -> Path:
+    """The folder of instance maps that belongs to a folder of label maps."""
+    return labels.with_name(labels.name.replace("_label", "_inst"))
 
 
 def _next_commands(args, with_instances: bool) -> tuple[str, str]:

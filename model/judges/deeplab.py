@@ -30,15 +30,6 @@ class _Bottleneck(nn.Layer):
         return F.relu(residual + (x if self.shortcut is None else self.shortcut(x)))
 
 
-class _Stem(nn.Layer):
-    def __init__(self):
-        super().__init__()
-        self.conv1 = ConvUnit(3, 64, 7, stride=2, padding=3)
-
-    def forward(self, x):
-        return F.max_pool2d(self.conv1(x), 3, stride=2, padding=1, ceil_mode=True)
-
-
 class _ASPP(nn.Layer):
     """Sum of 3x3 convolutions at several dilation rates (DeepLab, arXiv 1606.00915, section 3.2)."""
 
@@ -51,25 +42,20 @@ class _ASPP(nn.Layer):
         return sum(branch(x) for branch in self.children())
 
 
-class _Base(nn.Layer):
-    def __init__(self, classes: int, blocks: tuple[int, ...], rates: tuple[int, ...]):
-        super().__init__()
-        self.layer1 = _Stem()
-        in_channels = 64
-        stages = zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)
-        for i, (count, stride, dilation) in enumerate(stages):
-            out_channels = 256 * 2**i
-            first = _Bottleneck(in_channels, out_channels, stride, dilation, project=True)
-            rest = [_Bottleneck(out_channels, out_channels, 1, dilation, project=False) for _ in range(count - 1)]
-            names = (f"block{j}" for j in range(1, count + 1))
-            self.add_sublayer(f"layer{i + 2}", nn.Sequential(*zip(names, [first, *rest], strict=True)))
-            in_channels = out_channels
-        self.aspp = _ASPP(in_channels, classes, rates)
-
-    def forward(self, x):
-        for layer in self.children():
-            x = layer(x)
-        return x
+def _base(classes: int, blocks: tuple[int, ...], rates: tuple[int, ...]) -> nn.Sequential:
+    """The network of one scale."""
+    stem = nn.Sequential(
+        ("conv1", ConvUnit(3, 64, 7, stride=2, padding=3)), ("pool", nn.MaxPool2D(3, 2, 1, ceil_mode=True))
+    )
+    layers, channels = [stem], 64
+    for i, (count, stride, dilation) in enumerate(zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)):
+        width = 256 * 2**i
+        first = _Bottleneck(channels, width, stride, dilation, project=True)
+        rest = [_Bottleneck(width, width, 1, dilation, project=False) for _ in range(count - 1)]
+        layers.append(nn.Sequential(*((f"block{j}", block) for j, block in enumerate([first, *rest], start=1))))
+        channels = width
+    named = [(f"layer{i}", layer) for i, layer in enumerate(layers, start=1)]
+    return nn.Sequential(*named, ("aspp", _ASPP(channels, classes, rates)))
 
 
 def _shrink(x: paddle.Tensor, scale: float, legacy: bool) -> paddle.Tensor:
@@ -110,7 +96,7 @@ class DeepLabV2(nn.Layer):
         super().__init__()
         self.classes = classes
         self.legacy = legacy
-        self.base = _Base(classes, blocks, rates)
+        self.base = _base(classes, blocks, rates)
         self.eval()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:

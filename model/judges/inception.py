@@ -1,5 +1,8 @@
 """The Inception network whose pooled features define FID."""
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
@@ -20,119 +23,96 @@ def _average3(x: paddle.Tensor) -> paddle.Tensor:
     return F.avg_pool2d(x, 3, stride=1, padding=1, exclusive=True)
 
 
-class _MixedA(nn.Layer):
-    """35x35: 1x1, 5x5, double 3x3 and pooled branches."""
+class _Branch(NamedTuple):
+    """A convolution of a block: its name without "branch", what it takes: "x", "pool" or the name of one before it."""
 
-    def __init__(self, channels: int, pool_features: int):
+    name: str
+    source: str
+    channels: int
+    kernel: int | tuple[int, int] = 1
+    stride: int = 1
+
+
+class _Mixed(nn.Layer):
+    """Branches of convolutions side by side, and what they end in joined, the pooled input last if none takes it.
+
+    Args:
+        channels: of the input.
+        units: `_Branch` of each convolution. All keep the size but those with a stride, which are not padded.
+        pool: of the input.
+    """
+
+    def __init__(self, channels: int, units: Sequence[tuple], pool: Callable[[paddle.Tensor], paddle.Tensor]):
         super().__init__()
-        self.branch1x1 = _unit(channels, 64)
-        self.branch5x5_1 = _unit(channels, 48)
-        self.branch5x5_2 = _unit(48, 64, 5, padding=2)
-        self.branch3x3dbl_1 = _unit(channels, 64)
-        self.branch3x3dbl_2 = _unit(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = _unit(96, 96, 3, padding=1)
-        self.branch_pool = _unit(channels, pool_features)
+        self.pool = pool
+        self.sources = {name: source for name, source, *_ in units}
+        self.ends = [name for name in (*self.sources, "pool") if name not in self.sources.values()]
+        widths = {"x": channels, "pool": channels}
+        for name, source, widths[name], kernel, stride in (_Branch(*unit) for unit in units):
+            kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+            padding = tuple(side // 2 if stride == 1 else 0 for side in kernel)
+            self.add_sublayer(f"branch{name}", _unit(widths[source], widths[name], kernel, stride, padding))
 
     def forward(self, x):
-        return paddle.concat(
-            [
-                self.branch1x1(x),
-                self.branch5x5_2(self.branch5x5_1(x)),
-                self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))),
-                self.branch_pool(_average3(x)),
-            ],
-            axis=1,
-        )
+        outputs = {"x": x, "pool": self.pool(x)}
+        for name, source in self.sources.items():
+            outputs[name] = getattr(self, f"branch{name}")(outputs[source])
+        return paddle.concat([outputs[name] for name in self.ends], axis=1)
 
 
-class _MixedB(nn.Layer):
+def _mixed_a(channels: int, pool_features: int) -> _Mixed:
+    """35x35."""
+    double = ("3x3dbl_1", "x", 64), ("3x3dbl_2", "3x3dbl_1", 96, 3), ("3x3dbl_3", "3x3dbl_2", 96, 3)
+    five = ("5x5_1", "x", 48), ("5x5_2", "5x5_1", 64, 5)
+    return _Mixed(channels, [("1x1", "x", 64), *five, *double, ("_pool", "pool", pool_features)], _average3)
+
+
+def _mixed_b(channels: int) -> _Mixed:
     """35x35 -> 17x17."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.branch3x3 = _unit(channels, 384, 3, stride=2)
-        self.branch3x3dbl_1 = _unit(channels, 64)
-        self.branch3x3dbl_2 = _unit(64, 96, 3, padding=1)
-        self.branch3x3dbl_3 = _unit(96, 96, 3, stride=2)
-
-    def forward(self, x):
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return paddle.concat([self.branch3x3(x), double, F.max_pool2d(x, 3, stride=2)], axis=1)
+    double = ("3x3dbl_1", "x", 64), ("3x3dbl_2", "3x3dbl_1", 96, 3), ("3x3dbl_3", "3x3dbl_2", 96, 3, 2)
+    return _Mixed(channels, [("3x3", "x", 384, 3, 2), *double], nn.MaxPool2D(3, 2))
 
 
-class _MixedC(nn.Layer):
+def _mixed_c(channels: int, width: int) -> _Mixed:
     """17x17: 7x7 convolutions in 1x7 and 7x1 factors, `width` channels inside."""
-
-    def __init__(self, channels: int, width: int):
-        super().__init__()
-        row, column = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
-        self.branch1x1 = _unit(channels, 192)
-        self.branch7x7_1 = _unit(channels, width)
-        self.branch7x7_2 = _unit(width, width, **row)
-        self.branch7x7_3 = _unit(width, 192, **column)
-        self.branch7x7dbl_1 = _unit(channels, width)
-        self.branch7x7dbl_2 = _unit(width, width, **column)
-        self.branch7x7dbl_3 = _unit(width, width, **row)
-        self.branch7x7dbl_4 = _unit(width, width, **column)
-        self.branch7x7dbl_5 = _unit(width, 192, **row)
-        self.branch_pool = _unit(channels, 192)
-
-    def forward(self, x):
-        single = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
-        double = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
-        double = self.branch7x7dbl_5(self.branch7x7dbl_4(double))
-        return paddle.concat([self.branch1x1(x), single, double, self.branch_pool(_average3(x))], axis=1)
+    row, column = (1, 7), (7, 1)
+    units = [
+        ("1x1", "x", 192),
+        ("7x7_1", "x", width),
+        ("7x7_2", "7x7_1", width, row),
+        ("7x7_3", "7x7_2", 192, column),
+        ("7x7dbl_1", "x", width),
+        ("7x7dbl_2", "7x7dbl_1", width, column),
+        ("7x7dbl_3", "7x7dbl_2", width, row),
+        ("7x7dbl_4", "7x7dbl_3", width, column),
+        ("7x7dbl_5", "7x7dbl_4", 192, row),
+        ("_pool", "pool", 192),
+    ]
+    return _Mixed(channels, units, _average3)
 
 
-class _MixedD(nn.Layer):
+def _mixed_d(channels: int) -> _Mixed:
     """17x17 -> 8x8."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.branch3x3_1 = _unit(channels, 192)
-        self.branch3x3_2 = _unit(192, 320, 3, stride=2)
-        self.branch7x7x3_1 = _unit(channels, 192)
-        self.branch7x7x3_2 = _unit(192, 192, (1, 7), padding=(0, 3))
-        self.branch7x7x3_3 = _unit(192, 192, (7, 1), padding=(3, 0))
-        self.branch7x7x3_4 = _unit(192, 192, 3, stride=2)
-
-    def forward(self, x):
-        seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
-        return paddle.concat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, stride=2)], axis=1)
+    three = ("3x3_1", "x", 192), ("3x3_2", "3x3_1", 320, 3, 2)
+    seven = ("7x7x3_1", "x", 192), ("7x7x3_2", "7x7x3_1", 192, (1, 7)), ("7x7x3_3", "7x7x3_2", 192, (7, 1))
+    return _Mixed(channels, [*three, *seven, ("7x7x3_4", "7x7x3_3", 192, 3, 2)], nn.MaxPool2D(3, 2))
 
 
-class _MixedE(nn.Layer):
+def _mixed_e(channels: int, pool: Callable[[paddle.Tensor], paddle.Tensor]) -> _Mixed:
     """8x8: branches that end in a 1x3 and a 3x1 convolution side by side."""
-
-    def __init__(self, channels: int, max_pool: bool):
-        super().__init__()
-        row, column = {"kernel": (1, 3), "padding": (0, 1)}, {"kernel": (3, 1), "padding": (1, 0)}
-        self.max_pool = max_pool
-        self.branch1x1 = _unit(channels, 320)
-        self.branch3x3_1 = _unit(channels, 384)
-        self.branch3x3_2a = _unit(384, 384, **row)
-        self.branch3x3_2b = _unit(384, 384, **column)
-        self.branch3x3dbl_1 = _unit(channels, 448)
-        self.branch3x3dbl_2 = _unit(448, 384, 3, padding=1)
-        self.branch3x3dbl_3a = _unit(384, 384, **row)
-        self.branch3x3dbl_3b = _unit(384, 384, **column)
-        self.branch_pool = _unit(channels, 192)
-
-    def forward(self, x):
-        single = self.branch3x3_1(x)
-        double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = F.max_pool2d(x, 3, stride=1, padding=1) if self.max_pool else _average3(x)
-        return paddle.concat(
-            [
-                self.branch1x1(x),
-                self.branch3x3_2a(single),
-                self.branch3x3_2b(single),
-                self.branch3x3dbl_3a(double),
-                self.branch3x3dbl_3b(double),
-                self.branch_pool(pooled),
-            ],
-            axis=1,
-        )
+    row, column = (1, 3), (3, 1)
+    units = [
+        ("1x1", "x", 320),
+        ("3x3_1", "x", 384),
+        ("3x3_2a", "3x3_1", 384, row),
+        ("3x3_2b", "3x3_1", 384, column),
+        ("3x3dbl_1", "x", 448),
+        ("3x3dbl_2", "3x3dbl_1", 384, 3),
+        ("3x3dbl_3a", "3x3dbl_2", 384, row),
+        ("3x3dbl_3b", "3x3dbl_2", 384, column),
+        ("_pool", "pool", 192),
+    ]
+    return _Mixed(channels, units, pool)
 
 
 class FIDInception(nn.Layer):
@@ -148,18 +128,18 @@ class FIDInception(nn.Layer):
         self.Conv2d_2b_3x3 = _unit(32, 64, 3, padding=1)
         self.Conv2d_3b_1x1 = _unit(64, 80)
         self.Conv2d_4a_3x3 = _unit(80, 192, 3)
-        self.Mixed_5b = _MixedA(192, pool_features=32)
-        self.Mixed_5c = _MixedA(256, pool_features=64)
-        self.Mixed_5d = _MixedA(288, pool_features=64)
-        self.Mixed_6a = _MixedB(288)
-        self.Mixed_6b = _MixedC(768, width=128)
-        self.Mixed_6c = _MixedC(768, width=160)
-        self.Mixed_6d = _MixedC(768, width=160)
-        self.Mixed_6e = _MixedC(768, width=192)
-        self.Mixed_7a = _MixedD(768)
-        self.Mixed_7b = _MixedE(1280, max_pool=False)
+        self.Mixed_5b = _mixed_a(192, pool_features=32)
+        self.Mixed_5c = _mixed_a(256, pool_features=64)
+        self.Mixed_5d = _mixed_a(288, pool_features=64)
+        self.Mixed_6a = _mixed_b(288)
+        self.Mixed_6b = _mixed_c(768, width=128)
+        self.Mixed_6c = _mixed_c(768, width=160)
+        self.Mixed_6d = _mixed_c(768, width=160)
+        self.Mixed_6e = _mixed_c(768, width=192)
+        self.Mixed_7a = _mixed_d(768)
+        self.Mixed_7b = _mixed_e(1280, _average3)
         # The graph pools by maximum in its last block only, a slip that every FID number since depends on.
-        self.Mixed_7c = _MixedE(FEATURES, max_pool=True)
+        self.Mixed_7c = _mixed_e(FEATURES, nn.MaxPool2D(3, 1, 1))
         self.fc = nn.Linear(FEATURES, 1008)
         self.eval()
 

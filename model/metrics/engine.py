@@ -2,7 +2,6 @@
 and for other people's programs, which it takes without unpickling anything.
 """
 
-import contextlib
 import logging
 import tempfile
 import warnings
@@ -78,22 +77,18 @@ def compiled(net: nn.Layer, method: str, example: np.ndarray) -> Callable[[np.nd
     if not paddle.get_device().startswith("cpu"):
         return None
     try:
-        with tempfile.TemporaryDirectory() as folder, _quiet():
-            run = _build(_Part(net, method), folder)
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), paddle.no_grad():
+            warnings.simplefilter("ignore")  # exporting says what only the writer of an export wants to know
+            prefix = Path(folder, "part")
+            paddle.jit.save(_Part(net, method), str(prefix), input_spec=[InputSpec([None, 3, None, None], "float32")])
+            run = _engine(program_file(prefix), onednn=True)
             got = run(example)
-            with paddle.no_grad():
-                want = getattr(net, method)(paddle.to_tensor(example)).numpy()
+            want = getattr(net, method)(paddle.to_tensor(example)).numpy()
     except Exception as error:  # the engine's failures are of many kinds, and none matters: the network itself remains
         logging.getLogger(__name__).info("the inference engine does not serve here: %s", error)
         return None
     scale = float(np.abs(want).max())
     return run if got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-4 * scale) else None
-
-
-def _build(part: nn.Layer, folder: str) -> Callable[[np.ndarray], np.ndarray]:
-    prefix = Path(folder, "part")
-    paddle.jit.save(part, str(prefix), input_spec=[InputSpec([None, 3, None, None], "float32")])
-    return _engine(program_file(prefix), onednn=True)
 
 
 def program_file(prefix: Path) -> Path | None:
@@ -136,11 +131,3 @@ def _engine(program: Path, onednn: bool) -> Callable[[np.ndarray], np.ndarray]:
         raise UserError(f"{program} takes {', '.join(inputs) or 'nothing'}; expected one input [n, 3, h, w]")
     (name,) = inputs
     return lambda x: run({name: np.asarray(x, np.float32)})
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Exporting prints what only the writer of an export wants to know."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

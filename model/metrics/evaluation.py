@@ -1,5 +1,6 @@
 """Scores of picture folders: what is computed, under which protocol."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+import PIL
 
 from model.errors import UserError
 from model.files import file_digest
@@ -15,18 +17,11 @@ from model.judges.deeplab import DeepLabV2
 from model.judges.inception import FEATURES, FIDInception
 from model.judges.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
-from model.metrics.images import (
-    common_folder,
-    list_maps,
-    picture_size,
-)
+from model.metrics.images import common_folder, list_maps, read_rgb
 from model.metrics.judge import Judge, class_rows
+from model.metrics.predictors import DeepLabPredictor, Predictor
 from model.metrics.samples import Manifold, kid, precision_recall
-from model.metrics.segmentation import (
-    DeepLabPredictor,
-    Predictor,
-    segmentation_scores,
-)
+from model.metrics.segmentation import segmentation_scores
 from model.metrics.settings import COLUMNS, MADE_UP, OF_FEATURES, Pictures, Settings, Source
 from model.weights.made_up import made_up_weights
 from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights
@@ -41,9 +36,7 @@ def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False)
         UserError: no weights there; says where they are published.
     """
     if made_up:
-        net = FIDInception()
-        made_up_weights(net, gain=INCEPTION_GAIN)
-        return FeatureExtractor(net, MADE_UP)
+        return FeatureExtractor(made_up_weights(FIDInception(), gain=INCEPTION_GAIN), MADE_UP)
     return FeatureExtractor(find_inception(path), file_digest(find_weights("inception", path)))
 
 
@@ -54,8 +47,7 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
         UserError: no weights there; says where they are published.
     """
     if made_up:
-        net, digest = DeepLabV2(), MADE_UP
-        made_up_weights(net, gain=DEEPLAB_GAIN)
+        net, digest = made_up_weights(DeepLabV2(), gain=DEEPLAB_GAIN), MADE_UP
     else:
         net, digest = find_deeplab(path), file_digest(find_weights("deeplab", path))
     net.legacy = legacy
@@ -93,62 +85,56 @@ def evaluate(
     with_seg, of_features = ("seg" in settings.metrics), [name for name in OF_FEATURES if name in settings.metrics]
     if with_seg and labels_dir is None:
         raise UserError("segmentation scores need the label maps: give their folder, or --metrics fid")
-    names = [settings.name, "photos"] + ([settings.other_name] if other_dir is not None else [])
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
-        )
-
-    most = settings.max_pictures
+    sources = _sources(settings, generated_dir, other_dir)
     real = Source.of(real_dir, None, "photos")
-    photos = real.pictures
-    sources = [Source.of(generated_dir, most, settings.name)]
-    if other_dir is not None:
-        sources.append(Source.of(other_dir, most, settings.other_name))
-    size = settings.size or picture_size(sources[0].pictures[0])
+    reference = dataclasses.replace(real, pictures=real.pictures[: settings.max_pictures])
+    size = settings.size or read_rgb(sources[0].pictures[0]).shape[:2]
     protocol: dict[str, Any] = {
         "image_size": f"{size[1]}x{size[0]}",
         "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
         "generated": {source.name: _counted(source.pictures) for source in sources},
-        "reference": {**_counted(photos[:most]), "folder": common_folder(photos[:most])},
+        "reference": {**_counted(reference.pictures), "folder": common_folder(reference.pictures)},
     }
     rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
     # All that can be missing is looked for before hours are spent with the first network.
+    networks: list[FeatureExtractor | Predictor] = []
     if of_features:
-        counts = {source.folder: len(source.pictures[:most]) for source in (*sources, real)}
-        check_counts(of_features, counts, settings.pr_k)
-        extractor = extractor or load_extractor(settings.inception_weights, settings.made_up)
+        check_counts(of_features, {s.folder: len(s.pictures) for s in (*sources, reference)}, settings.pr_k)
+        networks.append(extractor or load_extractor(settings.inception_weights, settings.made_up))
     if with_seg:
-        predictor = predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales)
+        networks.append(predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales))
         maps = Source.of(labels_dir, None, "label maps", list_maps)
-        judge = Judge(predictor, settings, size)
-        judged = list(sources)
-        if settings.photos:
-            judged.append(Source("photos", "photo", sources[0].partners(real, "photo"), real.folder))
-        truths = {source.name: source.partners(maps, "label map") for source in judged}
-    used = [network for network, wanted in ((extractor, of_features), (predictor, with_seg)) if wanted]
-    if any(network.weights_sha256 == MADE_UP for network in used):
+        judge = Judge(networks[-1], settings, size)
+        photos = [Source("photos", "photo", sources[0].partners(real, "photo"), real.folder)] if settings.photos else []
+        judged = [(source, source.partners(maps, "label map")) for source in (*sources, *photos)]
+    if any(network.weights_sha256 == MADE_UP for network in networks):
         result["warning"] = WARNING
 
     if of_features:
-        scores, parts = _of_features(of_features, sources, photos[:most], extractor, size, settings)
+        by_source, parts = _of_features(of_features, sources, reference, networks[0], size, settings)
+        rows.update(by_source)
         protocol.update(parts)
-        for name, values in scores.items():
-            rows[name].update(values)
     if with_seg:
-        by_source = {
-            source.name: segmentation_scores(judge.confusion(source, truths[source.name])) for source in judged
-        }
-        for name, scores in by_source.items():
-            rows.setdefault(name, {}).update({key: getattr(scores, key) for key in COLUMNS if hasattr(scores, key)})
-        result["classes"] = class_rows(by_source, judge.scheme)
+        scores = {source.name: segmentation_scores(judge.confusion(source, truth)) for source, truth in judged}
+        for name, found in scores.items():
+            rows.setdefault(name, {}).update({key: getattr(found, key) for key in COLUMNS if hasattr(found, key)})
+        result["classes"] = class_rows(scores, judge.scheme)
         protocol["segmentation"] = judge.protocol(common_folder(maps.pictures))
     if settings.sheets:
         result["sheets"] = [str(path) for path in judge.sheets(sources, real, maps)]
-    protocol["versions"] = _versions()
+    protocol["versions"] = {"paddle": paddle.__version__, "numpy": np.__version__, "pillow": PIL.__version__}
     return result
+
+
+def _sources(settings: Settings, generated_dir: Pictures, other_dir: Pictures | None) -> list[Source]:
+    given = [(settings.name, generated_dir)] + ([] if other_dir is None else [(settings.other_name, other_dir)])
+    if len({"photos", *(name for name, _ in given)}) <= len(given):
+        raise UserError(
+            f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
+        )
+    return [Source.of(pictures, settings.max_pictures, name) for name, pictures in given]
 
 
 def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = Settings.pr_k) -> None:
@@ -169,21 +155,49 @@ def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = 
 def _of_features(
     metrics: Sequence[str],
     sources: Sequence[Source],
-    photos: Sequence[Path],
+    photos: Source,
     extractor: FeatureExtractor,
     size: tuple[int, int],
     settings: Settings,
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
     """Scores of each picture set against the photos by their features, and the protocol's part about each metric."""
 
-    def statistics(title: str, pictures: Sequence[Path], size: tuple[int, int] | None) -> FeatureStatistics:
+    def statistics(source: Source, size: tuple[int, int] | None) -> FeatureStatistics:
         return file_statistics(
-            pictures, extractor, size=size, title=title, batch_size=settings.batch_size,
+            source.pictures, extractor, size=size, title=source.title, batch_size=settings.batch_size,
             cache_dir=settings.cache_dir, progress=settings.progress, keep=metrics != ["fid"],
         )  # fmt: skip
 
-    counts = [len(photos), *(len(source.pictures) for source in sources)]
-    fewest, subset_size = min(counts), settings.kid_subset_size
+    fewest = min(len(source.pictures) for source in (photos, *sources))
+    draw = min(settings.kid_subset_size, fewest), settings.kid_subsets, settings.kid_seed
+    reference = statistics(photos, size if settings.resize_photos else None)
+    real = Manifold.of(reference.vectors, settings.pr_k) if "pr" in metrics else None
+    scores: dict[str, dict[str, float]] = {}
+    for source in sources:
+        these, row = statistics(source, size), scores.setdefault(source.name, {})
+        if "fid" in metrics:
+            row["fid"] = fid(these, reference)
+        if "kid" in metrics:
+            row["kid"], row["kid_std"] = kid(these.vectors, reference.vectors, *draw)
+        if real is not None:
+            row["precision"], row["recall"] = precision_recall(real, Manifold.of(these.vectors, settings.pr_k))
+    return scores, _feature_protocol(metrics, extractor, settings, fewest)
+
+
+def _feature_protocol(
+    metrics: Sequence[str], extractor: FeatureExtractor, settings: Settings, fewest: int
+) -> dict[str, dict[str, Any]]:
+    """What the scores of each metric depend on; `fewest` pictures are in the smallest set."""
+    published, subset_size = PUBLISHED["inception"], settings.kid_subset_size
+    known = extractor.weights_sha256 == published.sha256
+    other = f"another file than the published {published.name}; compare only with scores of this one"
+    network = {
+        "network": f"Inception v3 of pytorch-fid (2015-12-05), {FEATURES} pooled features",
+        "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
+        "photos_resized": settings.resize_photos,
+        "weights": f"{published.name}, as published" if known else other,
+        "weights_sha256": extractor.weights_sha256,
+    }
     specific: dict[str, dict[str, Any]] = {
         "fid": {"covariance": "unbiased, float64"},
         "kid": {
@@ -196,6 +210,7 @@ def _of_features(
         "pr": {
             "kind": "improved precision and recall: manifolds of k-th nearest neighbours, euclidean, float64",
             "k": settings.pr_k,
+            "note": "both values depend on the counts of pictures: compare only values of the same counts",
         },
     }
     if fewest < extractor.features:
@@ -208,28 +223,7 @@ def _of_features(
             f"fewer pictures ({fewest}) than a subset of {subset_size}: a subset holds no more than the smallest set, "
             "so the standard deviation is too small or 0; the mean has no bias"
         )
-    specific["pr"]["note"] = "both values depend on the counts of pictures: compare only values of the same counts"
-    network = {
-        "network": f"Inception v3 of pytorch-fid (2015-12-05), {FEATURES} pooled features",
-        "network_input": "RGB in [0, 1], bilinear to 299x299 without antialias",
-        "photos_resized": settings.resize_photos,
-        "weights": _origin(extractor),
-        "weights_sha256": extractor.weights_sha256,
-    }
-
-    reference = statistics("photos", photos, size if settings.resize_photos else None)
-    real = Manifold.of(reference.vectors, settings.pr_k) if "pr" in metrics else None
-    scores: dict[str, dict[str, float]] = {}
-    for source in sources:
-        these, row = statistics(source.title, source.pictures, size), scores.setdefault(source.name, {})
-        if "fid" in metrics:
-            row["fid"] = fid(these, reference)
-        if "kid" in metrics:
-            draw = min(subset_size, fewest), settings.kid_subsets, settings.kid_seed
-            row["kid"], row["kid_std"] = kid(these.vectors, reference.vectors, *draw)
-        if real is not None:
-            row["precision"], row["recall"] = precision_recall(real, Manifold.of(these.vectors, settings.pr_k))
-    return scores, {metric: {**network, **specific[metric]} for metric in metrics}
+    return {metric: network | specific[metric] for metric in metrics}
 
 
 def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
@@ -237,16 +231,3 @@ def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
     return {
         "pictures": len(pictures), "first": pictures[0].name, "last": pictures[-1].name, "files": " ".join(kinds),
     }  # fmt: skip
-
-
-def _origin(extractor: FeatureExtractor) -> str:
-    published = PUBLISHED["inception"]
-    if extractor.weights_sha256 == published.sha256:
-        return f"{published.name}, as published"
-    return f"another file than the published {published.name}; compare only with scores of this one"
-
-
-def _versions() -> dict[str, str]:
-    import PIL
-
-    return {"paddle": paddle.__version__, "numpy": np.__version__, "pillow": PIL.__version__}

@@ -12,9 +12,8 @@ from model.errors import UserError
 from model.files import read_npz
 from model.judges.inception import FEATURES, INPUT_SIZE, FIDInception
 from model.metrics.engine import compiled
-from model.metrics.images import Cache, files_digest, read_batches, write_atomically
+from model.metrics.images import Cache, files_digest, write_npz
 from model.metrics.samples import check_finite
-from model.progress import progress_bar
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1
@@ -86,11 +85,8 @@ class FeatureStatistics:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an .npz, whole or not at all."""
-        if self.vectors is None:
-            arrays = {"mean": self.mean, "scatter": self.scatter}
-        else:
-            arrays = {"vectors": self.vectors}
-        write_atomically(Path(path), lambda file: np.savez(file, count=self.count, **arrays))
+        moments = {"mean": self.mean, "scatter": self.scatter}
+        write_npz(path, count=self.count, **(moments if self.vectors is None else {"vectors": self.vectors}))
 
     @classmethod
     def load(cls, path: str | os.PathLike, features: int, keep: bool = False) -> "FeatureStatistics | None":
@@ -227,40 +223,28 @@ def file_statistics(
 
     Args:
         paths: picture files, any number.
-        extractor: the network.
         size: (height, width) to resize to first (bicubic); None takes each picture as it is.
         batch_size: pictures per pass of the network.
         cache_dir: folder of the cache; None computes anew. The key is made of the files' names, sizes and modification
             times, the weights' sha256 and `size`; a damaged file is computed again and replaced. It is also written
             once a minute, so that an interrupted evaluation goes on from there.
-        title: what the progress calls the set.
-        progress: whether it is told, see `progress_bar`.
+        title: what the progress calls the set, which is told if `progress`, see `progress_bar`.
         keep: keep the vectors themselves, as KID, precision and recall need them. A cache file of larger sets whose
             mean and covariance alone were asked for lacks them, and is computed again.
     """
-    key = {
-        "files": files_digest(paths),
-        "count": len(paths),
-        "weights": extractor.weights_sha256,
-        "size": size,
-        "version": FEATURES_VERSION,
-    }
-    cache = Cache(cache_dir, "fid", key)
+    files = {"files": files_digest(paths), "count": len(paths), "size": size}
+    cache = Cache(cache_dir, "fid", {**files, "weights": extractor.weights_sha256, "version": FEATURES_VERSION})
     statistics = cache.path and FeatureStatistics.load(cache.path, extractor.features, keep)
     if statistics is None or statistics.count > len(paths):
         statistics = FeatureStatistics(extractor.features, keep)
     if statistics.count == len(paths):
         cache.used()
         return statistics
-    begun = statistics.count  # pictures of an interrupted evaluation
-    extractor.expect(len(paths) - begun)
-    with progress_bar(len(paths), f"{title}: Inception features", progress, begun) as told:
-        for positions, pictures in read_batches(paths[begun:], batch_size, size):
-            statistics.add(extractor(pictures))
-            told(len(positions))
-            if (statistics.count - begun) % batch_size == 0:  # a batch of several sizes comes in parts
-                cache.save(statistics.save)
-    cache.save(statistics.save, last=True)
+    done = statistics.count  # pictures of an interrupted evaluation
+    extractor.expect(len(paths) - done)
+    how = batch_size, size, f"{title}: Inception features", progress
+    for _, pictures in cache.batches(statistics.save, paths, done, *how):
+        statistics.add(extractor(pictures))
     return statistics
 
 

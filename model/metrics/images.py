@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image
@@ -21,9 +21,9 @@ from model.data.listing import passed_over
 from model.data.palettes import Palette
 from model.data.pictures import MAP_SUFFIXES, PHOTO_SUFFIXES, read_photo
 from model.data.reading import read_ids
-from model.errors import UserError, printable
-from model.errors import listed as told
+from model.errors import UserError, listed, tell
 from model.files import read_npz, replacing, walk
+from model.progress import progress_bar
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
 _ENDINGS = re.compile(r"_(leftImg8bit|gtFine_labelIds|gtFine_color|gtFine_instanceIds)$")
@@ -45,9 +45,7 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     """
     folder = Path(folder)
     if not folder.is_dir():
-        stored = (
-            ", not statistics of them, which cannot give KID, precision or recall" if folder.suffix == ".npz" else ""
-        )
+        stored = ", not statistics of them, which cannot give KID, precision or recall" * (folder.suffix == ".npz")
         raise UserError(f"{folder} is not a folder: give the folder that holds the pictures{stored}")
     found, others = [], Counter()
     for inside, _, names in walk(folder):
@@ -61,19 +59,8 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     if not found:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))}){unread and f' but {unread}'}")
     if unread:
-        print(
-            printable(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}"),
-            file=sys.stderr,
-            flush=True,
-        )
+        tell(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}", sys.stderr)
     return sorted(found)
-
-
-def listed(
-    source: str | os.PathLike | Sequence[Path], listing: Callable[[str | os.PathLike], list[Path]] = list_pictures
-) -> list[Path]:
-    """The files of a folder as `listing` finds them, or those of a list as they are."""
-    return listing(source) if isinstance(source, str | os.PathLike) else list(source)
 
 
 def list_maps(folder: str | os.PathLike) -> list[Path]:
@@ -116,8 +103,8 @@ def partners(
             _refuse_twins(found[fitting[0]], path)
     if missing:
         raise UserError(
-            f"{mine}: {len(missing)} of {len(pictures)} pictures ({told(missing, 5)}) have no {what} of the same name "
-            f"in {theirs}; files are paired by name"
+            f"{mine}: {len(missing)} of {len(pictures)} pictures ({listed(missing, 5)}) have no {what} of the same "
+            f"name in {theirs}; files are paired by name"
         )
     return list(found)
 
@@ -138,12 +125,6 @@ def _refuse_twins(first: Path, second: Path) -> NoReturn:
 def common_folder(files: Sequence[Path]) -> str:
     """The innermost folder that holds all these files."""
     return os.path.commonpath([path.parent for path in files])
-
-
-def picture_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of a picture file."""
-    picture = read_photo(path)
-    return picture.height, picture.width
 
 
 def read_rgb(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -240,6 +221,27 @@ class Cache:
             if i >= _CACHED_SETS or (i >= 3 and sizes[i] > _CACHED_BYTES):
                 path.unlink(missing_ok=True)
 
+    def batches(
+        self,
+        write: Callable[[Path], object],
+        paths: Sequence[Path],
+        done: int,
+        batch_size: int,
+        size: tuple[int, int] | None,
+        title: str,
+        shown: bool,
+    ) -> Iterator[tuple[list[int], np.ndarray]]:
+        """`read_batches` of the pictures behind the `done` first ones; tells how far it is and saves in between."""
+        begun = done
+        with progress_bar(len(paths), title, shown, done) as told:
+            for positions, pictures in read_batches(paths[begun:], batch_size, size):
+                yield [begun + position for position in positions], pictures
+                told(len(positions))
+                done += len(positions)
+                if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
+                    self.save(write)
+        self.save(write, last=True)
+
 
 def files_digest(paths: Iterable[Path]) -> str:
     """A digest of which files these are and whether they changed: names, sizes and modification times."""
@@ -250,11 +252,11 @@ def files_digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` write a file, whole or not at all; its folder is made.
+def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+    """Write arrays, whole or not at all; the folder is made.
 
     Raises:
         UserError: no space, no permission or the like.
     """
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        write(file)
+        np.savez(file, **arrays)

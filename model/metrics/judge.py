@@ -1,5 +1,6 @@
 """Segmentation scores of picture folders, and sheets that show them."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,35 +10,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from model.data.agreement import Agreement
+from model.data.dataset import evenly
 from model.data.label_ids import as_channels, unknown_class
 from model.data.palettes import colorize, names_and_colours, read_palette
 from model.data.reading import IDS
 from model.data.visual import enlarged, grid, legend, save_image
 from model.errors import printable
 from model.files import file_digest
-from model.metrics.images import (
-    Cache,
-    files_digest,
-    read_batches,
-    read_labels,
-    read_rgb,
-    write_atomically,
-)
-from model.metrics.segmentation import (
-    Predictor,
-    Scheme,
-    Scores,
-    class_maps,
-    confusion_matrix,
-    scheme_of,
-)
+from model.metrics.images import Cache, files_digest, read_labels, read_rgb, write_npz
+from model.metrics.predictors import Predictor, class_maps
+from model.metrics.segmentation import Scheme, Scores, confusion_matrix, scheme_of
 from model.metrics.settings import MADE_UP, Settings, Source
-from model.progress import progress_bar
 
 _LEGEND_WIDTH = 170
-
 _LEAST_SIDE = 192  # of a picture in a sheet, pixels
-
 _ROWS_PER_SHEET = 4
 
 
@@ -68,40 +54,31 @@ class Judge:
 
     def confusion(self, source: Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
-        cache, count, batch_size = self._cache(source, truth), len(source.pictures), self.settings.batch_size
-        total, begun = _load_matrix(cache, self.scheme.classes)
-        if begun >= count:
+        cache, count = self._cache(source, truth), len(source.pictures)
+        total, done = _load_matrix(cache, self.scheme.classes)
+        if done >= count:
             cache.used()
             return total
-        self._expect(count - begun)
-        done = begun
+        if hasattr(self.predictor, "expect"):
+            self.predictor.expect(count - done)
+        shown = evenly(range(count), self.settings.sheets)
 
         def write(path: Path) -> None:
-            write_atomically(path, lambda file: np.savez(file, matrix=total, done=done))
+            write_npz(path, matrix=total, done=done)
 
-        with progress_bar(count, f"{source.title}: segmentation", self.settings.progress, begun) as told:
-            for positions, pictures in read_batches(source.pictures[begun:], batch_size, self.size):
-                output = self.predictor(pictures)
-                for i, position in enumerate(positions):
-                    position += begun
-                    labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
-                    prediction = class_maps(output[i : i + 1], labels.shape)[0]
-                    if position < self.settings.sheets:
-                        self._maps[source.pictures[position], labels.shape] = prediction
-                    total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
-                done += len(positions)
-                told(len(positions))
-                if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
-                    cache.save(write)
-        cache.save(write, last=True)
+        how = self.settings.batch_size, self.size, f"{source.title}: segmentation", self.settings.progress
+        for positions, pictures in cache.batches(write, source.pictures, done, *how):
+            for output, position in zip(self.predictor(pictures), positions, strict=True):
+                labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
+                prediction = class_maps(output[None], labels.shape)[0]
+                if position in shown:
+                    self._maps[source.pictures[position], labels.shape] = prediction
+                total += confusion_matrix(self.scheme.truth(labels), prediction, self.scheme.classes)
+            done += len(positions)
         return total
 
     def _labels(self, path: Path, size: tuple[int, int] | None) -> np.ndarray:
         return as_channels(read_labels(path, size, self.palette, self._agreement), self.settings)
-
-    def _expect(self, pictures: int) -> None:
-        if hasattr(self.predictor, "expect"):
-            self.predictor.expect(pictures)
 
     def _map(self, path: Path, image: np.ndarray) -> np.ndarray:
         """Classes of one picture, from the first pass when it kept them."""
@@ -118,41 +95,42 @@ class Judge:
         return Cache(folder, "seg", key)
 
     def sheets(self, sources: Sequence[Source], photos: Source, maps: Source) -> list[Path]:
-        """Sheets of the first pictures: label map | each source | photo, and below each its segmentation."""
-        folder, most = Path(self.settings.output_dir), self.settings.sheets
-        pictures = sources[0].pictures[:most]
-        columns = [pictures, *(sources[0].partners(s, f"picture of {s.name}", most) for s in sources[1:])]
-        columns.append(sources[0].partners(photos, "photo", most))
+        """Sheets of pictures spread over all: label map | each source | photo, and below each its segmentation."""
+        folder = Path(self.settings.output_dir)
+        shown = dataclasses.replace(sources[0], pictures=evenly(sources[0].pictures, self.settings.sheets))
+        columns = [shown.pictures, *(shown.partners(source, f"picture of {source.name}") for source in sources[1:])]
+        columns.append(shown.partners(photos, "photo"))
         titles = [*(source.title for source in sources), "photo"]
-        truths = sources[0].partners(maps, "label map", most)
-        names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
-        colours[unknown] = 0
-        written, rows = [], []
-        for i, picture in enumerate(pictures):
-            images = [read_rgb(column[i], self.size) for column in columns]
-            labels = self._labels(truths[i], self.size)
-            predicted = [self._map(column[i], image) for column, image in zip(columns, images, strict=True)]
-            right = [_agreement(self.scheme.truth(labels), p) for p in predicted]
-            ids = [labels, *(self.scheme.label_ids(p) for p in predicted)]
-            ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
-            text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
-            text += [printable(picture.stem), "", "pixels right:"]
-            text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
-            upper = [colorize(ids[0], colours), *images]
-            lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
-            stacks = [
-                _stack(*(enlarged(image, _LEAST_SIDE) for image in pair)) for pair in zip(upper, lower, strict=True)
-            ]
-            rows.append([*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)])
-            if len(rows) == _ROWS_PER_SHEET or i == len(pictures) - 1:
-                path = folder / f"sheet_{len(written):03d}.png"
-                heads = ["label map", *(f"{title}, segmented below" for title in titles), "classes, share of all maps"]
-                save_image(grid(rows, heads), path)
-                written.append(path)
-                rows = []
+        heads = ["label map", *(f"{title}, segmented below" for title in titles), "classes, share of all maps"]
+        rows = list(zip(shown.partners(maps, "label map"), *columns, strict=True))
+        written = []
+        for start in range(0, len(rows), _ROWS_PER_SHEET):
+            written.append(folder / f"sheet_{len(written):03d}.png")
+            cells = [self._row(titles, truth, paths) for truth, *paths in rows[start : start + _ROWS_PER_SHEET]]
+            save_image(grid(cells, heads), written[-1])
         for path in set(folder.glob("sheet_???.png")) - set(written):  # of an earlier run that showed more
             path.unlink()
         return written
+
+    def _row(self, titles: Sequence[str], truth: Path, pictures: Sequence[Path]) -> list[Image.Image]:
+        """The cells of a sheet's row: the label map's, those of the pictures, which have titles, and the legend."""
+        names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
+        colours[unknown] = 0
+        images = [read_rgb(path, self.size) for path in pictures]
+        labels = self._labels(truth, self.size)
+        predicted = [self._map(path, image) for path, image in zip(pictures, images, strict=True)]
+        ids = [labels, *(self.scheme.label_ids(p) for p in predicted)]
+        ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
+        text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
+        text += [printable(pictures[0].stem), "", "pixels right:"]
+        text += [
+            f"{title}: {_agreement(self.scheme.truth(labels), p):.1%}"
+            for title, p in zip(titles, predicted, strict=True)
+        ]
+        upper = [colorize(ids[0], colours), *images]
+        lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
+        stacks = [_stack(enlarged(a, _LEAST_SIDE), enlarged(b, _LEAST_SIDE)) for a, b in zip(upper, lower, strict=True)]
+        return [*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)]
 
 
 def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:

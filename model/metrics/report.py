@@ -7,16 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError, printable, tell, utf8
-from model.metrics.images import (
-    write_atomically,
-)
+from model.files import replacing
 from model.metrics.settings import COLUMNS, DIGITS, OF_FEATURES
-
-
-def write_json(result: Mapping[str, Any], path: str | os.PathLike) -> None:
-    """Write a result of `evaluate`, whole or not at all."""
-    text = json.dumps(result, indent=1, allow_nan=False)
-    write_atomically(Path(path), lambda file: file.write((text + "\n").encode()))
 
 
 def markdown(result: Mapping[str, Any], header: bool = True) -> str:
@@ -38,46 +30,39 @@ def markdown(result: Mapping[str, Any], header: bool = True) -> str:
 def class_table(result: Mapping[str, Any], classes: int | None = None) -> str:
     """The per-class IoU as text, the most frequent classes first, those without a pixel of truth left out."""
     sources = [name for name in result["rows"] if result["classes"] and name in result["classes"][0]]
-    entries = [e for e in result["classes"] if any(e[name]["pixels"] for name in sources)]
-    entries.sort(key=lambda e: -max(e[name]["pixels"] for name in sources))
-    total = sum(max(e[name]["pixels"] for name in sources) for e in entries)
-    width = max((len(e["name"]) for e in entries), default=5)
+    counted = [(max(entry[name]["pixels"] for name in sources), entry) for entry in result["classes"]]
+    counted = sorted(((pixels, entry) for pixels, entry in counted if pixels), key=lambda pair: -pair[0])
+    total = sum(pixels for pixels, _ in counted)
+    width = max((len(entry["name"]) for _, entry in counted), default=5)
     lines = [f"{'class':<{width}}  share  " + "  ".join(f"IoU {name}" for name in sources)]
-    for e in entries[:classes]:
-        share = max(e[name]["pixels"] for name in sources) / total
-        ious = ("-" if e[name]["iou"] is None else f"{e[name]['iou']:.4f}" for name in sources)
+    for pixels, entry in counted[:classes]:
+        ious = ("-" if entry[name]["iou"] is None else f"{entry[name]['iou']:.4f}" for name in sources)
         cells = (f"{iou:>{len(name) + 4}}" for iou, name in zip(ious, sources, strict=True))
-        lines.append(f"{e['name']:<{width}}  {share:5.1%}  " + "  ".join(cells))
-    if classes is not None and len(entries) > classes:
-        lines.append(f"and {len(entries) - classes} more in metrics.json")
+        lines.append(f"{entry['name']:<{width}}  {pixels / total:5.1%}  " + "  ".join(cells))
+    if classes is not None and len(counted) > classes:
+        lines.append(f"and {len(counted) - classes} more in metrics.json")
     return "\n".join(lines)
 
 
 def protocol_text(result: Mapping[str, Any]) -> str:
     """The protocol as indented lines."""
+    lines = []
 
-    def told(entry: Mapping[str, Any], indent: str) -> list[str]:
-        lines = []
+    def tell_of(entry: Mapping[str, Any], indent: str) -> None:
         for key, value in entry.items():
-            if isinstance(value, Mapping):
-                lines += [f"{indent}{key}:", *told(value, indent + "  ")]
-            else:
-                lines.append(f"{indent}{key}: {printable(value)}")
-        return lines
+            inner = isinstance(value, Mapping)
+            lines.append(f"{indent}{key}:" if inner else f"{indent}{key}: {printable(value)}")
+            tell_of(value if inner else {}, indent + "  ")
 
-    return "\n".join(told(result["protocol"], "  "))
+    tell_of(result["protocol"], "  ")
+    return "\n".join(lines)
 
 
 def text(result: Mapping[str, Any]) -> str:
     """All of a result for a terminal: the warning if there is one, the table, the classes, the protocol."""
-    parts = [result["warning"]] if "warning" in result else []
-    parts.append(markdown(result))
-    if result["classes"]:
-        parts.append(class_table(result, classes=15))
-    parts.append("protocol:\n" + protocol_text(result))
-    if "warning" in result:
-        parts.append(result["warning"])
-    return "\n\n".join(parts)
+    warning = [result["warning"]] if "warning" in result else []
+    classes = [class_table(result, classes=15)] if result["classes"] else []
+    return "\n\n".join([*warning, markdown(result), *classes, "protocol:\n" + protocol_text(result), *warning])
 
 
 def log_visualdl(result: Mapping[str, Any], folder: str | os.PathLike, step: int = 0) -> None:
@@ -117,9 +102,11 @@ def write_results(
     result: Mapping[str, Any], output_dir: str | os.PathLike, log_dir: str | os.PathLike | None = None, step: int = 0
 ) -> None:
     """Write `metrics.json` and `metrics.md` to a folder, and VisualDL records to another if it is given."""
-    write_json(result, Path(output_dir, "metrics.json"))
     notes = [result["warning"], ""] if "warning" in result else []
-    lines = [*notes, markdown(result), "", "Protocol:", "", "```", protocol_text(result), "```", ""]
-    write_atomically(Path(output_dir, "metrics.md"), lambda file: file.write("\n".join(lines).encode()))
+    lines = [*notes, markdown(result), "", "Protocol:", "", "```", protocol_text(result), "```"]
+    texts = {"metrics.json": json.dumps(result, indent=1, allow_nan=False), "metrics.md": "\n".join(lines)}
+    for name, text in texts.items():
+        with replacing(Path(output_dir, name)) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
     if log_dir is not None:
         log_visualdl(result, log_dir, step)

@@ -9,12 +9,7 @@ from typing import ClassVar
 from model.configuration.texts import METRICS, parse_metrics
 from model.data.label_ids import unknown_ids
 from model.errors import UserError
-from model.metrics.images import (
-    common_folder,
-    list_pictures,
-    listed,
-    partners,
-)
+from model.metrics.images import common_folder, list_pictures, partners
 
 OF_FEATURES = ("fid", "kid", "pr")  # metrics that need the Inception network and no label maps
 
@@ -40,58 +35,37 @@ Pictures = str | os.PathLike | Sequence[Path]  # a folder, or the files themselv
 class Settings:
     """What `evaluate` computes, and under which protocol.
 
-    Args:
-        metrics: of "fid", "seg", "kid" and "pr" (improved precision and recall), or such words with commas between.
-        dataset_mode, label_nc: the data set whose ids the label maps hold.
-        unknown_ids: which ids mean unlabelled, as the option of training; their pixels are not scored.
-        palette: file of colours and ids, for label maps that hold colours; see `model.data.palettes.read_palette`.
-        name, other_name: what the report calls the generated pictures and those beside them.
-        photos: whether the photos' own segmentation scores, the ceiling, are computed too.
-        size: (height, width) all pictures are brought to; None is the size of the first generated picture.
-        resize_photos: False leaves photos at their own size for FID.
-        at_label_size: score segmentations at the label maps' own size, not at the pictures'.
-        batch_size: pictures per pass.
-        max_pictures: judge only the first so many pictures of each folder.
-        inception_weights, deeplab_weights: file or folder of the weights; None looks in `inception/` and `deeplab/`.
-        made_up: use made-up weights where a network has to be loaded. The numbers then mean nothing.
-        legacy_scales: DeepLab's scale sampling of the PyTorch that the released weights were made with.
-        cache_dir: where statistics and confusion matrices of picture sets are kept, also those of an interrupted
-            evaluation, which goes on from there; None keeps none.
-        kid_subset_size, kid_subsets, kid_seed: of KID, see `model.metrics.samples.kid`.
-        pr_k: which nearest neighbour is at the radius, of precision and recall.
-        sheets: comparison sheets of the first so many pictures, written to `output_dir`.
-        output_dir: where sheets go.
-        progress: whether stderr is told how far the networks are: by a bar on a terminal, by lines elsewhere.
-
     Raises:
         UserError: settings that contradict each other, or a name that cannot be a folder's.
     """
 
-    metrics: str | Sequence[str] = ("fid", "seg")
-    dataset_mode: str = "coco_stuff"
+    metrics: str | Sequence[str] = ("fid", "seg")  # also "kid", "pr" (improved precision and recall); a text has commas
+    dataset_mode: str = "coco_stuff"  # whose ids the label maps hold
     label_nc: int = 182
-    unknown_ids: str = ""
-    palette: str = ""
-    name: str = "generated"
-    other_name: str = "other"
-    photos: bool = True
-    size: tuple[int, int] | None = None
-    resize_photos: bool = True
-    at_label_size: bool = False
-    batch_size: int = 8
-    max_pictures: int | None = None
-    inception_weights: str | os.PathLike | None = None
-    deeplab_weights: str | os.PathLike | None = None
-    made_up: bool = False
-    legacy_scales: bool = False
+    unknown_ids: str = ""  # which ids mean unlabelled, as the option of training; their pixels are not scored
+    palette: str = ""  # file of colours and ids, see `read_palette`, for label maps that hold colours
+    name: str = "generated"  # what the report calls the pictures
+    other_name: str = "other"  # and those beside them
+    photos: bool = True  # the photos' own segmentation scores, the ceiling, are computed too
+    size: tuple[int, int] | None = None  # (height, width) of all pictures; None is that of the first generated one
+    resize_photos: bool = True  # False leaves photos at their own size for FID
+    at_label_size: bool = False  # score segmentations at the label maps' own size, not at the pictures'
+    batch_size: int = 8  # pictures per pass
+    max_pictures: int | None = None  # judge only the first so many of each folder
+    inception_weights: str | os.PathLike | None = None  # file or folder; None looks in inception/
+    deeplab_weights: str | os.PathLike | None = None  # None looks in deeplab/
+    made_up: bool = False  # made-up weights where a network has to be loaded: the numbers then mean nothing
+    legacy_scales: bool = False  # DeepLab's scale sampling of the PyTorch that the released weights were made with
+    # Where statistics and confusion matrices of picture sets are kept, also those of an interrupted evaluation, which
+    # goes on from there; None keeps none.
     cache_dir: str | os.PathLike | None = None
-    kid_subset_size: int = 1000
+    kid_subset_size: int = 1000  # of KID, see `model.metrics.samples.kid`
     kid_subsets: int = 100
     kid_seed: int = 0
-    pr_k: int = 3
-    sheets: int = 0
-    output_dir: str | os.PathLike | None = None
-    progress: bool = True
+    pr_k: int = 3  # which nearest neighbour is at the radius, of precision and recall
+    sheets: int = 0  # comparison sheets of so many pictures, evenly spread over all
+    output_dir: str | os.PathLike | None = None  # where sheets go
+    progress: bool = True  # stderr is told how far the networks are, see `progress_bar`
 
     contain_dontcare_label: ClassVar[bool] = True  # whether it was trained or not, what is unlabelled is not scored
 
@@ -122,10 +96,10 @@ class Source:
     @classmethod
     def of(cls, given: "Pictures", most: int | None, name: str, listing=list_pictures) -> "Source":
         """The first pictures of a folder, or of a list of files."""
-        files = listed(given, listing)
-        folder = os.fspath(given) if isinstance(given, str | os.PathLike) else common_folder(files)
-        return cls(name, name, files[:most], folder)
+        if isinstance(given, str | os.PathLike):
+            return cls(name, name, listing(given)[:most], os.fspath(given))
+        return cls(name, name, list(given)[:most], common_folder(given))
 
-    def partners(self, others: "Source", what: str, most: int | None = None) -> list[Path]:
-        """Those of another set that belong to the first of these pictures."""
-        return partners(self.pictures[:most], others.pictures, what, (self.folder, others.folder))
+    def partners(self, others: "Source", what: str) -> list[Path]:
+        """Those of another set that belong to these pictures."""
+        return partners(self.pictures, others.pictures, what, (self.folder, others.folder))

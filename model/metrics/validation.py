@@ -11,8 +11,9 @@ from model.data.visual import save_image, tensor_to_image
 from model.errors import UserError, printable
 from model.metrics.evaluation import check_counts, evaluate, load_deeplab, load_extractor
 from model.metrics.images import list_pictures, partners
+from model.metrics.predictors import load_predictor
 from model.metrics.report import text, write_results
-from model.metrics.segmentation import load_predictor, scheme_of
+from model.metrics.segmentation import scheme_of
 from model.metrics.settings import OF_FEATURES, Settings
 from model.options import OPT
 from model.serving.synthesizer import Synthesizer, is_model

@@ -1,44 +1,27 @@
-"""Official archives of the data sets: what they are called, what of them is needed, and taking it out safely."""
+"""Official archives of the data sets: what is published where, and what of it is needed."""
 
 import os
 import re
-import shutil
-import stat
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from model.errors import UserError
-from model.files import remove_leftovers, replacing, told_size
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What is published where
+def _as_it_is(match: re.Match) -> tuple[str, str]:
+    return match["phase"], match[0]
 
 
 class Archive(NamedTuple):
-    """One official archive.
+    """One official archive."""
 
-    Attributes:
-        name: its file name.
-        url: where it is published: the file itself, or the page from which it can be fetched after a login.
-        size: its size as published, for people.
-        pattern: which members are needed: a regular expression for the whole name.
-        example: the name of one that is needed.
-        place: gives (phase, path in the data set's folder) for a match of the pattern.
-        phases: the phases that it serves.
-        required: whether the data set is of no use without it.
-    """
-
-    name: str
-    url: str
-    size: str
-    pattern: str
-    example: str
-    place: Callable[[re.Match], tuple[str, str]]
-    phases: tuple[str, ...] = ("train", "val")
-    required: bool = True
+    name: str  # of the file
+    url: str  # of the file itself, or the page from which it can be fetched after a login
+    size: str  # as published, for people
+    pattern: str  # which members are needed: a regular expression for the whole name
+    example: str  # the name of one that is needed
+    place: Callable[[re.Match], tuple[str, str]] = _as_it_is  # (phase, path in the data set's folder) of a match
+    phases: tuple[str, ...] = ("train", "val")  # that it serves
+    required: bool = True  # the data set is of no use without it
 
 
 class DataSet(NamedTuple):
@@ -50,40 +33,47 @@ class DataSet(NamedTuple):
     mistaken: dict[str, str] = {}
 
 
-def _facade(match: re.Match) -> tuple[str, str]:
-    """Every sixth facade validates. The data base is published without a split."""
-    phase = "val" if int(match["number"]) % 6 == 0 else "train"
-    return phase, f"{phase}_{'img' if match['kind'] == 'jpg' else 'label'}/{match['stem']}.{match['kind']}"
-
-
 _COCO = "http://images.cocodataset.org"
 _COCO_STUFF = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset"
 _CMP = "https://cmp.felk.cvut.cz/~tylecr1/facade"
 _CITYSCAPES = "https://www.cityscapes-dataset.com/downloads/ (free registration)"
 _FULL_ADE = "the full ADE20K release, a different thing"
 
+
+def _coco_photos(phase: str, size: str, first: str) -> Archive:
+    return Archive(
+        name=f"{phase}2017.zip",
+        url=f"{_COCO}/zips/{phase}2017.zip",
+        size=size,
+        pattern=rf"(?P<phase>{phase})2017/(?P<file>[^/]+\.jpg)",
+        example=f"{phase}2017/{first}.jpg",
+        place=lambda m: (m["phase"], f"{m['phase']}_img/{m['file']}"),
+        phases=(phase,),
+    )
+
+
+def _cmp(part: str, letter: str, size: str) -> Archive:
+    def place(match: re.Match) -> tuple[str, str]:
+        """Every sixth facade validates. The data base is published without a split."""
+        phase = "val" if int(match["number"]) % 6 == 0 else "train"
+        return phase, f"{phase}_{'img' if match['kind'] == 'jpg' else 'label'}/{match['stem']}.{match['kind']}"
+
+    return Archive(
+        name=f"CMP_facade_DB_{part}.zip",
+        url=f"{_CMP}/CMP_facade_DB_{part}.zip",
+        size=size,
+        pattern=rf"{part}/(?P<stem>cmp_{letter}(?P<number>\d+))\.(?P<kind>jpg|png)",
+        example=f"{part}/cmp_{letter}0001.jpg",
+        place=place,
+    )
+
+
 DATA_SETS: dict[str, DataSet] = {
     "coco_stuff": DataSet(
         page="https://cocodataset.org/#download and https://github.com/nightrome/cocostuff",
         archives=(
-            Archive(
-                name="train2017.zip",
-                url=f"{_COCO}/zips/train2017.zip",
-                size="18 GB",
-                pattern=r"train2017/(?P<file>[^/]+\.jpg)",
-                example="train2017/000000000009.jpg",
-                place=lambda m: ("train", f"train_img/{m['file']}"),
-                phases=("train",),
-            ),
-            Archive(
-                name="val2017.zip",
-                url=f"{_COCO}/zips/val2017.zip",
-                size="1 GB",
-                pattern=r"val2017/(?P<file>[^/]+\.jpg)",
-                example="val2017/000000000139.jpg",
-                place=lambda m: ("val", f"val_img/{m['file']}"),
-                phases=("val",),
-            ),
+            _coco_photos("train", "18 GB", "000000000009"),
+            _coco_photos("val", "1 GB", "000000000139"),
             Archive(
                 name="stuffthingmaps_trainval2017.zip",
                 url=f"{_COCO_STUFF}/stuffthingmaps_trainval2017.zip",
@@ -98,7 +88,6 @@ DATA_SETS: dict[str, DataSet] = {
                 size="241 MB",
                 pattern=r"annotations/instances_(?P<phase>train|val)2017\.json",
                 example="annotations/instances_train2017.json",
-                place=lambda m: (m["phase"], m[0]),
                 required=False,
             ),
         ),
@@ -133,7 +122,6 @@ DATA_SETS: dict[str, DataSet] = {
                 size="241 MB",
                 pattern=r"gtFine/(?P<phase>train|val)/[^/]+/[^/]+_gtFine_(?:labelIds|instanceIds)\.png",
                 example="gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png",
-                place=lambda m: (m["phase"], m[0]),
             ),
             Archive(
                 name="leftImg8bit_trainvaltest.zip",
@@ -141,7 +129,6 @@ DATA_SETS: dict[str, DataSet] = {
                 size="11 GB",
                 pattern=r"leftImg8bit/(?P<phase>train|val)/[^/]+/[^/]+_leftImg8bit\.png",
                 example="leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png",
-                place=lambda m: (m["phase"], m[0]),
             ),
         ),
         published={"train": 2975, "val": 500},
@@ -149,24 +136,7 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "facades": DataSet(
         page=f"{_CMP}/",
-        archives=(
-            Archive(
-                name="CMP_facade_DB_base.zip",
-                url=f"{_CMP}/CMP_facade_DB_base.zip",
-                size="378 facades",
-                pattern=r"base/(?P<stem>cmp_b(?P<number>\d+))\.(?P<kind>jpg|png)",
-                example="base/cmp_b0001.jpg",
-                place=_facade,
-            ),
-            Archive(
-                name="CMP_facade_DB_extended.zip",
-                url=f"{_CMP}/CMP_facade_DB_extended.zip",
-                size="228 facades",
-                pattern=r"extended/(?P<stem>cmp_x(?P<number>\d+))\.(?P<kind>jpg|png)",
-                example="extended/cmp_x0001.jpg",
-                place=_facade,
-            ),
-        ),
+        archives=(_cmp("base", "b", "378 facades"), _cmp("extended", "x", "228 facades")),
         published={},  # only the whole is: 606 facades, without a split
         mistaken={"facades.tar.gz": "pix2pix's pictures, whose label maps are colours in JPEG files, not ids"},
     ),
@@ -206,126 +176,3 @@ def where(archive: Archive, folder: str | os.PathLike) -> Path:
         return path
     copy = re.compile(rf"{re.escape(path.stem)}(?: ?\(\d+\)|-\d+){re.escape(path.suffix)}")
     return min((p for p in Path(folder).iterdir() if copy.fullmatch(p.name) and p.is_file()), default=path)
-
-
-def missing_archives(name: str, folder: str | os.PathLike, phases: tuple[str, ...]) -> list[Archive]:
-    """Archives of a data set that serve one of `phases` and are not in `folder`, the optional ones too."""
-    needed = [a for a in DATA_SETS[name].archives if set(a.phases) & set(phases)]
-    return [a for a in needed if not where(a, folder).is_file()]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Taking out
-
-
-class Member(NamedTuple):
-    """A file to take out of an archive: where it is, which phase it serves, where it goes."""
-
-    info: zipfile.ZipInfo
-    phase: str
-    target: Path
-
-
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
-
-
-def _damaged(path: Path, error: Exception, url: str) -> UserError:
-    return UserError(f"{path} is damaged or not completely downloaded ({error}): fetch it again from {url}")
-
-
-def plan(archive: Archive, folder: str | os.PathLike, target: str | os.PathLike, phases) -> list[Member]:
-    """The members of an archive that are needed for `phases`, after a look at the names and sizes of all.
-
-    An official archive holds no absolute names, no "..", no links and no encrypted files, its pictures do not shrink to
-    less than a hundredth, and its members do not share bytes. One that does is refused as a whole.
-
-    Raises:
-        UserError: a damaged or malicious archive, or one that holds nothing that is needed.
-    """
-    path = where(archive, folder)
-    try:
-        with zipfile.ZipFile(path) as file:
-            infos = file.infolist()
-    except _DAMAGE as error:
-        raise _damaged(path, error, archive.url) from None
-    for info in infos:
-        _check_member(path, info)
-    if sum(info.compress_size for info in infos) > path.stat().st_size:
-        raise UserError(f"{path}: refused, its members overlap (a decompression bomb); the archive is not the official")
-    members: dict[str, Member] = {}
-    for info in infos:
-        if match := re.fullmatch(archive.pattern, info.filename):
-            phase, place = archive.place(match)
-            if place in members:
-                raise UserError(f"{path}: refused, {info.filename} is in it twice; the archive is not the official one")
-            members[place] = Member(info, phase, Path(target, place))
-    if not members:
-        raise UserError(
-            f"{path}: none of its {len(infos)} members is called like {archive.example}: "
-            f"fetch the official archive from {archive.url}"
-        )
-    return [member for member in members.values() if member.phase in phases]
-
-
-def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
-    name = info.orig_filename
-    reason = None
-    if name.startswith("/") or "\\" in name or ":" in name or "\0" in name or ".." in name.split("/"):
-        reason = "its name leads out of the folder"
-    elif stat.S_ISLNK(info.external_attr >> 16):
-        reason = "it is a link"
-    elif info.flag_bits & 1:
-        reason = "it is encrypted"
-    elif info.file_size > 100 * info.compress_size + 2**20:
-        reason = f"{info.compress_size} bytes would become {info.file_size} (a decompression bomb)"
-    if reason:
-        raise UserError(f"{path}: refused, member {name!r}: {reason}; the archive is not the official one")
-
-
-def is_there(member: Member) -> bool:
-    """Whether the file is there with its full size; `extract` writes files whole."""
-    try:
-        return member.target.stat().st_size == member.info.file_size
-    except FileNotFoundError:
-        return False
-
-
-def check_space(target: str | os.PathLike, needed: int) -> None:
-    """Raise a UserError if the file system of `target` has less than `needed` bytes free."""
-    existing = Path(target).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise UserError(
-            f"{target}: {told_size(needed)} are needed and {told_size(free)} are free: "
-            "make room, or choose another place with --to"
-        )
-
-
-def space(members: list[Member], block: int = 4096) -> int:
-    """Bytes that these files take on disk, in whole blocks."""
-    return sum(-(-member.info.file_size // block) * block for member in members)
-
-
-def extract(archive: Archive, folder: str | os.PathLike, members: list[Member]) -> Iterator[Member]:
-    """Take members out, in the archive's order, each written whole or not at all; yields each when it is done.
-
-    No more bytes are written than the archive's directory says, whatever its data are.
-
-    Raises:
-        UserError: damage, with the archive's and the member's name.
-    """
-    path = where(archive, folder)
-    for parent in {member.target.parent for member in members}:
-        parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(parent)
-    with zipfile.ZipFile(path) as file:
-        for member in members:
-            with replacing(member.target) as temporary:
-                try:
-                    with file.open(member.info) as source, open(temporary, "wb") as sink:
-                        shutil.copyfileobj(source, sink, 1 << 20)
-                except _DAMAGE as error:
-                    raise _damaged(path, f"{member.info.filename}: {error}", archive.url) from None
-            yield member

@@ -4,71 +4,49 @@
 only the whole shows: another release of the data set, ids of another kind, the same photos in both splits.
 """
 
+import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from itertools import zip_longest
 
 import numpy as np
 from PIL import Image
 
+from model.data.dataset import evenly
 from model.data.label_ids import as_channels, id_ranges, reading, second_reading, unknown_ids
-from model.data.listing import Item
+from model.data.listing import Item, list_files
 from model.data.palettes import Palette, colorize, names_and_colours, read_palette
 from model.data.pictures import read_photo
 from model.data.reading import read_ids
 from model.data.visual import grid, legend
-from model.data.workers import begin_worker
 from model.errors import UserError, listed, printable
 from model.files import replacing
 from model.options import OPT
-from model.prepare.examination import Record, Split, examine
+from model.prepare.examination import Split, examine, photo_digest
 from model.prepare.faults import Finding
-
-_shared: tuple = ()
-
-
-def _begin(opt: OPT, palette: Palette | None, parent: int) -> None:
-    global _shared
-    _shared = opt, palette
-    begin_worker(parent)
-
-
-def _examine_shared(item: Item) -> Record:
-    return examine(item, *_shared)
-
-
-def _records(items: list[Item], opt: OPT, palette: Palette | None, processes: int) -> Iterator[Record]:
-    if processes < 2 or len(items) < 2:
-        yield from (examine(item, opt, palette) for item in items)
-        return
-    with ProcessPoolExecutor(processes, initializer=_begin, initargs=(opt, palette, os.getpid())) as pool:
-        try:
-            yield from pool.map(_examine_shared, items, chunksize=max(1, min(16, len(items) // processes)))
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that reads pictures was ended, perhaps because memory ran out: give fewer --processes"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+from model.prepare.pool import in_order
+from model.progress import progress_bar
 
 
 class Report:
     """A data set looked at: its splits, the findings about them, and the forms to show them in."""
 
-    def __init__(self, opt: OPT, splits: list[Split], palette: Palette | None, seconds: float):
-        self.opt, self.splits, self.palette, self.seconds = opt, splits, palette, seconds
+    def __init__(self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[tuple[str, bytes]]):
+        self.opt, self.splits, self.palette, self.test = opt, splits, palette, test
         self.names, self.colours = names_and_colours(opt, palette)
+        self.seconds = 0.0
         self.between: list[Finding] = []
+        photos = {}
         for split in splits:
             split.judge()
-            self._find_twins(split)
-        if len(splits) == 2:
-            self._compare(*splits)
+            photos[split.phase] = [(record.item.image, record.digest) for record in split.records]
+        if len(splits) == 2 and self._are_one(*splits):
+            del photos[splits[1].phase]
+        if test:
+            photos["test"] = test
+        self._find_copies(photos)
 
     @property
     def findings(self) -> list[Finding]:
@@ -81,25 +59,28 @@ class Report:
         """Whether anything stops or ruins a run."""
         return any(finding.stops for finding in self.findings)
 
-    def _compare(self, train: Split, val: Split) -> None:
+    def _are_one(self, train: Split, val: Split) -> bool:
+        """Whether both are the same files, as is then told; else tells the classes that only one has."""
         if train.items and [item.label for item in train.items] == [item.label for item in val.items]:
             self.between.append(Finding("one_split", "both"))
-            return
-        owners = {record.digest: record.item.image for record in train.records if record.digest}
-        same = [record for record in val.records if record.digest in owners]
-        if same:
-            files, details = [r.item.image for r in same], [f"is train's {owners[r.digest]}" for r in same]
-            self.between.append(Finding("leaked", "both", "", files, details, len(val.records)))
+            return True
         new = sorted(val.pixels.keys() - train.pixels.keys())
         if new and train.pixels and not (train.release or val.release):
             self.between.append(Finding("new_classes", "both", listed(map(self.name, new), 12)))
+        return False
 
-    def _find_twins(self, split: Split) -> None:
-        first: dict[bytes, str] = {}
-        twins = [r for r in split.records if r.digest and first.setdefault(r.digest, r.item.image) != r.item.image]
-        if twins:
-            files, details = [r.item.image for r in twins], [f"is {first[r.digest]}" for r in twins]
-            self.between.append(Finding("twins", split.phase, "", files, details, len(split.records)))
+    def _find_copies(self, photos: dict[str, list[tuple[str, bytes]]]) -> None:
+        """Find photos (path, digest) that are twice in their split, or in an earlier one too."""
+        earlier: dict[bytes, str] = {}
+        for phase, files in photos.items():
+            first: dict[bytes, str] = {}
+            twins = [(path, f"is {first[d]}") for path, d in files if d and first.setdefault(d, path) != path]
+            leaked = [(path, f"is {earlier[d]}") for path, d in files if d in earlier]
+            leak = ("leaked_to_test", "test") if phase == "test" else ("leaked", "both")
+            for (code, where), found in ((("twins", phase), twins), (leak, leaked)):
+                if found:
+                    self.between.append(Finding(code, where, "", *zip(*found, strict=True), len(files)))
+            earlier = {d: f"{phase}'s {path}" for d, path in first.items()} | earlier
 
     def name(self, number: int) -> str:
         """A class's name."""
@@ -136,7 +117,10 @@ class Report:
             row = (split.phase, len(split.records), photos, instances, width, height, ids, share)
             rows.append(tuple(map(str, row)))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+        lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+        if self.test:
+            lines.append(f"{'test':>{widths[0]}}  {len(self.test)} photos, looked for in the others")
+        return "\n".join(lines)
 
     def _classes(self, split: Split, count: int) -> str:
         total, ranked = sum(split.pixels.values()), split.pixels.most_common()
@@ -195,9 +179,7 @@ class Report:
         """
         for split in self.splits:
             sound = [record.item for record in split.records if record.size]
-            count = min(count, len(sound))
-            rows = [self._row(sound[i * len(sound) // count], side) for i in range(count)]
-            if rows := [row for row in rows if row]:
+            if rows := [row for item in evenly(sound, count) if (row := self._row(item, side))]:
                 titles = ["photo", "label map"] + ([] if self.opt.no_instance else ["instances"]) + ["classes"]
                 return grid(rows, titles)
         return None
@@ -249,32 +231,55 @@ def _told(finding: Finding, shown: int = 3) -> str:
     return "\n".join(lines)
 
 
+def _test_photos(opt: OPT, splits: list[Split]) -> list[str]:
+    """The photos of the data set's test split, where it has one of its own; its maps need not be there or of use."""
+    try:
+        listing = list_files(opt, "test").get("image")
+    except UserError:
+        return []
+    undivided = {item.image for split in splits for item in split.items}  # a folder without splits is each of them
+    return sorted(set(listing.files.values()) - undivided) if listing else []
+
+
 def check_dataset(
     opt: OPT,
     phases: tuple[str, ...] = ("train", "val"),
     *,
     processes: int = 1,
     max_pictures: int | None = None,
-    progress: Callable[[Iterator[Record], int, str], Iterable[Record]] = lambda records, total, name: records,
+    quiet: bool = False,
 ) -> Report:
     """Examine every picture of a data set.
 
     Args:
         opt: what training would be given; the options of the data are read.
-        phases: of train, val.
+        phases: of train, val, test; with several, the photos of test are compared with theirs in any case.
         processes: that read pictures.
         max_pictures: of each split, evenly spread; None for all.
-        progress: wraps the records of a split as they come; gets their number and the split's name.
+        quiet: no progress bars.
 
     Raises:
         UserError: the palette file cannot be used.
     """
+
+    def each(work: Callable, items: list, title: str) -> list:
+        results = []
+        with progress_bar(len(items), title, not quiet) as told:
+            for result in in_order(work, items, processes):
+                results.append(result)
+                told(1)
+        return results
+
     begun = time.perf_counter()
     palette = read_palette(opt.palette) if opt.palette else None
-    splits = []
-    for phase in phases:
-        split = Split(opt, phase)
-        split.thin_out(max_pictures)
-        split.records = list(progress(_records(split.items, opt, palette, processes), len(split.items), phase))
-        splits.append(split)
-    return Report(opt, splits, palette, time.perf_counter() - begun)
+    splits = [Split(opt, phase) for phase in phases]
+    test = _test_photos(opt, splits) if len(phases) > 1 else []
+    for split in splits:
+        split.items = evenly(split.items, max_pictures or len(split.items))
+        split.records = each(functools.partial(examine, opt=opt, palette=palette), split.items, split.phase)
+    if test:
+        test = evenly(test, max_pictures or len(test))
+        test = list(zip(test, each(photo_digest, test, "test"), strict=True))
+    report = Report(opt, splits, palette, test)
+    report.seconds = time.perf_counter() - begun
+    return report

@@ -1,29 +1,29 @@
 """Instance maps from label maps alone: what hangs together in a class of things is an instance."""
 
+import functools
+import os
+import time
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from model.data.label_ids import id_ranges
-from model.errors import UserError
+from model.data.label_ids import class_ids, foreign_ids, id_ranges
+from model.data.palettes import Palette
+from model.errors import UserError, listed
+from model.options import OPT
+from model.prepare.map_files import Summary, Task, Way, make_all, tasks_of
 
 cv2.setNumThreads(1)  # maps are shared among processes
 HIGHEST = 65534  # number of an instance in a 16-bit map; 65535 means unlabelled
 
 
 class Components(NamedTuple):
-    """Which connected regions become instances.
+    """Which connected regions become instances."""
 
-    Attributes:
-        things: ids of the classes that have instances.
-        min_area: pixels that a region must have.
-        connectivity: 4 or 8 neighbours of a pixel; with 8, pixels that touch at a corner belong together.
-    """
-
-    things: tuple[int, ...]
-    min_area: int = 1
-    connectivity: int = 8
+    things: tuple[int, ...]  # ids of the classes that have instances
+    min_area: int = 1  # pixels that a region must have
+    connectivity: int = 8  # 4 or 8 neighbours of a pixel; with 8, pixels that touch at a corner belong together
 
     def __str__(self) -> str:
         ids = id_ranges(self.things, len(self.things))
@@ -68,3 +68,57 @@ def component_map(label: np.ndarray, how: Components) -> tuple[np.ndarray, int, 
     numbered = label.astype(np.uint16)
     numbered[inside] = (start + np.argsort(np.argsort(first)))[place]
     return numbered, len(found), small
+
+
+def _draw(task: Task, label: np.ndarray, components: Components, opt: OPT | None) -> tuple[np.ndarray, dict]:
+    if opt and (foreign := foreign_ids(np.unique(label).tolist(), opt)):
+        raise UserError(
+            f"{task.label}: label id {listed(foreign)} is none of {opt.dataset_mode}'s, whose classes are "
+            f"{id_ranges(class_ids(opt))}: name the maps' data set, or give --things without --dataset_mode"
+        )
+    try:
+        pixels, instances, small = component_map(label, components)
+    except UserError as error:
+        raise UserError(f"{task.label}: {error}") from None
+    return pixels, {"instances": instances, "small": small}
+
+
+def make_component_maps(
+    labels: str | os.PathLike,
+    output: str | os.PathLike,
+    components: Components,
+    *,
+    opt: OPT | None = None,
+    palette: Palette | None = None,
+    **how,
+) -> Summary:
+    """Make the instance map of each label map in a folder from the map alone; see `component_map`.
+
+    Each file says which components it holds, so that maps made with other options are not mixed in.
+
+    Args:
+        labels: folder of label maps; maps in folders within it stay in such.
+        output: folder for the instance maps; gets a PNG for each label map.
+        components: what becomes an instance.
+        opt: a data set's options, to refuse maps with other ids; None takes all ids.
+        palette: which colour is which id, for label maps that hold colours.
+        **how: `processes`, `force`, `quiet` of `make_all`.
+
+    Raises:
+        UserError: there are no label maps; or, after all others were made, files that could not be used, by name.
+    """
+    started = time.monotonic()
+    tasks = list(tasks_of(labels, output, "name the folder that holds them").values())
+    way = Way(functools.partial(_draw, components=components, opt=opt), str(components), palette)
+    results = make_all(tasks, output, way, **how)
+    made = [result for result in results if result.made]
+    instances, small = sum(result.instances for result in made), sum(result.small for result in made)
+    lines = []
+    if made:
+        bare = sum(not result.instances for result in made)
+        lines.append(f"{instances} instances; {bare} of the maps made have none")
+    if small:
+        lines.append(f"{small} regions below {components.min_area} pixels keep their class id")
+    if len(made) == len(tasks) and not instances:
+        lines.append(f"note: no map holds an instance of the things {id_ranges(components.things)}")
+    return Summary.of(results, started, lines)

@@ -4,8 +4,8 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,128 +22,129 @@ from model.options import OPT
 from model.prepare.faults import FAULTS, MANY_IDS, MUCH_UNKNOWN, SPECKLED, SPECKLED_WITH_MANY, Finding
 
 
-class Record(NamedTuple):
-    """What one picture's files hold; what could not be read is None, and a fault says why."""
+@dataclass
+class Record:
+    """What one picture's files hold; what could not be read is left out, and a fault says why."""
 
     item: Item
-    size: tuple[int, int] | None  # of the label map, pixels
-    ids: np.ndarray  # of the label map, rising
-    counts: np.ndarray  # pixels of each
-    faults: list[tuple[str, str, str]]  # code, file, detail
-    digest: bytes  # of the photo's pixels
-    flat: bool | None  # the instance map has one value
-    copied: bool | None  # the instance map equals the label map
-    palette: dict  # how the label map's ids were found, for `Agreement`
+    size: tuple[int, int] | None = None  # of the label map, pixels
+    pixels: dict[int, int] = field(default_factory=dict)  # {id in the label map: how many}
+    faults: list[tuple[str, str, str]] = field(default_factory=list)  # code, file, detail
+    digest: bytes = b""  # of the photo's pixels
+    flat: bool | None = None  # the instance map has one value
+    copied: bool | None = None  # the instance map equals the label map
+    palette: dict = field(default_factory=dict)  # how the label map's ids were found, for `Agreement`
+
+    def blame(self, code: str, file: str, detail: str = "") -> None:
+        """Note a fault."""
+        self.faults.append((code, file, detail))
+
+    def read(self, path: str | None, read: Callable[..., Image.Image], **how) -> Image.Image | None:
+        """A picture; or None, and the fault."""
+        try:
+            return read(path, **how) if path else None
+        except PictureError as error:
+            return self.blame(error.code, path, error.reason)
 
 
 def examine(item: Item, opt: OPT, palette: Palette | None = None) -> Record:
     """Read a photo and its maps, as training would, and say all that is wrong with them."""
-    faults: list[tuple[str, str, str]] = []
-    size, ids, counts, digest, flat, copied = None, np.zeros(0, np.int64), np.zeros(0, np.int64), b"", None, None
-    label = _read(item.label, faults, lambda path: read_ids(path, palette=palette))
-    if label is not None:
-        size, array = label.size, np.asarray(label)
-        ids, counts = _histogram(array)
-        _check_label(item, ids.tolist(), label, opt, faults)
-    if item.image:
-        photo = _read(item.image, faults, read_photo)
-        if photo is not None:
-            digest = hashlib.blake2b(photo.tobytes(), digest_size=12, key=repr(photo.size).encode()).digest()
-            turned = photo.info["orientation"]
-            if size and photo.size != size:
-                code = "turned_size" if turned_apart(photo, label) else "photo_size"
-                hint = f", EXIF orientation {turned}" if turned > 1 else ""
-                faults.append((code, item.image, f"photo {_by(photo.size)}, label map {_by(size)}{hint}"))
-            elif turned > 1:
-                faults.append(("turned", item.image, f"orientation {turned}"))
-            if photo.info["transparent"]:
-                faults.append(("transparent", item.image, ""))
-    if item.instance:
-        instance = _read(item.instance, faults, lambda path: read_ids(path, coded=True))
-        if instance is not None:
-            values = np.asarray(instance)
-            flat = bool((values == values.flat[0]).all())
-            if size and instance.size != size:
-                detail = f"instance map {_by(instance.size)}, label map {_by(size)}"
-                faults.append(("instance_size", item.instance, detail))
-            elif label is not None:
-                copied = bool((values == array).all())
-                if opt.dataset_mode == "cityscapes":
-                    _check_cityscapes(item.instance, array, values, faults)
-    if size and "crop" in opt.preprocess_mode and min(scaled_size(size, opt)) < opt.crop_size:
-        scaled = _by(scaled_size(size, opt))
-        faults.append(("too_small", item.label, f"{scaled} after scaling, crop_size {opt.crop_size}"))
-    return Record(item, size, ids, counts, faults, digest, flat, copied, {} if label is None else label.info)
+    record = Record(item)
+    if label := record.read(item.label, read_ids, palette=palette):
+        _look_at_label(record, label, opt)
+    if photo := record.read(item.image, read_photo):
+        _look_at_photo(record, photo, label)
+    if instance := record.read(item.instance, read_ids, coded=True):
+        _look_at_instances(record, instance, label, opt)
+    return record
+
+
+def photo_digest(path: str) -> bytes:
+    """A digest of a photo's pixels; of a file that cannot be read none."""
+    try:
+        return _digest(read_photo(path))
+    except PictureError:
+        return b""
+
+
+def _digest(photo: Image.Image) -> bytes:
+    return hashlib.blake2b(photo.tobytes(), digest_size=12, key=repr(photo.size).encode()).digest()
 
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _histogram(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _look_at_label(record: Record, label: Image.Image, opt: OPT) -> None:
+    path, array = record.item.label, np.asarray(label)
+    record.size, record.palette = label.size, label.info
     if array.dtype == np.uint8:
-        counts = np.bincount(array.ravel(), minlength=256)
-        return np.flatnonzero(counts), counts[counts > 0]
-    return np.unique(array, return_counts=True)
-
-
-def _read(path: str, faults: list, read: Callable[[str], Image.Image]) -> Image.Image | None:
-    """A picture; or None and the fault."""
-    try:
-        return read(path)
-    except PictureError as error:
-        faults.append((error.code, path, error.reason))
-        return None
-
-
-def _check_label(item: Item, ids: list[int], label: Image.Image, opt: OPT, faults: list) -> None:
-    array = np.asarray(label)
-    foreign = foreign_ids(ids, opt)
+        counts = np.bincount(array.ravel())
+        ids = np.flatnonzero(counts)
+        counts = counts[ids]
+    else:
+        ids, counts = np.unique(array, return_counts=True)
+    record.pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    foreign = foreign_ids(record.pixels, opt)
     if foreign == [unknown_id(opt.label_nc)] and not opt.contain_dontcare_label:
-        share = (array == foreign[0]).mean()
-        faults.append(("undeclared_unknown", item.label, f"{share:.0%} of the pixels"))
+        record.blame("undeclared_unknown", path, f"{record.pixels[foreign[0]] / array.size:.0%} of the pixels")
     elif foreign:
-        faults.append(("foreign_ids", item.label, f"id {id_ranges(foreign)}{if_greys(item.label, label.info)}"))
-    if set(ids) <= set(unknown_ids(opt)):
-        faults.append(("all_unknown", item.label, ""))
+        record.blame("foreign_ids", path, f"id {id_ranges(foreign)}{if_greys(path, label.info)}")
+    if record.pixels.keys() <= set(unknown_ids(opt)):
+        record.blame("all_unknown", path)
     inner = array[1:-1, 1:-1]
     if inner.size:
         lone = (inner != array[:-2, 1:-1]) & (inner != array[2:, 1:-1])
         lone &= (inner != array[1:-1, :-2]) & (inner != array[1:-1, 2:])
-        share = lone.mean()
-        if share > (SPECKLED_WITH_MANY if len(ids) > MANY_IDS else SPECKLED):
-            faults.append(("speckled", item.label, f"{share:.1%} of the pixels differ from all their neighbours"))
+        if (share := lone.mean()) > (SPECKLED_WITH_MANY if len(ids) > MANY_IDS else SPECKLED):
+            record.blame("speckled", path, f"{share:.1%} of the pixels differ from all their neighbours")
+    if "crop" in opt.preprocess_mode and min(scaled := scaled_size(label.size, opt)) < opt.crop_size:
+        record.blame("too_small", path, f"{_by(scaled)} after scaling, crop_size {opt.crop_size}")
 
 
-def _check_cityscapes(path: str, label: np.ndarray, instance: np.ndarray, faults: list) -> None:
-    if instance.dtype == np.uint8:
-        if np.isin(label, things("cityscapes")).any():
-            faults.append(("byte_instances", path, f"highest id {instance.max()}, and the label map has things"))
+def _look_at_photo(record: Record, photo: Image.Image, label: Image.Image | None) -> None:
+    path, turned = record.item.image, photo.info["orientation"]
+    record.digest = _digest(photo)
+    if label and photo.size != label.size:
+        code = "turned_size" if turned_apart(photo, label) else "photo_size"
+        hint = f", EXIF orientation {turned}" if turned > 1 else ""
+        record.blame(code, path, f"photo {_by(photo.size)}, label map {_by(label.size)}{hint}")
+    elif turned > 1:
+        record.blame("turned", path, f"orientation {turned}")
+    if photo.info["transparent"]:
+        record.blame("transparent", path)
+
+
+def _look_at_instances(record: Record, instance: Image.Image, label: Image.Image | None, opt: OPT) -> None:
+    path, values = record.item.instance, np.asarray(instance)
+    record.flat = bool((values == values.flat[0]).all())
+    if label is None:
         return
-    kind = np.where(instance >= 1000, instance // 1000, instance)
-    if (share := (kind != label).mean()) > 0.01:
-        faults.append(("alien_instances", path, f"{share:.0%} of the pixels disagree"))
+    if instance.size != label.size:
+        record.blame("instance_size", path, f"instance map {_by(instance.size)}, label map {_by(label.size)}")
+        return
+    ids = np.asarray(label)
+    record.copied = bool((values == ids).all())
+    if opt.dataset_mode != "cityscapes":
+        return
+    if values.dtype == np.uint8:
+        if np.isin(ids, things("cityscapes")).any():
+            record.blame("byte_instances", path, f"highest id {values.max()}, and the label map has things")
+    elif (share := (np.where(values >= 1000, values // 1000, values) != ids).mean()) > 0.01:
+        record.blame("alien_instances", path, f"{share:.0%} of the pixels disagree")
 
 
 class Split:
-    """The files of one phase and what was found in them.
-
-    Attributes:
-        items: the pairs; those without a photo or instance map have None there.
-        records: of the pictures, in order.
-        findings: what is wrong, the worst first.
-        pixels, pictures: {id: how many pixels of it, how many pictures with it}.
-        release: the code of the wrong release that the ids belong to, or None.
-    """
+    """The files of one phase and what was found in them."""
 
     def __init__(self, opt: OPT, phase: str):
         self.opt, self.phase = opt, phase
-        self.items: list[Item] = []
-        self.records: list[Record] = []
-        self.findings: list[Finding] = []
-        self.pixels: Counter[int] = Counter()
-        self.pictures: Counter[int] = Counter()
-        self.release: str | None = None
+        self.items: list[Item] = []  # the pairs; those without a photo or instance map have None there
+        self.records: list[Record] = []  # of the pictures, in order
+        self.findings: list[Finding] = []  # what is wrong, the worst first
+        self.pixels: Counter[int] = Counter()  # {id: how many pixels of it}
+        self.pictures: Counter[int] = Counter()  # {id: how many pictures with it}
+        self.release: str | None = None  # the code of the wrong release that the ids belong to
         try:
             listings = list_files(opt, phase)
         except UserError as error:
@@ -154,7 +155,7 @@ class Split:
         labels = listings["label"]
         there = os.path.isdir(labels.folder)
         if labels.files:
-            self._pair(labels, listings)
+            self._pair(labels.files, listings)
         elif phase == "val" and not there:
             self._say("no_validation", f"{labels.folder} is not there")
         else:
@@ -163,36 +164,25 @@ class Split:
     def _say(self, code: str, note: str = "", files: Iterable[str] = (), details: Iterable[str] = ()) -> None:
         self.findings.append(Finding(code, self.phase, note, tuple(files), tuple(details), len(self.items)))
 
-    def _pair(self, labels: Listing, listings: dict[str, Listing]) -> None:
-        keys = sorted(labels.files, key=natural_order)
-        wanted = {"image": "photo"} if self.opt.no_instance else {"image": "photo", "instance": "instance"}
-        partners = {kind: listings.get(kind, Listing("", {})) for kind in wanted}
-        none: dict[str, str] = {}
-        files = [labels.files, *(partners[kind].files if kind in partners else none for kind in ("image", "instance"))]
+    def _pair(self, labels: dict[str, str], listings: dict[str, Listing]) -> None:
+        kinds = ["image"] if self.opt.no_instance else ["image", "instance"]
+        partners = {kind: listings.get(kind, Listing("", {})) for kind in kinds}
+        files = [labels, *(partners[kind].files if kind in partners else {} for kind in ("image", "instance"))]
+        keys = sorted(labels, key=natural_order)
         self.items = [Item(item_name(key), *(found.get(key) for found in files)) for key in keys]
-        for kind, what in wanted.items():
-            found = partners[kind]
-            if found.files:
-                self._match(labels.files, found.files, what)
-            elif kind == "instance" or self.phase == "train":
-                self._say(f"no_{what}s", f"{found.folder or 'no folder'} holds none")
-            else:
-                self._say("maps_alone", f"{found.folder or 'no folder'} holds none")
-
-    def _match(self, labels: dict[str, str], others: dict[str, str], what: str) -> None:
-        lone, extra = (
-            sorted(mine.keys() - theirs.keys(), key=natural_order)
-            for mine, theirs in ((labels, others), (others, labels))
-        )
-        if lone:
-            self._say(f"label_without_{what}", renamed(lone, extra), [labels[key] for key in lone])
-        if extra:
-            self._say(f"{what}_without_label", "", [others[key] for key in extra])
-
-    def thin_out(self, count: int | None) -> None:
-        """Keep `count` pictures, evenly spread; None keeps all."""
-        if count and count < len(self.items):
-            self.items = [self.items[i * len(self.items) // count] for i in range(count)]
+        for kind, found in partners.items():
+            what = "photo" if kind == "image" else kind
+            lone, extra = (
+                sorted(mine.keys() - theirs.keys(), key=natural_order)
+                for mine, theirs in ((labels, found.files), (found.files, labels))
+            )
+            if not found.files:
+                code = f"no_{what}s" if kind == "instance" or self.phase == "train" else "maps_alone"
+                self._say(code, f"{found.folder or 'no folder'} holds none")
+            elif lone:
+                self._say(f"label_without_{what}", renamed(lone, extra), [labels[key] for key in lone])
+            if extra:
+                self._say(f"{what}_without_label", "", [found.files[key] for key in extra])
 
     def judge(self) -> None:
         """Turn the pictures' records into findings, and recognise what only all of them show."""
@@ -201,8 +191,8 @@ class Split:
         for record in self.records:
             if found := agreement.conflict(record.item.label, record.palette):
                 grouped["encodings_differ"].append((record.item.label, f"{found[0]} in {found[1]}"))
-            self.pixels.update(dict(zip(record.ids.tolist(), record.counts.tolist(), strict=True)))
-            self.pictures.update(record.ids.tolist())
+            self.pixels.update(record.pixels)
+            self.pictures.update(record.pixels.keys())
             for code, file, detail in record.faults:
                 grouped[code].append((file, detail))
         self.release = self._wrong_release() if self.pixels else None
@@ -210,18 +200,18 @@ class Split:
             for code in ("foreign_ids", "undeclared_unknown"):
                 grouped.pop(code, None)
             self._say(self.release, f"the maps hold {id_ranges(self.pixels)}")
+        expected = f"expected {expected_ids(self.opt)} (label_nc {self.opt.label_nc})"
         for code in sorted(grouped, key=list(FAULTS).index):
-            files, details = zip(*grouped[code], strict=True)
-            note = f"{self._range()}; all maps hold {id_ranges(self.pixels)}" if code == "foreign_ids" else ""
-            self._say(code, note, files, details)
+            note = f"{expected}; all maps hold {id_ranges(self.pixels)}" if code == "foreign_ids" else ""
+            self._say(code, note, *zip(*grouped[code], strict=True))
         if self.pixels and not self.release:
-            self._judge_classes()
+            if len(self.pixels) == 1 and len(self.records) > 1:
+                self._say("one_class", f"id {next(iter(self.pixels))}")
+            if self.unknown_share > MUCH_UNKNOWN:
+                self._say("much_unknown", f"{self.unknown_share:.0%} of all pixels")
         self._judge_instances()
         if self.phase == "train":
             self._judge_sizes()
-
-    def _range(self) -> str:
-        return f"expected {expected_ids(self.opt)} (label_nc {self.opt.label_nc})"
 
     def _wrong_release(self) -> str | None:
         """The code of the wrong release whose ids these are."""
@@ -242,12 +232,6 @@ class Split:
         total = sum(self.pixels.values())
         return sum(self.pixels[i] for i in unknown_ids(self.opt)) / total if total else 0.0
 
-    def _judge_classes(self) -> None:
-        if len(self.pixels) == 1 and len(self.records) > 1:
-            self._say("one_class", f"id {next(iter(self.pixels))}")
-        if self.unknown_share > MUCH_UNKNOWN:
-            self._say("much_unknown", f"{self.unknown_share:.0%} of all pixels")
-
     def _judge_instances(self) -> None:
         known = [record for record in self.records if record.flat is not None]
         files = [record.item.instance for record in known]
@@ -265,8 +249,7 @@ class Split:
             scaled = [(r.item.label, scaled_size(r.size, opt)) for r in self.records if r.size]
             other = [(label, f"{_by(size)} after scaling") for label, size in scaled if size != wanted]
             if other:
-                files, details = zip(*other, strict=True)
-                self._say("wrong_size", f"the generator makes {_by(wanted)}", files, details)
+                self._say("wrong_size", f"the generator makes {_by(wanted)}", *zip(*other, strict=True))
 
 
 def _elsewhere(opt: OPT) -> str:

@@ -1,0 +1,129 @@
+"""Taking out of an official archive what is needed of it, and nothing from one that is not what it seems."""
+
+import os
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from model.errors import UserError
+from model.files import remove_leftovers, replacing, told_size
+from model.prepare.archives import Archive, where
+
+
+class Member(NamedTuple):
+    """A file to take out of an archive: where it is, which phase it serves, where it goes."""
+
+    info: zipfile.ZipInfo
+    phase: str
+    target: Path
+
+    def is_there(self) -> bool:
+        """Whether the file is there with its full size; `extract` writes files whole."""
+        try:
+            return self.target.stat().st_size == self.info.file_size
+        except FileNotFoundError:
+            return False
+
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+
+
+def _damaged(path: Path, error: object, url: str) -> UserError:
+    return UserError(f"{path} is damaged or not completely downloaded ({error}): fetch it again from {url}")
+
+
+def plan(archive: Archive, folder: str | os.PathLike, target: str | os.PathLike, phases) -> list[Member]:
+    """The members of an archive that are needed for `phases`, after a look at the names and sizes of all.
+
+    An official archive holds no absolute names, no "..", no links and no encrypted files, its pictures do not shrink to
+    less than a hundredth, and its members do not share bytes. One that does is refused as a whole.
+
+    Raises:
+        UserError: a damaged or malicious archive, or one that holds nothing that is needed.
+    """
+    path = where(archive, folder)
+    try:
+        with zipfile.ZipFile(path) as file:
+            infos = file.infolist()
+    except _DAMAGE as error:
+        raise _damaged(path, error, archive.url) from None
+    for info in infos:
+        if reason := _malice(info):
+            raise UserError(
+                f"{path}: refused, member {info.orig_filename!r}: {reason}; the archive is not the official one"
+            )
+    if sum(info.compress_size for info in infos) > path.stat().st_size:
+        raise UserError(f"{path}: refused, its members overlap (a decompression bomb); the archive is not the official")
+    members: dict[str, Member] = {}
+    for info in infos:
+        if match := re.fullmatch(archive.pattern, info.filename):
+            phase, place = archive.place(match)
+            if place in members:
+                raise UserError(f"{path}: refused, {info.filename} is in it twice; the archive is not the official one")
+            members[place] = Member(info, phase, Path(target, place))
+    if not members:
+        raise UserError(
+            f"{path}: none of its {len(infos)} members is called like {archive.example}: "
+            f"fetch the official archive from {archive.url}"
+        )
+    return [member for member in members.values() if member.phase in phases]
+
+
+def _malice(info: zipfile.ZipInfo) -> str:
+    """What no official archive's member has, in words; nothing if all is well."""
+    name = info.orig_filename
+    if name.startswith("/") or "\\" in name or ":" in name or "\0" in name or ".." in name.split("/"):
+        return "its name leads out of the folder"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "it is a link"
+    if info.flag_bits & 1:
+        return "it is encrypted"
+    if info.file_size > 100 * info.compress_size + 2**20:
+        return f"{info.compress_size} bytes would become {info.file_size} (a decompression bomb)"
+    return ""
+
+
+def check_space(target: str | os.PathLike, needed: int) -> None:
+    """Raise a UserError if the file system of `target` has less than `needed` bytes free."""
+    existing = Path(target).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise UserError(
+            f"{target}: {told_size(needed)} are needed and {told_size(free)} are free: "
+            "make room, or choose another place with --to"
+        )
+
+
+def space(members: list[Member], block: int = 4096) -> int:
+    """Bytes that these files take on disk, in whole blocks."""
+    return sum(-(-member.info.file_size // block) * block for member in members)
+
+
+def extract(archive: Archive, folder: str | os.PathLike, members: list[Member]) -> Iterator[Member]:
+    """Take members out, in the archive's order, each written whole or not at all; yields each when it is done.
+
+    No more bytes are written than the archive's directory says, whatever its data are.
+
+    Raises:
+        UserError: damage, with the archive's and the member's name.
+    """
+    path = where(archive, folder)
+    for parent in {member.target.parent for member in members}:
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent)
+    with zipfile.ZipFile(path) as file:
+        for member in members:
+            with replacing(member.target) as temporary:
+                try:
+                    with file.open(member.info) as source, open(temporary, "wb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                except _DAMAGE as error:
+                    raise _damaged(path, f"{member.info.filename}: {error}", archive.url) from None
+            yield member
