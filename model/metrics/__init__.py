@@ -2,26 +2,17 @@
 
 import importlib
 
-_HOME = {
-    "DeepLabV2": "model.judges.deeplab",
-    "FIDInception": "model.judges.inception",
-    "FeatureExtractor": "model.metrics.fid",
-    "FeatureStatistics": "model.metrics.fid",
-    "InputFormat": "model.metrics.predictors",
-    "Manifold": "model.metrics.samples",
-    "Settings": "model.metrics.settings",
-    "cheap_fid": "model.metrics.fid",
-    "evaluate": "model.metrics.evaluation",
-    "file_statistics": "model.metrics.fid",
-    "frechet_distance": "model.metrics.fid",
-    "kid": "model.metrics.samples",
-    "load_deeplab": "model.metrics.evaluation",
-    "load_extractor": "model.metrics.evaluation",
-    "load_predictor": "model.metrics.predictors",
-    "precision_recall": "model.metrics.samples",
-    "text": "model.metrics.report",
-    "write_results": "model.metrics.report",
+_NAMES = {
+    "model.judges.deeplab": ["DeepLabV2"],
+    "model.judges.inception": ["FIDInception"],
+    "model.metrics.evaluation": ["evaluate", "load_deeplab", "load_extractor"],
+    "model.metrics.fid": ["FeatureExtractor", "FeatureStatistics", "cheap_fid", "file_statistics", "frechet_distance"],
+    "model.metrics.predictors": ["InputFormat", "load_predictor"],
+    "model.metrics.report": ["text", "write_results"],
+    "model.metrics.samples": ["Manifold", "kid", "precision_recall"],
+    "model.metrics.settings": ["Settings"],
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)
 
 

@@ -105,8 +105,8 @@ def write_results(
     notes = [result["warning"], ""] if "warning" in result else []
     lines = [*notes, markdown(result), "", "Protocol:", "", "```", protocol_text(result), "```"]
     texts = {"metrics.json": json.dumps(result, indent=1, allow_nan=False), "metrics.md": "\n".join(lines)}
-    for name, text in texts.items():
+    for name, content in texts.items():
         with replacing(Path(output_dir, name)) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(content + "\n", encoding="utf-8")
     if log_dir is not None:
         log_visualdl(result, log_dir, step)

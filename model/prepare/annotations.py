@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 from model.errors import UserError
 
 _CHUNK = 1 << 22
+_SPACE = re.compile(r"[ \t\r\n]*")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -35,12 +37,9 @@ class _Stream:
     def peek(self) -> str:
         """The next character that is not white space; "" at the end."""
         while True:
-            while self.at < len(self.text):
-                if self.text[self.at] not in " \t\r\n":
-                    return self.text[self.at]
-                self.at += 1
-            if not self._more():
-                return ""
+            self.at = _SPACE.match(self.text, self.at).end()
+            if self.at < len(self.text) or not self._more():
+                return self.text[self.at : self.at + 1]
 
     def take(self, expected: str) -> str:
         """Go past one of the characters of `expected` and return it."""

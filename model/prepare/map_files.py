@@ -44,6 +44,10 @@ class Result(NamedTuple):
 _FORM = "instances"  # the text in a map's file that tells the components; maps of annotations have none
 
 
+def _no_other(task: Task, wide: bool) -> str:
+    return ""
+
+
 class Way(NamedTuple):
     """How a folder's maps are made; can be pickled."""
 
@@ -52,7 +56,7 @@ class Way(NamedTuple):
     form: str | None = None  # a text that is written to the maps' files, by which other ways' are known
     palette: Palette | None = None  # which colour is which id, for label maps that hold colours
     # What form a map with this text has, of its task and whether it has 16 bits, if it is not the wanted one.
-    other_form: Callable[[Task, bool], str] = lambda task, wide: ""
+    other_form: Callable[[Task, bool], str] = _no_other
 
 
 def tasks_of(folder: str | os.PathLike, output: str | os.PathLike, way_out: str) -> dict[str, Task]:
