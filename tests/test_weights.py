@@ -272,6 +272,10 @@ def laughs():
     return b"\x80\x02]q\x00" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(10)) + b"."
 
 
+# Sixty lists, each holding the one before twice: its text has 2^60 parts.
+SHARED = "]q\x20" + "".join(f"](h{chr(32 + i)}h{chr(32 + i)}eq{chr(33 + i)}" for i in range(60))
+
+
 def half_of(path, write):
     write(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -341,6 +345,7 @@ BAD = {
     "absurd stride": zipped(tensor_pickle(stride=huge_int(2**61) + "\x85")),
     "strides of another rank": zipped(tensor_pickle(stride=")")),
     "storage key with a path": zipped(tensor_pickle(key="X\x0d\x00\x00\x00../../../evil")),
+    "storage key of shared lists": zipped(tensor_pickle(key=SHARED)),
     "storage missing": zipped(tensor_pickle(), {"1": bytes(16)}),
     "endless laughter": zipped(laughs()),
     "pickle without end": zipped(tensor_pickle()[:-1]),
