@@ -29,7 +29,9 @@ import numpy as np
 from PIL import Image
 
 from model.errors import UserError, run_cli
-from model.prepare.instance_maps import index_annotations, instance_map, make_instance_maps
+from model.prepare.annotations import index_annotations
+from model.prepare.instance_maps import make_instance_maps
+from model.prepare.polygons import instance_map
 
 WIDTH, HEIGHT = 640, 480
 ANNOTATIONS = 7.27  # per picture of train2017

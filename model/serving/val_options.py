@@ -81,7 +81,7 @@ class ValOPT(Checked):
         "another checkpoint or exported model, or a folder of another implementation's pictures, scored beside",
     )
     other_name: str = option("other", "metrics", "what tables and sheets call it")
-    sheets: int = option(8, "metrics", "comparison sheets of the first so many pictures, with seg; 0 = none", low=0)
+    sheets: int = option(8, "metrics", "comparison sheets of N pictures, evenly spread, with seg; 0 = none", low=0)
 
     def _check_together(self) -> None:
         check_device(self.device)
