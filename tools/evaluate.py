@@ -78,9 +78,8 @@ def parse(argv=None) -> argparse.Namespace:
     add("--log_dir", metavar="DIR", help="folder for VisualDL records; default: log/ in the output folder")
     add("--step", type=int, default=0, help="step of the VisualDL records")
     add("--sheets", type=int, default=0, metavar="N", help="comparison sheets of N pictures spread evenly")
-    kept = "what is computed of a picture set is kept here"
-    add("--cache", dest="cache_dir", default="output/metrics_cache", metavar="DIR", help=kept)
-    add("--no_cache", dest="cache_dir", action="store_const", const=None, help="compute everything anew")
+    add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
+    add("--no_cache", action="store_true", help="compute everything anew, also where --cache is given")
     add("--quiet", dest="progress", action="store_false", help="do not tell how far it is")
     return parser.parse_args(argv)
 
@@ -110,7 +109,7 @@ def main(argv=None) -> int:
         given = {name: getattr(args, f"seg_{name}") for name in ("mean", "std", "order", "size")}
         given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
         predictor = load_predictor(args.seg_model, InputFormat(**given))
-    args.output_dir = Path(args.output, "sheets")
+    args.output_dir, args.cache_dir = Path(args.output, "sheets"), None if args.no_cache else args.cache
     settings = Settings(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Settings)})
     result = evaluate(args.generated, args.real, args.labels, settings, other_dir=args.other, predictor=predictor)
     print(text(result))

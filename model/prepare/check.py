@@ -33,10 +33,11 @@ from model.progress import progress_bar
 class Report:
     """A data set looked at: its splits, the findings about them, and the forms to show them in."""
 
-    def __init__(self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[tuple[str, bytes]]):
-        self.opt, self.splits, self.palette, self.test = opt, splits, palette, test
+    def __init__(
+        self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[tuple[str, bytes]], seconds: float
+    ):
+        self.opt, self.splits, self.palette, self.test, self.seconds = opt, splits, palette, test, seconds
         self.names, self.colours = names_and_colours(opt, palette)
-        self.seconds = 0.0
         self.between: list[Finding] = []
         photos = {}
         for split in splits:
@@ -280,6 +281,4 @@ def check_dataset(
     if test:
         test = evenly(test, max_pictures or len(test))
         test = list(zip(test, each(photo_digest, test, "test"), strict=True))
-    report = Report(opt, splits, palette, test)
-    report.seconds = time.perf_counter() - begun
-    return report
+    return Report(opt, splits, palette, test, time.perf_counter() - begun)
