@@ -11,7 +11,8 @@ from model.errors import UserError
 _LONG = dict(niter=100, niter_decay=100, use_vae=False)
 
 # For trainings of minutes or hours on a CPU, without VGG's weights. From the released gain of 0.02 gamma and beta start
-# so close to 0 that hundreds of steps show two colours; gain 1 is Glorot's.
+# so close to 0 that hundreds of steps show two colours; gain 1 is Glorot's. Of 256 style
+# components most stay noise, in which G does not find the few that matter within thousands of steps.
 _SHORT = dict(
     no_vgg_loss=True,
     batchSize=2,
@@ -20,6 +21,7 @@ _SHORT = dict(
     beta1=0.0,  # as with TTUR, whose end would change the betas
     beta2=0.9,
     init_variance=1.0,
+    z_dim=16,
 )
 
 # Id 0 is ADE20K's unknown class and stays channel 0, as the released weights expect; hence 151 channels.
@@ -85,7 +87,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         load_size=143,
         ngf=16,
         ndf=16,
-        z_dim=16,
         lambda_kld=0.02,
         niter=1,
         niter_decay=2,
