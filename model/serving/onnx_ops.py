@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from model.normalization import EPSILON
-from model.serving.graph import Graph
+from model.serving.recording import Graph
 
 OPSET, IR_VERSION = 17, 8  # of 2022: onnxruntime reads them from version 1.12 on
 ALIGNMENT = 4096  # bytes: a page, so that runtimes can map the file
@@ -23,7 +23,8 @@ class OnnxOps:
     gather(table [R, ...], index of any shape) -> rows [*index, ...]. take(x, positions, axis) -> those positions of an
     axis, integers that are known now. sum_rows(x) -> the sum over axis 1.
     one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
-    by size // 2. weight(name) is an array of the graph's; integers(values) and floats(values) are constants.
+    by size // 2. leaky_relu(x, slope, of_conv): the last says whether x may be a convolution's result. weight(name) is
+    an array of the graph's; integers(values) and floats(values) are constants.
 
     Args:
         weights: {name: float32 array} that `weight` finds.
@@ -89,7 +90,7 @@ class OnnxOps:
     def concat(self, values, axis):
         return self._node("Concat", *values, axis=axis)
 
-    def leaky_relu(self, x, slope):
+    def leaky_relu(self, x, slope, of_conv):
         return x if slope == 1 else self._node("LeakyRelu", x, alpha=slope)
 
     def instance_norm(self, x, channels):

@@ -14,7 +14,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from model.normalization import EPSILON
-from model.serving.graph import Graph
+from model.serving.recording import Graph
 
 
 class PaddleOps:
@@ -70,9 +70,11 @@ class PaddleOps:
     def reshape(self, x, shape):
         return x.reshape([int(side) for side in shape])
 
-    def leaky_relu(self, x, slope):
-        # not F.leaky_relu, whose fusion with a convolution crashes Paddle 3.3.1's engine
-        return x if slope == 1 else paddle.maximum(x, x * slope)
+    def leaky_relu(self, x, slope, of_conv):
+        if slope == 1:
+            return x
+        # fused with a convolution it crashes Paddle 3.3.1's engine; fused with a sum it takes no time
+        return paddle.maximum(x, x * slope) if of_conv else F.leaky_relu(x, slope)
 
     def instance_norm(self, x, channels):
         return F.instance_norm(x, eps=EPSILON)
