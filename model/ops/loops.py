@@ -247,6 +247,15 @@ def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
 
 
 @compiled
+def has_values(x):
+    """Whether an entry of a vector is not 0."""
+    for i in range(x.shape[0]):
+        if x[i] != 0:
+            return True
+    return False
+
+
+@compiled
 def moments(x, begin, end, total, square):
     """Sum and sum of squares of x's rows [begin, end) into total, square: float64 [C]."""
     channels = x.shape[1]
