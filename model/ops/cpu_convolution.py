@@ -12,7 +12,7 @@ from paddle.autograd import PyLayer
 
 from model.ops import loops, winograd
 from model.ops.cpu_reductions import column_sum, dot, group_sum
-from model.ops.memory import buffer, contiguous, view
+from model.ops.memory import buffer, contiguous, view, zeros
 from model.ops.threads import parallel_for
 
 PIECE = 6 << 20  # bytes of a piece's transformed input and output together
@@ -315,8 +315,8 @@ class _Images:
         """The gradient of all images from theirs."""
         if tensor is None or tensor.shape == like.shape:
             return tensor
-        result = paddle.zeros(like.shape)
-        result[self.first : self.last] = tensor
+        result, out = zeros(*like.shape)
+        out[self.first : self.last] = view(tensor)
         return result
 
 
