@@ -213,9 +213,12 @@ SIZES = {
     "winograd": (1, 32, 32, 33, 5, False),
     "winograd, batch": (3, 16, 32, 32, 7, False),
     "winograd, upsampled": (2, 16, 16, 35, 4, True),
-    "winograd, odd number of tile rows": (1, 34, 32, 32, 3, False),
-    "winograd, large tiles": (1, 68, 64, 32, 3, False),
+    "winograd, odd number of tile rows": (1, 34, 32, 32, 4, False),
+    "winograd, large tiles": (1, 68, 64, 32, 4, False),
     "winograd, large tiles, batch, upsampled": (3, 20, 24, 33, 5, True),
+    "few filters": (2, 33, 17, 28, 3, False),
+    "few filters, upsampled": (3, 24, 32, 64, 3, True),
+    "few filters, small": (1, 3, 1, 10, 1, False),
 }
 
 
@@ -237,7 +240,10 @@ def test_backends_agree_in_every_form_of_a_convolution(size, kernel):
     close(got, want, 2 * ROUNDING * np.abs(want).max())
 
 
-@pytest.mark.parametrize("shape, fout", [((2, 32, 17, 31), 5), ((1, 33, 33, 23), 3), ((3, 40, 13, 17), 8)])
+@pytest.mark.parametrize(
+    "shape, fout",
+    [((2, 32, 17, 31), 5), ((1, 33, 33, 23), 3), ((3, 40, 13, 17), 8), ((3, 33, 13, 17), 2), ((2, 512, 3, 4), 1)],
+)
 def test_backends_agree_in_4x4_convolutions(shape, fout):
     """The discriminator's last layers, whose result is larger than the map by one."""
     layer = of(conv(shape[1], fout, 4, stride=1, padding=2))

@@ -72,6 +72,12 @@ class _Modulated:
             paddle.to_tensor(tables[1]) if need_b else None,
         ]
 
+    def rows(self, first, last):
+        """Pixels [first, last) of the modulated map as rows."""
+        tensor, out = buffer(last - first, self.channels)
+        loops.columns(self.source, loops.Window(1, 1, 0, self.height, self.width), first, True, out)
+        return tensor
+
     def columns(self, first, last, by_window):
         """The windows of output pixels [first, last) as rows."""
         tensor, out = buffer(last - first, self.channels * self.size**2)
@@ -290,6 +296,75 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
     return out_tensor
 
 
+def _is_narrow(m, k):
+    """Whether a pixel's products with all taps of all filters are fewer numbers than the pixel's own."""
+    return m.stride == 1 < m.size and k * m.size**2 < m.channels
+
+
+def _taps(weight):
+    """The weight [K, C, s, s] as a matrix [s * s * K, C], the last tap first: what a pixel adds to those around it."""
+    w = view(weight)[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+    tensor, out = buffer(w.shape[0] * w.shape[1] * w.shape[2], w.shape[3])
+    out.reshape(w.shape)[...] = w
+    return tensor
+
+
+def _results(tensor, m):
+    """The map of a convolution's results [N,H',W',K], whose windows are the results that a pixel of `m` adds to."""
+    nothing = paddle.zeros([1, tensor.shape[3]])
+    return _Modulated(tensor, nothing, nothing + 1, nothing, m.size, None, pad=m.size - 1 - m.pad)
+
+
+def _narrow_forward(m, weight, factor, bias, residual, tensor):
+    taps, results = _taps(weight), _results(tensor, m)
+    products_tensor, products = buffer(m.pixels, taps.shape[0])
+    step = max(FEWEST_TILES, PIECE // (4 * (m.channels + taps.shape[0])))
+
+    def multiply(part, begin, end):
+        for first in range(begin, end, step):
+            last = min(end, first + step)
+            product = view(paddle.matmul(m.rows(first, last), taps, transpose_y=True))
+            np.multiply(product, factor, out=products[first:last])
+
+    def add(part, begin, end):
+        width, height = results.width, results.height
+        lines = out[begin * width : end * width]
+        lines[...] = bias if residual is None else residual[begin * width : end * width] + bias
+        images = range(begin // height, -(-end // height))
+        pixels = slice(images[0] * m.height * m.width, (images[-1] + 1) * m.height * m.width)
+        results.add_columns(products[pixels], pixels.start, True, begin, end, out)
+
+    out = view(tensor).reshape(-1, weight.shape[0])
+    values = 0 if results.is_small else m.pixels * m.channels  # whose loops share themselves
+    parallel_for(multiply, m.pixels, values)
+    parallel_for(add, m.images * results.height, values)
+
+
+def _narrow_backward(m, weight, factor, grad, need_weight, grad_map):
+    """As `_direct_backward`."""
+    taps, results = _taps(weight), _results(grad, m)
+    step = max(FEWEST_TILES, PIECE // (4 * (m.channels + taps.shape[0])))
+
+    def work(part, begin, end):
+        total = 0
+        for first in range(begin, end, step):
+            last = min(end, first + step)
+            g = results.columns(first, last, True) * float(factor)
+            if need_weight:
+                total = total + paddle.matmul(g, m.rows(first, last), transpose_x=True)
+            if grad_map is not None:
+                grad_map[first:last] = view(paddle.matmul(g, taps))
+        return total
+
+    total = sum(parallel_for(work, m.pixels, 0 if results.is_small else m.pixels * m.channels))
+    if not need_weight:
+        return None
+    size, k = m.size, weight.shape[0]
+    out_tensor, out = buffer(*weight.shape)
+    out[...] = view(total).reshape(size, size, k, -1)[::-1, ::-1].transpose(2, 3, 0, 1)
+    return out_tensor
+
+
 class _Images:
     """The images of a batch whose gradient is not 0: the photos' half has none when D serves G's step."""
 
@@ -348,11 +423,13 @@ class ModulatedConv(PyLayer):
             residual = contiguous(residual)
             added = view(residual).reshape(-1, k)
         ctx.factor = np.float32(1 if scale is None else scale.item())
-        form, arguments = m.form(exact), (weight, ctx.factor, offset, added, out.reshape(-1, k))
-        if form is None:
-            _direct_forward(m, *arguments)
+        arguments = weight, ctx.factor, offset, added
+        if _is_narrow(m, k):
+            _narrow_forward(m, *arguments, out_tensor)
+        elif form := m.form(exact):
+            _winograd_forward(m, form, *arguments, out.reshape(-1, k))
         else:
-            _winograd_forward(m, form, *arguments)
+            _direct_forward(m, *arguments, out.reshape(-1, k))
         ctx.save_for_backward(x, mean, table_a, table_b, weight)
         ctx.spec = spec
         inputs = (x, mean, table_a, table_b, weight, bias, residual, scale)
@@ -371,8 +448,13 @@ class ModulatedConv(PyLayer):
         map_tensor, grad_map = buffer(m.pixels, m.channels) if need_map else (None, None)
         if need_map:
             parallel_for(lambda part, b, e: grad_map[b:e].fill(0), m.pixels, grad_map.size)
-        form, arguments = m.form(), (weight, ctx.factor, grad, need_weight or need_scale, grad_map)
-        grad_weight = _direct_backward(m, *arguments) if form is None else _winograd_backward(m, form, *arguments)
+        arguments = weight, ctx.factor, grad, need_weight or need_scale, grad_map
+        if _is_narrow(m, k):
+            grad_weight = _narrow_backward(m, *arguments)
+        elif form := m.form():
+            grad_weight = _winograd_backward(m, form, *arguments)
+        else:
+            grad_weight = _direct_backward(m, *arguments)
         grads = m.gradients(map_tensor, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
         grads[:2] = images.whole(grads[0], x), images.whole(grads[1], mean)
         grads.append(grad_weight if need_weight else None)
