@@ -55,8 +55,8 @@ def seed_everything(seed):
 
 def halves(scales):
     """Split the discriminator's output on [fake; real] into the two, along the batch axis."""
-    n = scales[0][0].shape[0] // 2
-    return [[t[:n] for t in scale] for scale in scales], [[t[n:] for t in scale] for scale in scales]
+    pairs = [[paddle.split(t, 2) for t in scale] for scale in scales]
+    return [[fake for fake, _ in scale] for scale in pairs], [[real for _, real in scale] for scale in pairs]
 
 
 class MicroBatch(NamedTuple):

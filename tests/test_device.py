@@ -8,21 +8,28 @@ import pytest
 
 import model
 
-AMD = "vendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 fma avx avx2\n\nprocessor\t: 1\n"
+AMD = (
+    "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel name\t: AMD EPYC\nflags\t\t: sse2 fma avx2\n\nprocessor\t: 1\n"
+)
+AVX512 = AMD.replace(" avx2", " avx2 avx512f avx512dq avx512cd avx512bw avx512vl")
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "slow"),
+    ("cpuinfo", "code"),
     [
-        (AMD, True),
-        (AMD.replace("AuthenticAMD", "HygonGenuine"), True),
-        (AMD.replace(" avx2", ""), False),
-        (AMD.replace("AuthenticAMD", "GenuineIntel"), False),
-        ("", False),
+        (AMD, "5"),
+        (AMD.replace("AuthenticAMD", "HygonGenuine"), "5"),
+        (AMD.replace(" avx2", ""), None),
+        (AMD.replace("AuthenticAMD", "GenuineIntel"), None),
+        (AVX512, "5"),
+        (AVX512.replace(": 25", ": 26"), "7"),
+        (AMD.replace(": 25", ": 26"), "5"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", None),
+        ("", None),
     ],
 )
-def test_the_slow_path_is_known_by_maker_and_instructions(cpuinfo, slow):
-    assert model.takes_slow_path(cpuinfo) is slow
+def test_the_products_code_is_known_by_maker_and_instructions(cpuinfo, code):
+    assert model.mkl_code(cpuinfo) == code
 
 
 REPORT = """
@@ -51,8 +58,8 @@ def test_all_cores_are_used_without_a_word_of_paddles(begin):
     ours, paddles, variable, mkl, stderr = report(begin)
     assert (ours, paddles, variable) == (model.CORES, model.CORES, "None")  # child processes decide for themselves
     assert "OMP_NUM_THREADS" not in stderr
-    assert mkl == ("5" if model.TAKES_SLOW_PATH else "None")
-    slow = model.TAKES_SLOW_PATH and begin == COMPUTED
+    assert mkl == str(model.MKL_CODE)
+    slow = bool(model.MKL_CODE) and begin == COMPUTED
     assert stderr.count("import model first") == slow
 
 

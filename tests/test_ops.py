@@ -142,26 +142,28 @@ OPERATIONS = {
     "modulated without instances": lambda x: modulated(x, instances=False),
     "upsampled, modulated": lambda x: modulated(x.upsampled()),
     "modulated, activated": lambda x: (modulated(x)[0].activated(0.2), []),
-    "all of it, 3x3": lambda x: of(conv(6, 5, 3))(modulated(x.upsampled())[0].activated(0.2)),
+    "all of it, 3x3": lambda x: of(conv(6, 5, 3))(modulated(x.upsampled(), n=len(x.data))[0].activated(0.2)),
     "two norms of one map": lambda x: (conv(6, 5, 3)(modulated(x)[0], conv(6, 5, 1)(modulated(x)[0])), []),
 }
 SHAPES = {"small": (2, 6, 8, 8), "odd": (2, 6, 7, 5), "a pixel high": (2, 6, 1, 9)}
 
 
-def results(Map, operation, x):
-    """A result [N,C,H,W] and the gradients of x and of parameters, of sums with drawn factors."""
+def results(Map, operation, x, images=slice(None)):
+    """A result [N,C,H,W] and the gradients of x and of parameters, of the images' sums with drawn factors."""
     x = paddle.to_tensor(x, stop_gradient=False)
     y, parameters = operation(Map.enter(x))
     for p in parameters:
         p.clear_gradient()
     size, y = y.size, y.leave()
     assert tuple(y.shape[2:]) == tuple(size)
-    (y * paddle.to_tensor(entry("direction", y.shape)).astype(y.dtype)).sum().backward()
+    direction = np.zeros(y.shape, np.float32)
+    direction[images] = entry("direction", y.shape)[images]
+    (y * paddle.to_tensor(direction).astype(y.dtype)).sum().backward()
     return [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in parameters)]
 
 
-def compare(operation, x):
-    got, want = (results(Map, operation, x) for Map in (cpu.Map, plain.Map))
+def compare(operation, x, images=slice(None)):
+    got, want = (results(Map, operation, x, images) for Map in (cpu.Map, plain.Map))
     for g, w, factor in zip(got, want, [2] + [5] * len(want[1:]), strict=True):  # values, and their gradients
         close(g, w, factor * ROUNDING * max(1, np.abs(w).max()))
 
@@ -171,6 +173,12 @@ def compare(operation, x):
 def test_backends_agree(operation, shape):
     x = np.random.default_rng(1).standard_normal(SHAPES[shape]).astype("float32")
     compare(OPERATIONS[operation], x)
+
+
+@pytest.mark.parametrize("images", [slice(1), slice(1, 3), slice(0)])
+@pytest.mark.parametrize("operation", ["3x3", "4x4, stride 2", "residual", "instance norm", "all of it, 3x3"])
+def test_backends_agree_where_some_images_have_no_gradient(operation, images):
+    compare(OPERATIONS[operation], np.random.default_rng(1).standard_normal((4, 6, 8, 8)).astype("float32"), images)
 
 
 def test_backends_agree_where_every_neighbourhood_is_another():
@@ -205,9 +213,12 @@ SIZES = {
     "winograd": (1, 32, 32, 33, 5, False),
     "winograd, batch": (3, 16, 32, 32, 7, False),
     "winograd, upsampled": (2, 16, 16, 35, 4, True),
-    "winograd, odd number of tile rows": (1, 34, 32, 32, 3, False),
-    "winograd, large tiles": (1, 68, 64, 32, 3, False),
+    "winograd, odd number of tile rows": (1, 34, 32, 32, 4, False),
+    "winograd, large tiles": (1, 68, 64, 32, 4, False),
     "winograd, large tiles, batch, upsampled": (3, 20, 24, 33, 5, True),
+    "few filters": (2, 33, 17, 28, 3, False),
+    "few filters, upsampled": (3, 24, 32, 64, 3, True),
+    "few filters, small": (1, 3, 1, 10, 1, False),
 }
 
 
@@ -229,7 +240,10 @@ def test_backends_agree_in_every_form_of_a_convolution(size, kernel):
     close(got, want, 2 * ROUNDING * np.abs(want).max())
 
 
-@pytest.mark.parametrize("shape, fout", [((2, 32, 17, 31), 5), ((1, 33, 33, 23), 3), ((3, 40, 13, 17), 8)])
+@pytest.mark.parametrize(
+    "shape, fout",
+    [((2, 32, 17, 31), 5), ((1, 33, 33, 23), 3), ((3, 40, 13, 17), 8), ((3, 33, 13, 17), 2), ((2, 512, 3, 4), 1)],
+)
 def test_backends_agree_in_4x4_convolutions(shape, fout):
     """The discriminator's last layers, whose result is larger than the map by one."""
     layer = of(conv(shape[1], fout, 4, stride=1, padding=2))

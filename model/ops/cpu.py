@@ -155,11 +155,11 @@ class Map(FeatureMap):
         return zero, paddle.ones_like(zero), zero
 
     def _index(self):
-        """The table row of each pixel."""
-        if self._modulation is not None and self._modulation.index is not None:
-            return self._modulation.index
+        """The table row of each pixel, None without a modulation."""
+        if self._modulation is None or self._modulation.index is not None:
+            return self._modulation and self._modulation.index
         (height, width), n = self.size, self._raw.shape[0]
-        groups = 1 if self._modulation is None else self._modulation.a.shape[0]
+        groups = self._modulation.a.shape[0]
         return np.repeat(np.arange(groups, dtype=np.int32), n // groups * height * width)
 
 

@@ -12,7 +12,7 @@ from paddle.autograd import PyLayer
 
 from model.ops import loops, winograd
 from model.ops.cpu_reductions import column_sum, dot, group_sum
-from model.ops.memory import buffer, contiguous, view
+from model.ops.memory import buffer, contiguous, view, zeros
 from model.ops.threads import parallel_for
 
 PIECE = 6 << 20  # bytes of a piece's transformed input and output together
@@ -35,6 +35,9 @@ class _Modulated:
         self.out_height = (self.height + 2 * self.pad - size) // stride + 1
         self.out_width = (self.width + 2 * self.pad - size) // stride + 1
         self.images, self.out_pixels = n, n * self.out_height * self.out_width
+        self.is_plain = index is None and slope == 1 and not up
+        if index is None:
+            index = np.zeros(self.pixels, np.int32)
         tables = view(mean), view(table_a), view(table_b)
         self.source = loops.Source(
             view(x).reshape(-1, c), *tables, index, self.height, self.width, up, np.float32(slope)
@@ -43,9 +46,11 @@ class _Modulated:
         if index.shape != (self.pixels,) or index.dtype != np.int32:
             raise ValueError(f"index is {index.dtype}{index.shape}, expected int32 ({self.pixels},)")
 
-    def gradients(self, grad_map, need_x, need_mean, need_a, need_b):
+    def gradients(self, grad, need_x, need_mean, need_a, need_b):
         """Gradients of x, mean and the tables from the modulated map's [pixels, C]; None for those not needed."""
-        means, table_a = self.source.means, self.source.table_a
+        if self.is_plain:
+            return [grad.reshape(self.shape), None, None, None]
+        grad_map, means, table_a = view(grad), self.source.means, self.source.table_a
         tensor, gx = buffer(*self.shape)
         rows = gx.reshape(-1, self.channels)
         count = len(table_a) if need_a or need_b else 0
@@ -66,6 +71,12 @@ class _Modulated:
             paddle.to_tensor(tables[0]) if need_a else None,
             paddle.to_tensor(tables[1]) if need_b else None,
         ]
+
+    def rows(self, first, last):
+        """Pixels [first, last) of the modulated map as rows."""
+        tensor, out = buffer(last - first, self.channels)
+        loops.columns(self.source, loops.Window(1, 1, 0, self.height, self.width), first, True, out)
+        return tensor
 
     def columns(self, first, last, by_window):
         """The windows of output pixels [first, last) as rows."""
@@ -246,11 +257,7 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
     tensor = grad.reshape([-1, k])
     if factor != 1:
         tensor = tensor * float(factor)
-    values = view(grad).reshape(m.images, -1)
-    # the photos' half of a batch has no gradient when D serves G's step
-    images = [i for i in range(m.images) if values[i].any()] or [0]
-    height, width = m.window.out_height, m.window.out_width
-    top, bottom = images[0] * height, (images[-1] + 1) * height  # of all images' output rows
+    height, width, lines = m.window.out_height, m.window.out_width, m.images * m.window.out_height
     reach = -(-(m.size - 1) // m.stride)  # output rows above that touch the map's rows below a cut
 
     def own(row):
@@ -261,7 +268,6 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
     def work(part, begin, end, rows):
         """Output rows [begin, end), and the map's rows from the first one's window to the next part's."""
         total = None
-        begin, end = top + begin, top + end
         above = begin - min(begin % height, reach) if grad_map is not None else begin
         cuts = [*range(above * width, begin * width, rows), *range(begin * width, end * width, rows), end * width]
         for first, last in zip(cuts[:-1], cuts[1:], strict=True):
@@ -274,10 +280,10 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
         return total
 
     if m.is_small:
-        results = [work(0, 0, bottom - top, m.out_pixels)]
+        results = [work(0, 0, lines, m.out_pixels)]
     else:
         rows = max(FEWEST_TILES, PIECE // (8 * flat.shape[1]))
-        results = parallel_for(lambda part, b, e: work(part, b, e, rows), bottom - top)
+        results = parallel_for(lambda part, b, e: work(part, b, e, rows), lines)
     if not need_weight:
         return None
     total = results[0]
@@ -288,6 +294,105 @@ def _direct_backward(m, weight, factor, grad, need_weight, grad_map):
     out_tensor, out = buffer(*weight.shape)
     _swap(view(total).reshape(k, m.size**2, -1), out.reshape(k, -1, m.size**2))
     return out_tensor
+
+
+def _is_narrow(m, k):
+    """Whether a pixel's products with all taps of all filters are fewer numbers than the pixel's own."""
+    return m.stride == 1 < m.size and k * m.size**2 < m.channels
+
+
+def _taps(weight):
+    """The weight [K, C, s, s] as a matrix [s * s * K, C], the last tap first: what a pixel adds to those around it."""
+    w = view(weight)[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+    tensor, out = buffer(w.shape[0] * w.shape[1] * w.shape[2], w.shape[3])
+    out.reshape(w.shape)[...] = w
+    return tensor
+
+
+def _results(tensor, m):
+    """The map of a convolution's results [N,H',W',K], whose windows are the results that a pixel of `m` adds to."""
+    nothing = paddle.zeros([1, tensor.shape[3]])
+    return _Modulated(tensor, nothing, nothing + 1, nothing, m.size, None, pad=m.size - 1 - m.pad)
+
+
+def _narrow_forward(m, weight, factor, bias, residual, tensor):
+    taps, results = _taps(weight), _results(tensor, m)
+    products_tensor, products = buffer(m.pixels, taps.shape[0])
+    step = max(FEWEST_TILES, PIECE // (4 * (m.channels + taps.shape[0])))
+
+    def multiply(part, begin, end):
+        for first in range(begin, end, step):
+            last = min(end, first + step)
+            product = view(paddle.matmul(m.rows(first, last), taps, transpose_y=True))
+            np.multiply(product, factor, out=products[first:last])
+
+    def add(part, begin, end):
+        width, height = results.width, results.height
+        lines = out[begin * width : end * width]
+        lines[...] = bias if residual is None else residual[begin * width : end * width] + bias
+        images = range(begin // height, -(-end // height))
+        pixels = slice(images[0] * m.height * m.width, (images[-1] + 1) * m.height * m.width)
+        results.add_columns(products[pixels], pixels.start, True, begin, end, out)
+
+    out = view(tensor).reshape(-1, weight.shape[0])
+    values = 0 if results.is_small else m.pixels * m.channels  # whose loops share themselves
+    parallel_for(multiply, m.pixels, values)
+    parallel_for(add, m.images * results.height, values)
+
+
+def _narrow_backward(m, weight, factor, grad, need_weight, grad_map):
+    """As `_direct_backward`."""
+    taps, results = _taps(weight), _results(grad, m)
+    step = max(FEWEST_TILES, PIECE // (4 * (m.channels + taps.shape[0])))
+
+    def work(part, begin, end):
+        total = 0
+        for first in range(begin, end, step):
+            last = min(end, first + step)
+            g = results.columns(first, last, True) * float(factor)
+            if need_weight:
+                total = total + paddle.matmul(g, m.rows(first, last), transpose_x=True)
+            if grad_map is not None:
+                grad_map[first:last] = view(paddle.matmul(g, taps))
+        return total
+
+    total = sum(parallel_for(work, m.pixels, 0 if results.is_small else m.pixels * m.channels))
+    if not need_weight:
+        return None
+    size, k = m.size, weight.shape[0]
+    out_tensor, out = buffer(*weight.shape)
+    out[...] = view(total).reshape(size, size, k, -1)[::-1, ::-1].transpose(2, 3, 0, 1)
+    return out_tensor
+
+
+class _Images:
+    """The images of a batch whose gradient is not 0: the photos' half has none when D serves G's step."""
+
+    def __init__(self, grad):
+        n = grad.shape[0]
+        values = view(grad).reshape(n, -1)
+        found = [i for i in range(n) if loops.has_values(values[i])] or [0]
+        self.count, self.first, self.last = n, found[0], found[-1] + 1
+
+    def of(self, tensor):
+        """Their part of a tensor that has a row for each image."""
+        is_all = len(tensor) < self.count or self.last - self.first == self.count
+        return tensor if is_all else tensor[self.first : self.last]
+
+    def source(self, spec):
+        """`spec` for them."""
+        if spec["index"] is None:
+            return spec
+        pixels = len(spec["index"]) // self.count
+        return spec | {"index": spec["index"][self.first * pixels : self.last * pixels]}
+
+    def whole(self, tensor, like):
+        """The gradient of all images from theirs."""
+        if tensor is None or tensor.shape == like.shape:
+            return tensor
+        result, out = zeros(*like.shape)
+        out[self.first : self.last] = view(tensor)
+        return result
 
 
 class ModulatedConv(PyLayer):
@@ -302,8 +407,8 @@ class ModulatedConv(PyLayer):
             scale: a number, [], that multiplies the convolution, or None for 1.
             exact: whether gradients are to be those of this very pass: activations that are rounded to the other side
                 of 0 have another one, so that the pass must round as a direct sum does.
-            spec: dict of index (int32 [N*H*W], the table row of each pixel), up (x is upsampled by 2 first), slope (of
-                the activation below 0), stride and pad (default: 1 and "same").
+            spec: dict of index (int32 [N*H*W], the table row of each pixel, None for the first), up (x is upsampled by
+                2 first), slope (of the activation below 0), stride and pad (default: 1 and "same").
 
         Returns:
             [N,H',W',K].
@@ -318,11 +423,13 @@ class ModulatedConv(PyLayer):
             residual = contiguous(residual)
             added = view(residual).reshape(-1, k)
         ctx.factor = np.float32(1 if scale is None else scale.item())
-        form, arguments = m.form(exact), (weight, ctx.factor, offset, added, out.reshape(-1, k))
-        if form is None:
-            _direct_forward(m, *arguments)
+        arguments = weight, ctx.factor, offset, added
+        if _is_narrow(m, k):
+            _narrow_forward(m, *arguments, out_tensor)
+        elif form := m.form(exact):
+            _winograd_forward(m, form, *arguments, out.reshape(-1, k))
         else:
-            _winograd_forward(m, form, *arguments)
+            _direct_forward(m, *arguments, out.reshape(-1, k))
         ctx.save_for_backward(x, mean, table_a, table_b, weight)
         ctx.spec = spec
         inputs = (x, mean, table_a, table_b, weight, bias, residual, scale)
@@ -332,23 +439,29 @@ class ModulatedConv(PyLayer):
     @staticmethod
     def backward(ctx, grad):
         x, mean, table_a, table_b, weight = ctx.saved_tensor()
-        grad = contiguous(grad)
-        m = _Modulated(x, mean, table_a, table_b, weight.shape[2], **ctx.spec)
+        grad_residual, images = grad, _Images(contiguous(grad))
+        grad = images.of(contiguous(grad))
+        m = _Modulated(images.of(x), images.of(mean), table_a, table_b, weight.shape[2], **images.source(ctx.spec))
         k = weight.shape[0]
         need_x, need_mean, need_a, need_b, need_weight, need_bias, need_residual, need_scale = ctx.needs
         need_map = need_x or need_mean or need_a or need_b
-        grad_map = None
+        map_tensor, grad_map = buffer(m.pixels, m.channels) if need_map else (None, None)
         if need_map:
-            grad_map = buffer(m.pixels, m.channels)[1]
             parallel_for(lambda part, b, e: grad_map[b:e].fill(0), m.pixels, grad_map.size)
-        form, arguments = m.form(), (weight, ctx.factor, grad, need_weight or need_scale, grad_map)
-        grad_weight = _direct_backward(m, *arguments) if form is None else _winograd_backward(m, form, *arguments)
-        grads = m.gradients(grad_map, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
+        arguments = weight, ctx.factor, grad, need_weight or need_scale, grad_map
+        if _is_narrow(m, k):
+            grad_weight = _narrow_backward(m, *arguments)
+        elif form := m.form():
+            grad_weight = _winograd_backward(m, form, *arguments)
+        else:
+            grad_weight = _direct_backward(m, *arguments)
+        grads = m.gradients(map_tensor, need_x, need_mean, need_a, need_b) if need_map else [None] * 4
+        grads[:2] = images.whole(grads[0], x), images.whole(grads[1], mean)
         grads.append(grad_weight if need_weight else None)
         if need_bias is not None:
             grads.append(column_sum(grad.reshape([-1, k])) if need_bias else None)
         if need_residual is not None:
-            grads.append(grad if need_residual else None)
+            grads.append(grad_residual if need_residual else None)
         if need_scale is not None:  # the convolution is linear in the weight: its own gradient tells the scale's
             grads.append(paddle.to_tensor(np.float32(dot(grad_weight, weight) / ctx.factor)) if need_scale else None)
         return tuple(grads)
@@ -373,6 +486,8 @@ class Modulate(PyLayer):
     @staticmethod
     def backward(ctx, grad):
         x, mean, table_a, table_b = ctx.saved_tensor()
-        grad = contiguous(grad)
-        m = _Modulated(x, mean, table_a, table_b, 1, **ctx.spec)
-        return tuple(m.gradients(view(grad).reshape(-1, m.channels), *ctx.needs))
+        images = _Images(contiguous(grad))
+        grad = images.of(contiguous(grad))
+        m = _Modulated(images.of(x), images.of(mean), table_a, table_b, 1, **images.source(ctx.spec))
+        grads = m.gradients(grad.reshape([-1, m.channels]), *ctx.needs)
+        return images.whole(grads[0], x), images.whole(grads[1], mean), *grads[2:]

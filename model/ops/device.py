@@ -34,13 +34,14 @@ def _check_products() -> None:
     if is_slow:
         print(
             "note: Paddle computed before this project was imported, so its matrix products stay at 0.4 of the speed "
-            "that this AMD processor has: restart, and import model first or set MKL_DEBUG_CPU_TYPE=5",
+            "that this AMD processor has: restart, and import model first or set "
+            f"MKL_DEBUG_CPU_TYPE={model.MKL_CODE}",
             file=sys.stderr,
         )
 
 
 _give_threads()
-if model.TAKES_SLOW_PATH and model.PADDLE_CAME_FIRST:
+if model.MKL_CODE and model.PADDLE_CAME_FIRST:
     _check_products()
 
 

@@ -247,6 +247,15 @@ def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
 
 
 @compiled
+def has_values(x):
+    """Whether an entry of a vector is not 0."""
+    for i in range(x.shape[0]):
+        if x[i] != 0:
+            return True
+    return False
+
+
+@compiled
 def moments(x, begin, end, total, square):
     """Sum and sum of squares of x's rows [begin, end) into total, square: float64 [C]."""
     channels = x.shape[1]
@@ -466,3 +475,19 @@ def relu_distance_grad(x, target, scale, begin, end, out):
             t = max(b[c], np.float32(0))
             sign = np.float32(1) if a[c] > t else (np.float32(-1) if a[c] < t else np.float32(0))
             o[c] = scale * sign if a[c] > 0 else np.float32(0)
+
+
+@compiled
+def adam(param, grad, moment1, moment2, beta1, beta2, rate, epsilon):
+    """Adam's step of vectors; with beta1 0, moment1 is the gradient itself.
+
+    Args:
+        rate, epsilon: float32, times what the moments' start at 0 asks for (Kingma & Ba 2015, end of section 2).
+    """
+    if beta1 != 0:
+        for i in range(param.shape[0]):
+            moment1[i] = (np.float32(1) - beta1) * grad[i] + beta1 * moment1[i]
+    for i in range(param.shape[0]):
+        second = beta2 * moment2[i] + (np.float32(1) - beta2) * (grad[i] * grad[i])
+        moment2[i] = second
+        param[i] -= rate * (moment1[i] / (np.sqrt(second) + epsilon))
