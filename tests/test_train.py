@@ -21,7 +21,7 @@ import train as program
 from model.command_line import parse_train
 from model.errors import UserError
 from model.metrics.fid import FeatureExtractor
-from model.options import OPT
+from model.options import ARCHITECTURE, OPT
 from model.run import Session
 from model.training import checkpoint
 from model.weights.paddle_file import read_pdparams, write_state
@@ -336,7 +336,7 @@ OTHER = {
 }
 # What is refused, and where it says why; the rest goes on.
 REFUSED = {
-    **dict.fromkeys(OPT.ARCHITECTURE, r"was trained with other networks: .*{name} is .* there and .* now"),
+    **dict.fromkeys(ARCHITECTURE, r"was trained with other networks: .*{name} is .* there and .* now"),
     "aspect_ratio": "start|aspect_ratio",
     "contain_dontcare_label": "255 is outside .*contain_dontcare_label",
     "output_nc": "output_nc",
