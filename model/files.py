@@ -3,8 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import io
-import math
 import os
 import time
 import tokenize
@@ -21,6 +19,7 @@ from model.errors import UserError
 # What Python's zipfile raises for damaged archives: seeking before the start is an OSError, a bad name a ValueError.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError)
 
+_BROKEN_HEADER = (SyntaxError, tokenize.TokenError)  # what NumPy raises beside ValueError, for it is Python text
 _STALE = 3600.0  # seconds after which a temporary file is nobody's
 _LONGEST_NAME = 255  # bytes of a file's name
 
@@ -125,35 +124,30 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         return readers[np.lib.format.read_magic(file)](file)
-    except (KeyError, SyntaxError, tokenize.TokenError) as error:  # the header is Python text
+    except (KeyError, *_BROKEN_HEADER) as error:
         raise ValueError(f"its header is damaged: {error}") from None
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, read-only; nothing in it is unpickled.
+    """The arrays of an .npz file by name; nothing in it is unpickled.
 
     Raises:
         UserError: it is no such file, a damaged one, or claims to hold far more than its bytes.
     """
-    arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            claimed, held = sum(info.file_size for info in infos), os.stat(path).st_size
-            if claimed > 50 * held + (1 << 20):
-                raise UserError(f"{path}: {held} bytes claim to hold {claimed}, which weights never do (a zip bomb?)")
-            for info in infos:
-                stream = io.BytesIO(archive.read(info))
-                shape, fortran, dtype = npy_header(stream)
-                if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-                    raise ValueError(f"array {info.filename!r} is not what its header says")
-                array = np.frombuffer(stream.getbuffer()[stream.tell() :], dtype)
-                arrays[info.filename.removesuffix(".npy")] = array.reshape(shape, order="F" if fortran else "C")
+            claimed, held = sum(info.file_size for info in archive.infolist()), os.stat(path).st_size
+        if claimed > 50 * held + (1 << 20):
+            raise UserError(f"{path}: {held} bytes claim to hold {claimed}, which weights never do (a zip bomb?)")
+        with np.load(path) as file:
+            arrays = dict(file)
+        if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{strange[0]!r} is no array")
+        return arrays
     except UserError:
         raise
-    except (*BROKEN_ZIP, EOFError) as error:
+    except (*BROKEN_ZIP, *_BROKEN_HEADER, EOFError, MemoryError) as error:
         raise UserError(f"{path}: cannot read these NumPy arrays: {error}") from error
-    return arrays
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -15,8 +15,6 @@ from model.data.label_ids import (
     foreign_ids,
     id_ranges,
     reading,
-    second_reading,
-    suggested_options,
     unknown_ids,
 )
 from model.data.preprocess import transform
@@ -144,8 +142,7 @@ FALSE, TRUE = "--contain_dontcare_label false", "--contain_dontcare_label true"
 )  # fmt: skip
 def test_options_that_fit_and_what_ids_cannot_tell(ids, names, options, first, second):
     opt = OPT(label_nc=13, contain_dontcare_label=False) if options is None else OPT(**options)
-    assert suggested_options(ids, names, opt) == first
-    assert second_reading(ids, names, opt) == second
+    assert reading(ids, names, opt).options == first + second
     # what is advised is accepted and leaves no id foreign
     folders = ["--preset", "custom", "--label_dir", "maps", "--image_dir", "photos", "--no_instance"]
     for advice in filter(None, (first, second.rpartition(", ")[2])):

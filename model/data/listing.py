@@ -30,7 +30,7 @@ class Listing(NamedTuple):
 
     folder: str
     files: dict[str, str]
-    others: Mapping[str, int] = {}
+    others: Counter[str] = Counter()
 
 
 # what files of each kind there are, and the suffixes that are read
@@ -47,7 +47,7 @@ def natural_order(key: str) -> list:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
 
 
-def _list(
+def list_folder(
     folder,
     suffixes,
     key: Callable[[str], str | None] = lambda path: os.path.splitext(path)[0],
@@ -88,14 +88,6 @@ def _list(
     return Listing(str(folder), found, others)
 
 
-def _joined(first: Listing, *others: Listing) -> Listing:
-    files, unread = dict(first.files), Counter(first.others)
-    for other in others:
-        files.update(other.files)
-        unread.update(other.others)
-    return Listing(first.folder, files, unread)
-
-
 def passed_over(others: Mapping[str, int]) -> str:
     """How many files of which suffix are not read, for a message: "12 .gif, 1 .heic"; nothing without any."""
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(others).most_common())
@@ -117,15 +109,12 @@ def not_read(listings: dict[str, Listing]) -> str:
 def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
     """{train,val}_{label,img,inst} folders; for COCO the `_portrait` folders beside them too, for training."""
     listings = {}
-    for kind, folder, suffixes in (
-        ("label", "label", MAP_SUFFIXES),
-        ("image", "img", PHOTO_SUFFIXES),
-        ("instance", "inst", MAP_SUFFIXES),
-    ):
+    for kind, folder in (("label", "label"), ("image", "img"), ("instance", "inst")):
         path = Path(opt.dataroot, f"{phase}_{folder}")
-        listings[kind] = _list(path, suffixes)
+        listings[kind] = list_folder(path, KINDS[kind])
         if portraits and phase == "train":
-            listings[kind] = _joined(listings[kind], _list(f"{path}_portrait", suffixes, prefix="portrait//"))
+            more = list_folder(f"{path}_portrait", KINDS[kind], prefix="portrait//")
+            listings[kind] = Listing(str(path), listings[kind].files | more.files, listings[kind].others + more.others)
     return listings
 
 
@@ -151,8 +140,8 @@ def _ade20k(opt, phase: str) -> dict[str, Listing]:
             "ADEChallengeData2016.zip, with its folders images and annotations"
         )
     return {
-        "label": _list(root / "annotations" / split, MAP_SUFFIXES),
-        "image": _list(root / "images" / split, PHOTO_SUFFIXES),
+        "label": list_folder(root / "annotations" / split, MAP_SUFFIXES),
+        "image": list_folder(root / "images" / split, PHOTO_SUFFIXES),
     }
 
 
@@ -163,18 +152,20 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
     maps, photos = root / "gtFine" / phase, root / "leftImg8bit" / phase
     return {
-        "label": _list(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
-        "image": _list(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
-        "instance": _list(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True),
+        "label": list_folder(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
+        "image": list_folder(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
+        "instance": list_folder(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True),
     }
 
 
 def _camvid(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
     return {
-        "label": _list(root / f"{phase}annot", MAP_SUFFIXES),
-        "image": _list(root / phase, PHOTO_SUFFIXES),
-        "instance": _list(root / f"{phase}inst", MAP_SUFFIXES),  # not of the tutorial: tools/make_instance_maps.py's
+        "label": list_folder(root / f"{phase}annot", MAP_SUFFIXES),
+        "image": list_folder(root / phase, PHOTO_SUFFIXES),
+        "instance": list_folder(
+            root / f"{phase}inst", MAP_SUFFIXES
+        ),  # not of the tutorial: tools/make_instance_maps.py's
     }
 
 
@@ -219,7 +210,7 @@ def _chosen(opt, phase: str) -> dict[str, Listing]:
         if kind == "label":
             divided, known = bool(inner), set(folders)
         apart = set(real.values())
-        listings[kind] = _list(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
+        listings[kind] = list_folder(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
         if splits and not inner and not listings[kind].files:
             listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
         if shared and phase == "train" and not listings[kind].files:
@@ -302,7 +293,9 @@ def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
     """What lacks its partner in two folders, in words; nothing if all are paired."""
 
     def told(missing, of, partner, folder):
-        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg"), recursive=True).files)
+        jpegs = partner != "photo" and not missing.isdisjoint(
+            list_folder(folder, (".jpg", ".jpeg"), recursive=True).files
+        )
         note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
         return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
 

@@ -24,24 +24,24 @@ from model.metrics.samples import Manifold, kid, precision_recall
 from model.metrics.segmentation import segmentation_scores
 from model.metrics.settings import COLUMNS, MADE_UP, OF_FEATURES, Pictures, Settings, Source
 from model.weights.made_up import made_up_weights
-from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights
+from model.weights.published import PUBLISHED, find_network, find_weights
 
 WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
 
 
 def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False) -> FeatureExtractor:
-    """The FID network with the weights that `model.weights.published.find_inception` finds, or with made-up ones.
+    """The FID network with the weights that `model.weights.published.find_weights` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
     """
     if made_up:
         return FeatureExtractor(made_up_weights(FIDInception(), gain=INCEPTION_GAIN), MADE_UP)
-    return FeatureExtractor(find_inception(path), file_digest(find_weights("inception", path)))
+    return FeatureExtractor(find_network("inception", path), file_digest(find_weights("inception", path)))
 
 
 def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
-    """DeepLabV2 with the weights that `model.weights.published.find_deeplab` finds, or with made-up ones.
+    """DeepLabV2 with the weights that `model.weights.published.find_weights` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
@@ -49,7 +49,7 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
     if made_up:
         net, digest = made_up_weights(DeepLabV2(), gain=DEEPLAB_GAIN), MADE_UP
     else:
-        net, digest = find_deeplab(path), file_digest(find_weights("deeplab", path))
+        net, digest = find_network("deeplab", path), file_digest(find_weights("deeplab", path))
     net.legacy = legacy
     return DeepLabPredictor(net, digest)
 

@@ -3,6 +3,7 @@
 All of it survives `kill -9` at any moment and continues without doubles when the run is resumed from an older step.
 """
 
+import datetime
 import json
 import os
 import sys
@@ -11,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from model.errors import UserError, printable, tell
 from model.files import replacing, unused
 from model.training.lock import claim
@@ -20,15 +19,6 @@ from model.training.loss_log import COLUMNS, HEADER_SIZE, LossLog
 from model.training.visualdl_file import VisualDLFile
 
 BEFORE = "before"  # folder in the log folder, shown by VisualDL as a run of its own
-
-
-def _duration(seconds: float) -> str:
-    if not np.isfinite(seconds):
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days}d " if days else "") + f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
 def take(folder: Path, run_id: str, output: str, step: int) -> None:
@@ -166,10 +156,10 @@ class Logger:
     def _pace(self, epoch: int) -> str:
         """Epoch, rate, waiting for data, and time left, of the steps since the last report."""
         per_step = (time.perf_counter() - self._first[0]) / max(self.step - self._first[1], 1)
-        left = (self.total_steps - self.step) * per_step if self.total_steps else float("nan")
+        left = datetime.timedelta(seconds=round((self.total_steps - self.step) * per_step)) if self.total_steps else "?"
         return (
             f"epoch {epoch}{f'/{self.epochs}' if self.epochs else ''} {self._speed():.2f} img/s "
-            f"data {self._data_time / self._count:.3f} s ETA {_duration(left)}"
+            f"data {self._data_time / self._count:.3f} s ETA {left}"
         )
 
     def _report(self, epoch: int, lrs: Mapping[str, float]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from model.data.palettes import class_names
+from model.neighbourhoods import instance_edges
 
 ID = {name: i for i, name in enumerate(class_names("coco_stuff", 182))}
 
@@ -165,12 +166,7 @@ class Canvas:
         return np.clip(photo + 0.5, 0, 255).astype(np.uint8), label, instance
 
     def _slivers(self) -> np.ndarray:
-        edge = np.zeros(self.label.shape, bool)
-        across, down = self.label[:, 1:] != self.label[:, :-1], self.label[1:] != self.label[:-1]
-        edge[:, 1:] |= across
-        edge[:, :-1] |= across
-        edge[1:] |= down
-        edge[:-1] |= down
+        edge = instance_edges(self.label[None])[0]
         edge[1:-1] |= edge[:-2] & (self.thing[1:-1] < 0)
         return edge & (noise_at(self.rng, self.v * 3, self.u * 3) > 1.15)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from model.data.sample.scenes import make_scene
 from model.errors import UserError
@@ -97,7 +98,7 @@ def _write_set(root: Path, wanted: dict[str, int]) -> None:
 
 
 def _write_pictures(root: Path, folder: Path, wanted: dict[str, int]) -> None:
-    total, shown = wanted["train"] + wanted["val"], sys.stderr.isatty()
+    total = wanted["train"] + wanted["val"]
     print(f"writing the sample data set ({total} pictures) to {root}", file=sys.stderr, flush=True)
 
     def write(split: str, i: int) -> None:
@@ -111,9 +112,7 @@ def _write_pictures(root: Path, folder: Path, wanted: dict[str, int]) -> None:
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
         jobs = [pool.submit(write, split, i) for split in ("train", "val") for i in range(wanted[split])]
-        for done, job in enumerate(jobs, 1):
+        for job in tqdm(jobs, disable=not sys.stderr.isatty()):
             job.result()
-            if shown:
-                print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
