@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from common import refuses
+from common import refuses, save
 from PIL import Image
 
 from model.command_line import parse_train
@@ -212,10 +212,8 @@ def parsed(tmp_path):
     """A function that writes a label map for each of some ids and reads a command line about them."""
 
     def parse(ids, *options):
-        for kind in ("maps", "photos"):
-            (tmp_path / kind).mkdir(exist_ok=True)
         for i in ids:
-            Image.new("L", (8, 8), i).save(tmp_path / "maps" / f"{i}.png")
+            save(tmp_path / "maps" / f"{i}.png", np.full((8, 8), i, np.uint8))
         folders = ["--label_dir", str(tmp_path / "maps"), "--image_dir", str(tmp_path / "photos"), "--no_instance"]
         return parse_train(["--preset", "custom", *folders, *options])
 

@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import paddle
 import pytest
-from common import GRADIENT, ROUNDING, close
+from common import DOUBLE, GRADIENT, ROUNDING, close
 from reference_cases import entry, evaluating
 
 from model.convolution import Conv2D
@@ -34,7 +34,7 @@ def test_moments_and_their_gradient():
     x = paddle.to_tensor(data, stop_gradient=False)
     mean, var = BatchMoments.apply(x)
     np.testing.assert_allclose(mean.numpy(), data.mean(1, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(var.numpy(), data.var(1, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(var.numpy(), data.var(1, dtype=np.float64), rtol=ROUNDING)
     direction = rng.standard_normal((2, 2, 5)).astype(np.float32)
     ((mean * paddle.to_tensor(direction[0])).sum() + (var * paddle.to_tensor(direction[1])).sum()).backward()
     centred = data - data.mean(1, keepdims=True, dtype=np.float64)
@@ -193,7 +193,7 @@ def test_gradients_summed_over_sorted_pixels_are_those_of_the_lookup(used, float
         twice = lambda x, layer=layer, maps=maps: (layer(layer(x, maps), maps), list(layer.parameters()))  # noqa: E731
         found.append(results(plain.Map, twice, x))
     for lookup, ordered in zip(*found, strict=True):
-        np.testing.assert_allclose(ordered, lookup, rtol=0, atol=1e-12 * max(1, np.abs(lookup).max()))
+        np.testing.assert_allclose(ordered, lookup, rtol=0, atol=DOUBLE * max(1, np.abs(lookup).max()))
 
 
 # [N,H,W], channels in and out, whether upsampled: what a 3x3 convolution's form depends on.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, python, refuses, same
+from common import ROOT, python, refuses, same, save
 from PIL import Image
 
 import train as program
@@ -37,14 +37,11 @@ def write_data(root, train=3, val=3):
     """Pictures of 80x72 with labels 0..5 and 255, in COCO-Stuff's layout."""
     rng = np.random.default_rng(0)
     for split, count in (("train", train), ("val", val)):
-        for kind in ("img", "label", "inst"):
-            (root / f"{split}_{kind}").mkdir(parents=True)
         for i in range(count):
             label = np.kron(rng.choice([0, 1, 2, 3, 4, 5, 255], (9, 10)), np.ones((8, 8))).astype(np.uint8)
-            Image.fromarray(label).save(root / f"{split}_label" / f"{split}{i}.png")
-            Image.fromarray(label).save(root / f"{split}_inst" / f"{split}{i}.png")
-            photo = rng.integers(0, 256, (72, 80, 3), np.uint8)
-            Image.fromarray(photo).save(root / f"{split}_img" / f"{split}{i}.jpg")
+            save(root / f"{split}_label" / f"{split}{i}.png", label)
+            save(root / f"{split}_inst" / f"{split}{i}.png", label)
+            save(root / f"{split}_img" / f"{split}{i}.jpg", rng.integers(0, 256, (72, 80, 3), np.uint8))
 
 
 def command(*options):

@@ -22,7 +22,6 @@ from model.semantics import Part, Semantics, pattern_arrays
 from model.serving.painter import Painter
 from model.trainer import Trainer, halves, micro_batches
 from model.training import checkpoint
-from model.training.ema import Average
 from model.vgg import VGG19
 from model.weights import export_official, load_official
 from model.weights.files import read_network
@@ -507,12 +506,6 @@ def test_statistics_need_batches(opt):
     refuses("no training batch", trainer.preview, training_batch(0, opt))
     without = dataclasses.replace(opt, ema=0.9, norm_G="spectralspadeinstance3x3")
     assert Trainer(without).preview(training_batch(0, opt)).shape == [2, 3, 32, 32]
-
-
-def test_networks_of_other_kinds_cannot_be_averaged(opt):
-    one, other = Trainer(opt), Trainer(dataclasses.replace(opt, norm_G="spadeinstance3x3"))
-    with pytest.raises(ValueError, match="n_g: the copy is another network"):
-        Average({"n_g": one.G}, {"n_g": other.G}, 0.9, opt)
 
 
 # ---- mixed precision ----

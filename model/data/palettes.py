@@ -70,17 +70,15 @@ def palette(dataset_mode: str, n: int) -> np.ndarray:
 
     Args:
         dataset_mode: as in `class_names`.
-        n: number of colours, at least 1.
+        n: number of colours.
 
     Returns:
         uint8 [n, 3] RGB. Unlabelled ids of the known data sets are black.
 
     Raises:
-        UserError: for a data set that is not in the list or n below 1.
+        UserError: for a data set that is not in the list.
     """
     own = _known(dataset_mode)[1][:n]
-    if n < 1:
-        raise UserError(f"a palette of {n} colours was asked for; expected at least 1")
     colours = _spread_bits(np.arange(1, n + 1))  # from 1, so that id 0 is not black
     colours[: len(own)] = own
     return colours

@@ -39,15 +39,9 @@ def ensure_sample(root: str | Path = "dataset/sample", seed: int = 0, train: int
         train, val: numbers of pictures. Train and val scenes are drawn independently.
 
     Raises:
-        UserError: for counts below 1, a negative seed, a `root` that holds something else or cannot be written.
+        UserError: for a `root` that holds something else or cannot be written.
     """
     root = Path(root)
-    if train < 1 or val < 1:
-        raise UserError(
-            f"{root}: {train} train and {val} val sample pictures were asked for; expected 1 or more of each"
-        )
-    if seed < 0:
-        raise UserError(f"{root}: seed {seed} of the sample set is negative; expected 0 or more")
     wanted = {"format": _FORMAT, "seed": seed, "train": train, "val": val}
     if _is_whole(root, wanted):
         return root
