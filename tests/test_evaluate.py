@@ -261,7 +261,7 @@ def test_scores_of_made_up_weights_say_so_everywhere(folders, networks, tmp_path
     result = run(folders, networks)
     assert "mean nothing" in result["warning"]
     assert text(result).startswith(result["warning"]) and text(result).endswith(result["warning"])
-    assert all("MADE-UP WEIGHTS" in line for line in markdown(result, header=False).splitlines())
+    assert all("MADE-UP WEIGHTS" in line for line in markdown(result).splitlines()[2:])
     write_results(result, tmp_path / "out", tmp_path / "log")
     assert "mean nothing" in (tmp_path / "out" / "metrics.md").read_text()
     log_visualdl(result, tmp_path / "log")
