@@ -168,15 +168,8 @@ class PhotoMaps:
 
     def _check_sizes(self, item, image, label, instance) -> None:
         if len({p.size for p in (image, label, instance) if p is not None}) > 1:
-            sizes = ", ".join(
-                f"{what} {path} {p.width}x{p.height}"
-                for what, path, p in (
-                    ("photo", item.image, image),
-                    ("label", item.label, label),
-                    ("instance", item.instance, instance),
-                )
-                if p is not None
-            )
+            read = ("photo", item.image, image), ("label", item.label, label), ("instance", item.instance, instance)
+            sizes = ", ".join(f"{what} {path} {p.width}x{p.height}" for what, path, p in read if p is not None)
             if image is not None and turned_apart(image, label):
                 way_out = f"the photo's EXIF orientation, {image.info['orientation']}, is not applied: {TURN_THE_PHOTO}"
             else:

@@ -33,13 +33,9 @@ class Listing(NamedTuple):
     others: Counter[str] = Counter()
 
 
+PORTRAIT = "portrait//"  # marks the pairing keys of COCO's portraits, whose names may be those of other pictures
 # what files of each kind there are, and the suffixes that are read
 KINDS = {"label": MAP_SUFFIXES, "image": PHOTO_SUFFIXES, "instance": MAP_SUFFIXES}
-
-
-def item_name(key: str) -> str:
-    """The name that an item of this pairing key has: all of it but the mark of COCO's portraits, "portrait//"."""
-    return key.rpartition("//")[2]
 
 
 def natural_order(key: str) -> list:
@@ -113,7 +109,7 @@ def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
         path = Path(opt.dataroot, f"{phase}_{folder}")
         listings[kind] = list_folder(path, KINDS[kind])
         if portraits and phase == "train":
-            more = list_folder(f"{path}_portrait", KINDS[kind], prefix="portrait//")
+            more = list_folder(f"{path}_portrait", KINDS[kind], prefix=PORTRAIT)
             listings[kind] = Listing(str(path), listings[kind].files | more.files, listings[kind].others + more.others)
     return listings
 
@@ -277,16 +273,14 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
         raise UserError(
             f"{'; '.join(problems)}: files are paired by name (tools/check_dataset.py writes the whole list)"
         )
-    items = [
-        Item(
-            item_name(key),
-            labels.files[key],
-            partners.get("image", {}).get(key),
-            partners.get("instance", {}).get(key),
-        )
-        for key in sorted(labels.files, key=natural_order)
-    ]
-    return items[: opt.max_dataset_size]
+    files = labels.files, partners.get("image", {}), partners.get("instance", {})
+    return paired(*files)[: opt.max_dataset_size]
+
+
+def paired(*files: Mapping[str, str]) -> list[Item]:
+    """Label maps, {pairing key: path}, with their photos and instance maps where these are, in natural order."""
+    keys = sorted(files[0], key=natural_order)
+    return [Item(key.removeprefix(PORTRAIT), *(found.get(key) for found in files)) for key in keys]
 
 
 def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
