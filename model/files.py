@@ -19,7 +19,6 @@ from model.errors import UserError
 # What Python's zipfile raises for damaged archives: seeking before the start is an OSError, a bad name a ValueError.
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, OSError)
 
-_BROKEN_HEADER = (SyntaxError, tokenize.TokenError)  # what NumPy raises beside ValueError, for it is Python text
 _STALE = 3600.0  # seconds after which a temporary file is nobody's
 _LONGEST_NAME = 255  # bytes of a file's name
 
@@ -124,7 +123,7 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         return readers[np.lib.format.read_magic(file)](file)
-    except (KeyError, *_BROKEN_HEADER) as error:
+    except (KeyError, SyntaxError, tokenize.TokenError) as error:  # the header is Python text
         raise ValueError(f"its header is damaged: {error}") from None
 
 
@@ -146,7 +145,7 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
         return arrays
     except UserError:
         raise
-    except (*BROKEN_ZIP, *_BROKEN_HEADER, EOFError, MemoryError) as error:
+    except Exception as error:  # NumPy raises of every kind at damaged files
         raise UserError(f"{path}: cannot read these NumPy arrays: {error}") from error
 
 
