@@ -71,7 +71,7 @@ def test_the_two_samplings_agree_where_sizes_are_whole():
     x = paddle.to_tensor(np.random.default_rng(0).random((1, 2, 16, 24), np.float32))
     for scale in (0.5, 0.75):
         by_scale, by_size = _shrink(x, scale, legacy=False).numpy(), _shrink(x, scale, legacy=True).numpy()
-        np.testing.assert_allclose(by_scale, by_size, atol=1e-6)
+        np.testing.assert_allclose(by_scale, by_size, atol=ROUNDING / 10)
     odd = x[:, :, :15, :23]
     assert np.abs(_shrink(odd, 0.75, False).numpy() - _shrink(odd, 0.75, True).numpy()).max() > 1e-2
     assert _shrink(odd, 0.75, False).shape == [1, 2, 11, 17]
