@@ -12,10 +12,10 @@ import math
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from model.configuration.fields import Checked, check_device, check_folders, fields_of, option
-from model.configuration.presets import layered
+from model.configuration.presets import PRESETS, layered
 from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
 from model.configuration.yaml_file import read_yaml, to_yaml
 from model.errors import UserError
@@ -62,7 +62,7 @@ class OPT(Checked):
         "coco_stuff",
         "data",
         "recipe that the other options start from; in OPT(...) it is a note only, OPT.from_preset applies it",
-        choices=("coco_stuff", "ade20k", "ade20k_mindspore", "cityscapes", "facades", "camvid", "custom", "sample"),
+        choices=PRESETS,
     )
     dataset_mode: str = option(
         "coco_stuff",
@@ -298,33 +298,12 @@ class OPT(Checked):
         8, "output", "label maps, evenly spread over the validation split, shown in the previews", low=0
     )
 
-    # Fields that a checkpoint's networks depend on; `incompatible` compares them with care.
-    ARCHITECTURE: ClassVar[frozenset[str]] = frozenset(
-        (
-            "label_nc",
-            "contain_dontcare_label",
-            "no_instance",
-            "output_nc",
-            "crop_size",
-            "aspect_ratio",
-            "ngf",
-            "ndf",
-            "norm_G",
-            "norm_D",
-            "norm_E",
-            "num_upsampling_layers",
-            "use_vae",
-            "z_dim",
-            "num_D",
-            "n_layers_D",
-        )
-    )
-
     def _check_together(self) -> None:
         for name in ("norm_D", "norm_E"):
             text = getattr(self, name).replace("sync_batch", "syncbatch")  # the released code's second spelling
-            parse_norm(text if text not in ("", "spectral") else text + "none", name)
-            object.__setattr__(self, name, text if text not in ("", "spectral") else text + "none")
+            text += "none" if text in ("", "spectral") else ""
+            parse_norm(text, name)
+            object.__setattr__(self, name, text)
         parse_norm_g(self.norm_G)
         check_device(self.device)
         if self.name:
@@ -558,7 +537,7 @@ class OPT(Checked):
         Batch and sync-batch norms have the same weights. Without a style vector the generator is fully convolutional,
         so sizes, z_dim and norm_E do not matter then.
         """
-        found = {k: v for k, v in self.differences(other).items() if k in self.ARCHITECTURE}
+        found = {k: v for k, v in self.differences(other).items() if k in ARCHITECTURE}
         for name in ("norm_G", "norm_D", "norm_E"):
             if name in found and len({norm.replace("syncbatch", "batch") for norm in found[name]}) == 1:
                 del found[name]
@@ -568,3 +547,8 @@ class OPT(Checked):
         if not styled:
             found = {k: v for k, v in found.items() if k not in ("z_dim", "norm_E")}
         return found
+
+
+# Fields that a checkpoint's networks depend on; `OPT.incompatible` compares them with care.
+ARCHITECTURE = {"label_nc", "contain_dontcare_label", "no_instance", "crop_size", "aspect_ratio"}
+ARCHITECTURE |= {name for name, f in fields_of(OPT).items() if f.metadata["group"] == "networks"}

@@ -27,7 +27,7 @@ from model.training.previews import Previews
 from model.training.processes import Processes
 from model.training.resume import resume_or_begin
 from model.weights.networks import parameter_count
-from model.weights.published import find_vgg
+from model.weights.published import find_network
 
 CALIBRATION_PICTURES = 16  # of the training split, for the batch norms of averaged weights
 
@@ -148,7 +148,7 @@ class Session:
             self._notes.extend(self.previews.notes)
             self._quick_fid = self._find_quick_fid() if is_first and opt.val_every else None
             self._claim = checkpoint.prepare(self.root) if is_first else None
-            return None if opt.no_vgg_loss else find_vgg(opt.vgg_path)
+            return None if opt.no_vgg_loss else find_network("vgg19", opt.vgg_path)
 
     def _loader(self, epoch: int = 1, start: int = 0) -> Loader:
         rank, world = self.processes.rank, self.processes.world

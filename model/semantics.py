@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from model.configuration.texts import parse_norm_g
 from model.neighbourhoods import class_codes, numbered, resized
 from model.ops.device import as_tensor
 
@@ -76,8 +77,6 @@ def pattern_arrays(label, instance, opt):
     Returns:
         {"patterns/HxW/FIELD": array} for the fields of `Patterns`.
     """
-    from model.configuration.texts import parse_norm_g
-
     codes, size = encode(label, instance, opt), parse_norm_g(opt.norm_G)[2]
     arrays = {}
     for height, width in opt.spade_sizes:

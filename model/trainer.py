@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import random
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from model.encoder import define_E
 from model.errors import UserError
 from model.generator import define_G
 from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_loss
-from model.ops import backend, group, plain
+from model.ops import group
 from model.ops.device import as_tensor
 from model.ops.gradient_sum import GradientSum
 from model.semantics import Part, Semantics
@@ -31,26 +30,17 @@ def check_precision(opt):
     """Mixed precision is for GPUs: Paddle's casts do nothing elsewhere.
 
     Raises:
-        UserError: It is asked for on another device, or with kernels that know float32 alone.
+        UserError: It is asked for on another device.
     """
     if opt.amp and not paddle.get_device().startswith("gpu"):
         raise UserError(
             f"amp needs a GPU, and the device is {paddle.get_device()}: give --device gpu, or leave out --amp"
         )
-    if opt.amp and backend(opt.kernels) is not plain.Map:
-        raise UserError(f"amp and kernels {opt.kernels} exclude each other: give --kernels plain, or leave out --amp")
 
 
 def float32(result):
     """A tensor, or lists and tuples of tensors, in float32."""
     return result.astype("float32") if isinstance(result, paddle.Tensor) else [float32(part) for part in result]
-
-
-def seed_everything(seed):
-    """Seed Python, NumPy and Paddle."""
-    random.seed(seed)
-    np.random.seed(seed)
-    paddle.seed(seed)
 
 
 def halves(scales):
@@ -106,7 +96,8 @@ class Trainer:
             raise UserError("the perceptual loss needs VGG19's weights: pass vgg, or set no_vgg_loss")
         opt.check_geometry()
         check_precision(opt)
-        seed_everything(opt.seed)
+        np.random.seed(opt.seed)  # of orthogonal weights
+        paddle.seed(opt.seed)
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)
         self.E = define_E(opt) if opt.use_vae else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.errors import UserError
 
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ROUNDING = 1e-5  # the same sums in another order
 GRADIENT = 1e-4  # long sums, such as gradients, and numeric derivatives
 PARITY = 1e-3  # whole networks in the released code or another framework
+# And float64 numbers.
+DOUBLE = 1e-12  # closed forms, a few operations
+DOUBLE_SUMS = 1e-9  # long sums, roots of matrices
 
 
 def close(got, want, atol, rtol=0.0, what=""):
@@ -110,6 +114,12 @@ def rewrite_zip(path, change):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, change(content))
+
+
+def save(path, array, **options):
+    """Write an array as a picture, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path, **options)
 
 
 class Call:

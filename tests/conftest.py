@@ -1,5 +1,6 @@
 """What tests share: threads and import order as the program has them, and a tiny configuration."""
 
+import dataclasses
 import importlib
 import os
 import time
@@ -44,6 +45,12 @@ def float64():
 def tiny_opt():
     """Options of a network that runs in a fraction of a second: 64x64, 6 classes + unknown, instances."""
     return OPT(ngf=4, ndf=4, label_nc=6, crop_size=64, load_size=64, use_vae=False, no_vgg_loss=True, nThreads=0)
+
+
+@pytest.fixture
+def opt(tiny_opt):
+    """Options of a small training with styles, for whole steps; some files have others."""
+    return dataclasses.replace(tiny_opt, ngf=2, crop_size=32, load_size=32, z_dim=4, use_vae=True)
 
 
 @pytest.fixture

@@ -3,17 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+from common import save
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
 PALETTE = "0 0 0 0 nothing\n1 128 64 128 road\n2 70 130 180 sky\n3 107 142 35 tree\n255 255 255 255\n"
 _COLOURS = np.array([[0, 0, 0], [128, 64, 128], [70, 130, 180], [107, 142, 35]], np.uint8)
-
-
-def save(path: Path, array: np.ndarray, **options) -> None:
-    """Write an array as a picture, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
 
 
 def pictures(split: str, count: int, ids, size=(80, 72)):

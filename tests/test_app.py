@@ -231,17 +231,17 @@ def bad_uploads():
     for form in ("JPEG", "WEBP"):
         yield "read_map", [text_of(file_of(scene, form))], "expected PNG or BMP"
         whole = file_of(scene, form)
-        yield "read_photo", [text_of(whole[: len(whole) // 2])], "damaged|not a picture"
+        yield "read_photo", [text_of(whole[: len(whole) // 2])], "cannot be read|not a picture"
     for form in ("PNG", "BMP"):
         whole = file_of(scene, form)
         for part in (0.1, 0.5, 0.9):
-            yield "read_map", [text_of(whole[: int(part * len(whole))])], "damaged|not a picture"
+            yield "read_map", [text_of(whole[: int(part * len(whole))])], "cannot be read|not a picture"
     broken = bytearray(file_of(scene))
     broken[len(broken) // 2] ^= 255
-    yield "read_photo", [text_of(bytes(broken))], "damaged"
+    yield "read_photo", [text_of(bytes(broken))], "cannot be read"
     for endpoint in ("read_map", "read_photo"):
         yield endpoint, [text_of(png_header(65000, 65000))], "million pixels"
-        yield endpoint, [text_of(png_header(0, 0))], "not a picture|damaged"
+        yield endpoint, [text_of(png_header(0, 0))], "cannot be read|not a picture"
         yield endpoint, [text_of(bomb)], "million pixels"
         yield endpoint, ["?" * 100], "not base64"
         yield endpoint, [17], "expected a file's bytes"

@@ -124,27 +124,34 @@ def share(drawing, name):
     return (drawing == colour(name)).all(axis=-1).mean()
 
 
-def test_painting(window, address, tmp_path):
+@pytest.fixture
+def sea(window):
+    """A window with a sheet of sea, in which a stroke of giraffe was drawn, and its picture."""
     studio = window(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
-    page, picture = studio.page, studio.settle()
-    side = studio.drawing().shape[0]
-
-    # A blank sheet, a class found by name, a stroke: the picture follows, the canvas holds the palette's colours alone.
+    picture = studio.settle()
     studio.choose("sea")
-    page.click(".start .tiles button:first-child")
+    studio.page.click(".start .tiles button:first-child")
     picture = studio.changed(picture)
     assert share(studio.drawing(), "sea") == 1
     studio.choose("giraffe")
     studio.stroke((0.2, 0.2), (0.8, 0.2), (0.8, 0.6))
-    picture, after_stroke = studio.changed(picture), studio.drawing()
-    assert 0.05 < share(after_stroke, "giraffe") < 0.4
-    assert share(after_stroke, "giraffe") + share(after_stroke, "sea") == 1
+    return studio, studio.changed(picture)
 
-    # Brush size, fill, eraser, pick.
+
+def test_the_canvas_holds_the_colours_of_classes_alone(sea, address):
+    studio, _ = sea
+    assert 0.05 < share(studio.drawing(), "giraffe") < 0.4
+    assert share(studio.drawing(), "giraffe") + share(studio.drawing(), "sea") == 1
+    assert not studio.problems and studio.hosts == {address.split("/")[2]}  # nothing from the internet
+
+
+def test_brush_fill_eraser_pick_and_undo(sea):
+    studio, _ = sea
+    page, after_stroke = studio.page, studio.drawing()
     page.fill(".brush", "1")
     studio.choose("sheep")
     studio.stroke((0.1, 0.9), (0.1, 0.9))
-    assert share(studio.drawing(), "sheep") == 1 / side**2
+    assert share(studio.drawing(), "sheep") == 1 / len(after_stroke) ** 2
     page.keyboard.press("f")
     studio.choose("snow")
     studio.stroke((0.5, 0.2))
@@ -157,26 +164,24 @@ def test_painting(window, address, tmp_path):
     page.click("[data-tool=pick]")
     studio.stroke((0.1, 0.9))
     assert page.inner_text(".chosen b") == "sheep"
-
-    # Undo and redo.
     for _ in range(3):
         page.click("[data-do=undo]")
     assert (studio.drawing() == after_stroke).all()
-    page.keyboard.press("Control+y")
-    page.keyboard.press("Control+y")
-    page.keyboard.press("Control+y")
-    assert (studio.drawing() == erased).all()
-    picture = studio.settle()
+    for _ in range(3):
+        page.keyboard.press("Control+y")
+    assert (studio.drawing() == erased).all() and not studio.problems
 
-    # Objects of one class get an edge between them, and the picture sees it.
+
+@pytest.fixture
+def styled(sea):
+    """The window, with an object of sea in the sea, and a style from a picture of the gallery; and its picture."""
+    studio, picture = sea
+    page, before = studio.page, share(studio.drawing(), "sea")
     page.check(".separate input")
-    page.click("[data-tool=brush]")
     studio.choose("sea")
     studio.stroke((0.3, 0.8), (0.7, 0.8))
-    picture = studio.changed(picture)
-    assert share(studio.drawing(), "sea") < share(erased, "sea")
-
-    # Styles: a seed, a second one, the slider.
+    picture = studio.changed(picture)  # which sees an edge between objects of one class
+    assert share(studio.drawing(), "sea") < before
     page.fill(".seed input", "77")
     page.press(".seed input", "Enter")
     picture = studio.changed(picture)
@@ -184,36 +189,36 @@ def test_painting(window, address, tmp_path):
     page.click(".style .tiles [data-gallery='2']")
     picture = studio.changed(picture)
     page.fill(".mix", "100")
-    picture = studio.changed(picture)
+    return studio, studio.changed(picture)
 
-    # The label map and the picture are saved as they are.
-    with page.expect_download() as download:
-        page.click("[data-do=map]")
-    download.value.save_as(tmp_path / "map.png")
-    with page.expect_download() as download:
-        page.click("[data-do=picture]")
-    download.value.save_as(tmp_path / "picture.png")
+
+def test_label_map_and_picture_are_saved_as_they_are(styled, tmp_path):
+    """And the map comes back by upload, without its objects."""
+    studio, picture = styled
+    for kind in ("map", "picture"):
+        with studio.page.expect_download() as download:
+            studio.page.click(f"[data-do={kind}]")
+        download.value.save_as(tmp_path / f"{kind}.png")
     assert (tmp_path / "picture.png").read_bytes() == base64.b64decode(picture.partition(",")[2])
     saved = np.asarray(Image.open(tmp_path / "map.png"))
-    flat = studio.drawing()
-    assert ((palette("coco_stuff", 183)[saved] == flat).all(axis=-1) | (saved == NAMES.index("sea"))).all()
+    coloured = palette("coco_stuff", 183)[saved]
+    assert ((coloured == studio.drawing()).all(axis=-1) | (saved == NAMES.index("sea"))).all()
+    studio.page.set_input_files(".start input[type=file]", tmp_path / "map.png")
+    studio.changed(picture)
+    assert (studio.drawing() == coloured).all() and not studio.problems
 
-    # A link brings drawing and style back in another window.
-    page.click("[data-do=link]")
+
+def test_a_link_brings_drawing_and_style_back_in_another_window(styled, window, address):
+    studio, picture = styled
+    studio.page.click("[data-do=link]")
     assert "link is copied" in studio.message()
-    link = page.evaluate("() => navigator.clipboard.readText()")
-    assert link.startswith(address) and link == page.url
+    link = studio.page.evaluate("() => navigator.clipboard.readText()")
+    assert link.startswith(address) and link == studio.page.url
     other = window()
     other.page.goto("about:blank")  # else only the part behind # changes
     other.open(link)
-    assert other.settle() == picture and (other.drawing() == flat).all()
-
-    # The saved map comes back by upload, without its objects.
-    page.set_input_files(".start input[type=file]", tmp_path / "map.png")
-    studio.changed(picture)
-    assert (studio.drawing() == palette("coco_stuff", 183)[saved]).all()
+    assert other.settle() == picture and (other.drawing() == studio.drawing()).all()
     assert not studio.problems and not other.problems
-    assert studio.hosts == {address.split("/")[2]}  # nothing from the internet
 
 
 def test_photos_and_bad_uploads(window, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from common import refuses
+from common import refuses, save
 from PIL import Image
 
 from benchmarks import data, generator, harness, table, train_step
@@ -260,8 +260,7 @@ def test_threads_are_set_before_the_frameworks(monkeypatch):
 
 def write_maps(folder, label):
     for kind, values in (("label", label), ("inst", label)):
-        (folder / f"train_{kind}").mkdir(parents=True)
-        Image.fromarray(values).save(folder / f"train_{kind}" / "one.png")
+        save(folder / f"train_{kind}" / "one.png", values)
 
 
 def test_maps_are_resized_without_blending(tmp_path):

@@ -20,7 +20,7 @@ from model.weights import export_official, load_official
 from model.weights.files import read_network, write_weights
 from model.weights.kinds import Found
 from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
-from model.weights.published import find_deeplab
+from model.weights.published import find_network
 from tools import convert_weights
 
 try:
@@ -325,7 +325,7 @@ def test_deeplab_with_an_older_prefix(tmp_path):
         k.replace("base.", "scale.").replace("aspp.", "aspp.stages."): torch.from_numpy(v) for k, v in arrays.items()
     }
     torch.save(old, tmp_path / "deeplabv2_resnet101_msc-cocostuff164k-100000.pth", _use_new_zipfile_serialization=False)
-    net = find_deeplab(tmp_path)
+    net = find_network("deeplab", tmp_path)
     np.testing.assert_array_equal(export_official(net)["base.aspp.c3.weight"], arrays["base.aspp.c3.weight"])
 
 

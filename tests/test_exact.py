@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from common import DOUBLE
 
 from model.ops import exact
 
@@ -51,9 +52,9 @@ def test_float64(operator, want, size):
     probe = rng.standard_normal(y.shape)
     (y * paddle.to_tensor(probe)).sum().backward()
     # of degree one: f(x) = f'(x) x, and so in every direction
-    assert float((x.grad * x).sum()) == pytest.approx((want(array) * probe).sum(), rel=1e-12)
+    assert float((x.grad * x).sum()) == pytest.approx((want(array) * probe).sum(), rel=DOUBLE)
     other = array * rng.uniform(0.5, 2, array.shape)  # of the same signs
-    assert float((x.grad.numpy() * other).sum()) == pytest.approx((want(other) * probe).sum(), rel=1e-12)
+    assert float((x.grad.numpy() * other).sum()) == pytest.approx((want(other) * probe).sum(), rel=DOUBLE)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from common import refuses
+from common import refuses, save
 from PIL import Image
 
 from model.command_line import parse_train
@@ -15,8 +15,6 @@ from model.data.label_ids import (
     foreign_ids,
     id_ranges,
     reading,
-    second_reading,
-    suggested_options,
     unknown_ids,
 )
 from model.data.preprocess import transform
@@ -144,8 +142,7 @@ FALSE, TRUE = "--contain_dontcare_label false", "--contain_dontcare_label true"
 )  # fmt: skip
 def test_options_that_fit_and_what_ids_cannot_tell(ids, names, options, first, second):
     opt = OPT(label_nc=13, contain_dontcare_label=False) if options is None else OPT(**options)
-    assert suggested_options(ids, names, opt) == first
-    assert second_reading(ids, names, opt) == second
+    assert reading(ids, names, opt).options == first + second
     # what is advised is accepted and leaves no id foreign
     folders = ["--preset", "custom", "--label_dir", "maps", "--image_dir", "photos", "--no_instance"]
     for advice in filter(None, (first, second.rpartition(", ")[2])):
@@ -215,10 +212,8 @@ def parsed(tmp_path):
     """A function that writes a label map for each of some ids and reads a command line about them."""
 
     def parse(ids, *options):
-        for kind in ("maps", "photos"):
-            (tmp_path / kind).mkdir(exist_ok=True)
         for i in ids:
-            Image.new("L", (8, 8), i).save(tmp_path / "maps" / f"{i}.png")
+            save(tmp_path / "maps" / f"{i}.png", np.full((8, 8), i, np.uint8))
         folders = ["--label_dir", str(tmp_path / "maps"), "--image_dir", str(tmp_path / "photos"), "--no_instance"]
         return parse_train(["--preset", "custom", *folders, *options])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, python, refuses
+from common import ROOT, python, refuses, save
 from PIL import Image
 from test_presets import TINY
 
@@ -44,9 +44,7 @@ def pictures(root, names, split, size=(64, 64)):
     for name in names:
         for kind, array in (("photos", rng.integers(0, 256, (*size, 3), np.uint8)),
                             ("maps", rng.integers(0, 4, (8, 8), np.uint8).repeat(8, 0).repeat(8, 1))):  # fmt: skip
-            path = root / kind / split / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(path)
+            save(root / kind / split / f"{name}.png", array)
     return ["--label_dir", str(root / "maps"), "--image_dir", str(root / "photos")]
 
 

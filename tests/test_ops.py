@@ -5,7 +5,7 @@ import operator
 import numpy as np
 import paddle
 import pytest
-from common import GRADIENT, ROUNDING, close
+from common import DOUBLE, GRADIENT, ROUNDING, close
 from reference_cases import entry, evaluating
 
 from model.convolution import Conv2D
@@ -33,8 +33,8 @@ def test_moments_and_their_gradient():
     data = (rng.standard_normal((2, 37, 5)) + 100).astype(np.float32)  # a mean far from 0 costs no digits
     x = paddle.to_tensor(data, stop_gradient=False)
     mean, var = BatchMoments.apply(x)
-    np.testing.assert_allclose(mean.numpy(), data.mean(1, dtype=np.float64), rtol=1e-6)
-    np.testing.assert_allclose(var.numpy(), data.var(1, dtype=np.float64), rtol=1e-5)
+    np.testing.assert_allclose(mean.numpy(), data.mean(1, dtype=np.float64), rtol=ROUNDING / 10)
+    np.testing.assert_allclose(var.numpy(), data.var(1, dtype=np.float64), rtol=ROUNDING)
     direction = rng.standard_normal((2, 2, 5)).astype(np.float32)
     ((mean * paddle.to_tensor(direction[0])).sum() + (var * paddle.to_tensor(direction[1])).sum()).backward()
     centred = data - data.mean(1, keepdims=True, dtype=np.float64)
@@ -54,7 +54,7 @@ def test_sums_do_not_lose_what_cancels():
     """Gradients of biases before a norm are sums of parts that cancel; Adam would magnify what rounding leaves."""
     part = np.random.default_rng(0).standard_normal((20_000, 3)).astype(np.float32) * 1000
     rows = np.concatenate([part, -part, np.full((1, 3), 0.125, np.float32)])
-    assert np.allclose(column_sum(paddle.to_tensor(rows)).numpy(), 0.125, atol=1e-6)
+    assert np.allclose(column_sum(paddle.to_tensor(rows)).numpy(), 0.125, atol=ROUNDING / 10)
 
 
 # ---- every operation, on both backends ----
@@ -201,7 +201,7 @@ def test_gradients_summed_over_sorted_pixels_are_those_of_the_lookup(used, float
         twice = lambda x, layer=layer, maps=maps: (layer(layer(x, maps), maps), list(layer.parameters()))  # noqa: E731
         found.append(results(plain.Map, twice, x))
     for lookup, ordered in zip(*found, strict=True):
-        np.testing.assert_allclose(ordered, lookup, rtol=0, atol=1e-12 * max(1, np.abs(lookup).max()))
+        np.testing.assert_allclose(ordered, lookup, rtol=0, atol=DOUBLE * max(1, np.abs(lookup).max()))
 
 
 # [N,H,W], channels in and out, whether upsampled: what a 3x3 convolution's form depends on.

@@ -71,10 +71,6 @@ def test_frozen():
     assert dataclasses.replace(OPT(), ngf=3).ngf == 3
 
 
-def test_architecture_names_fields():
-    assert OPT.ARCHITECTURE <= {f.name for f in dataclasses.fields(OPT)}
-
-
 # Checks of values
 
 

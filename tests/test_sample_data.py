@@ -148,10 +148,8 @@ def test_what_a_killed_process_left_is_cleared_once_it_is_old(tmp_path, small):
     assert fresh.exists() and not stale.exists()
 
 
-def test_foreign_folders_and_bad_requests_are_user_errors(tmp_path, small):
+def test_foreign_folders_are_user_errors(tmp_path, small):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_bytes(b"x")
     refuses("not the sample data set", ensure_sample, tmp_path / "mine", train=1, val=1)
     refuses("cannot be written", ensure_sample, tmp_path / "mine" / "photo.jpg" / "s", train=1, val=1)
-    refuses("0 train", ensure_sample, tmp_path / "s", train=0, val=1)
-    refuses("seed -1", ensure_sample, tmp_path / "s", seed=-1)

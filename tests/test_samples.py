@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from common import refuses
+from common import DOUBLE, DOUBLE_SUMS, GRADIENT, refuses
 from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 
@@ -33,7 +33,7 @@ def pr(real, generated, k=3):
 def test_mmd_of_two_points_each_is_the_closed_form():
     """d = 1: k(a, b) = (ab + 1)^3; of {0, 1} and {0, 2}: k(0, 1) + k(0, 2) - (1 + 1 + 1 + 27) / 2."""
     x, y = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0]])
-    assert squared_mmd(x, y) == pytest.approx(1 + 1 - 2 * (1 + 1 + 1 + 27) / 4, abs=1e-12)
+    assert squared_mmd(x, y) == pytest.approx(1 + 1 - 2 * (1 + 1 + 1 + 27) / 4, abs=DOUBLE)
 
 
 def test_mmd_is_the_double_loops(blocks):
@@ -47,7 +47,7 @@ def test_mmd_is_the_double_loops(blocks):
         for z in (x, y)
     ]
     cross = sum(k(a, b) for a in x for b in y) / len(x) / len(y)
-    assert squared_mmd(x, y) == pytest.approx(sum(own) - 2 * cross, rel=1e-10)
+    assert squared_mmd(x, y) == pytest.approx(sum(own) - 2 * cross, rel=DOUBLE_SUMS)
 
 
 def test_mmd_of_equal_distributions_has_mean_zero():
@@ -68,7 +68,7 @@ def test_kid_is_scikit_learns(blocks):
         own = [polynomial_kernel(z, degree=3, gamma=1 / 16, coef0=1) for z in (a, b)]
         own = [(k.sum() - np.trace(k)) / (20 * 19) for k in own]
         values.append(sum(own) - 2 * polynomial_kernel(a, b, degree=3, gamma=1 / 16, coef0=1).mean())
-    np.testing.assert_allclose(kid(x, y, 20, 7, seed=5), (np.mean(values), np.std(values)), rtol=1e-9)
+    np.testing.assert_allclose(kid(x, y, 20, 7, seed=5), (np.mean(values), np.std(values)), rtol=DOUBLE_SUMS)
 
 
 def test_kid_depends_on_the_seed_alone(monkeypatch):
@@ -77,13 +77,13 @@ def test_kid_depends_on_the_seed_alone(monkeypatch):
     np.random.seed(3)
     assert kid(x, y, 20, 5, seed=1) == first != kid(x, y, 20, 5, seed=2)
     monkeypatch.setattr(samples, "_BLOCK", 40)
-    assert kid(x, y, 20, 5, seed=1) == pytest.approx(first, rel=1e-9)
+    assert kid(x, y, 20, 5, seed=1) == pytest.approx(first, rel=DOUBLE_SUMS)
 
 
 def test_subsets_hold_no_more_than_the_smaller_set():
     x, y = sets(20, 20)
     mean, std = kid(x, y, subset_size=1000, subsets=3)
-    assert (mean, std) == (pytest.approx(squared_mmd(x, y), rel=1e-12), pytest.approx(0, abs=1e-12))
+    assert (mean, std) == (pytest.approx(squared_mmd(x, y), rel=DOUBLE), pytest.approx(0, abs=DOUBLE))
     assert kid(x, y[:9], subset_size=1000, subsets=3) == kid(x, y[:9], subset_size=9, subsets=3)
 
 
@@ -124,7 +124,7 @@ def test_precision_and_recall_are_scikit_learns(k, blocks):
     distances = NearestNeighbors(n_neighbors=len(x), algorithm="brute").fit(x).kneighbors_graph(y, mode="distance")
     distances = distances.toarray()  # [generated, real]
     want = (distances <= radii[0]).any(axis=1).mean(), (distances <= radii[1][:, None]).any(axis=0).mean()
-    np.testing.assert_allclose(Manifold.of(x, k).squared_radii, radii[0] ** 2, rtol=1e-4)
+    np.testing.assert_allclose(Manifold.of(x, k).squared_radii, radii[0] ** 2, rtol=GRADIENT)
     assert pr(x, y, k) == want
     assert 0 < want[0] < 1 or 0 < want[1] < 1
 
@@ -139,7 +139,7 @@ def test_no_more_than_a_block_is_in_memory(rows, monkeypatch):
     seen = np.zeros((len(x), len(y)), int)
     for i, j, block in samples._products(x, y):
         assert block.size <= 6 * rows and block.dtype == np.float64
-        np.testing.assert_allclose(block, x[i].astype(float) @ y[j].T.astype(float), rtol=1e-12)
+        np.testing.assert_allclose(block, x[i].astype(float) @ y[j].T.astype(float), rtol=DOUBLE)
         seen[i, j] += 1
     assert (seen == 1).all()
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import ROOT, python, refuses, same
+from common import ROOT, python, refuses, same, save
 from PIL import Image
 
 import train as program
 from model.command_line import parse_train
 from model.errors import UserError
 from model.metrics.fid import FeatureExtractor
-from model.options import OPT
+from model.options import ARCHITECTURE, OPT
 from model.run import Session
 from model.training import checkpoint
 from model.weights.paddle_file import read_pdparams, write_state
@@ -37,14 +37,11 @@ def write_data(root, train=3, val=3):
     """Pictures of 80x72 with labels 0..5 and 255, in COCO-Stuff's layout."""
     rng = np.random.default_rng(0)
     for split, count in (("train", train), ("val", val)):
-        for kind in ("img", "label", "inst"):
-            (root / f"{split}_{kind}").mkdir(parents=True)
         for i in range(count):
             label = np.kron(rng.choice([0, 1, 2, 3, 4, 5, 255], (9, 10)), np.ones((8, 8))).astype(np.uint8)
-            Image.fromarray(label).save(root / f"{split}_label" / f"{split}{i}.png")
-            Image.fromarray(label).save(root / f"{split}_inst" / f"{split}{i}.png")
-            photo = rng.integers(0, 256, (72, 80, 3), np.uint8)
-            Image.fromarray(photo).save(root / f"{split}_img" / f"{split}{i}.jpg")
+            save(root / f"{split}_label" / f"{split}{i}.png", label)
+            save(root / f"{split}_inst" / f"{split}{i}.png", label)
+            save(root / f"{split}_img" / f"{split}{i}.jpg", rng.integers(0, 256, (72, 80, 3), np.uint8))
 
 
 def command(*options):
@@ -336,7 +333,7 @@ OTHER = {
 }
 # What is refused, and where it says why; the rest goes on.
 REFUSED = {
-    **dict.fromkeys(OPT.ARCHITECTURE, r"was trained with other networks: .*{name} is .* there and .* now"),
+    **dict.fromkeys(ARCHITECTURE, r"was trained with other networks: .*{name} is .* there and .* now"),
     "aspect_ratio": "start|aspect_ratio",
     "contain_dontcare_label": "255 is outside .*contain_dontcare_label",
     "output_nc": "output_nc",

@@ -1,36 +1,23 @@
-"""Training steps: gradients, rates, noise; what saves memory or time or averages weights; resuming; float64."""
+"""Training steps: gradients, rates, noise; what saves memory or time; mixed precision; resuming."""
 
 import contextlib
 import copy
 import dataclasses
-import functools
-from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 from common import GRADIENT, PARITY, ROUNDING, close, refuses, same
-from reference_cases import COLUMNS, fill, maps, training_batch, vgg_shapes
+from reference_cases import COLUMNS, maps, training_batch
+from training_cases import arrays_of, batches, run
 
 import model.trainer
 from model.convolution import Conv2D, one_power_iteration
-from model.discriminator import define_D
-from model.encoder import define_E
-from model.generator import define_G
 from model.normalization import BatchNorm
 from model.semantics import Part, Semantics, pattern_arrays
-from model.serving.painter import Painter
 from model.trainer import Trainer, halves, micro_batches
 from model.training import checkpoint
-from model.training.ema import Average
-from model.vgg import VGG19
-from model.weights import export_official, load_official
-from model.weights.files import read_network
-
-
-@pytest.fixture
-def opt(tiny_opt):
-    return dataclasses.replace(tiny_opt, ngf=2, crop_size=32, load_size=32, z_dim=4, use_vae=True)
+from model.weights import export_official
 
 
 @pytest.fixture
@@ -58,23 +45,6 @@ def changed(net, before):
 
 def gradients(net):
     return [name for name, p in net.named_parameters() if p.grad is not None and bool((p.grad != 0).any())]
-
-
-def batches(opt, count, size=2):
-    """Batches as the loader makes them, with the neighbourhoods of their maps."""
-    found = (training_batch(i, opt, size) for i in range(count))
-    return [{**batch, **pattern_arrays(batch["label"], batch["instance"], opt)} for batch in found]
-
-
-def run(opt, steps=2, vgg=None, size=2):
-    trainer = Trainer(opt, vgg, lambda: batches(opt, 2))
-    return trainer, [trainer.step(batch) for batch in batches(opt, steps, size)]
-
-
-def arrays_of(trainer):
-    """{network: {name: array}} of what a checkpoint holds."""
-    nets = trainer.saved_networks().items()
-    return {name: {key: v.numpy().copy() for key, v in net.state_dict().items()} for name, net in nets}
 
 
 def as_vgg(image):
@@ -409,112 +379,6 @@ def test_reused_fakes_are_those_of_the_generator_s_step(opt):
     assert trainer.losses["d_loss_f"] != fresh.losses["d_loss_f"]
 
 
-# ---- averaged weights ----
-
-
-def test_the_average_s_closed_form(opt):
-    trainer = Trainer(dataclasses.replace(opt, ema=0.2), batches=lambda: batches(opt, 1))
-    weights = [{key: p.numpy().copy() for key, p in trainer.G.named_parameters()}]
-    for batch in batches(opt, 3):
-        trainer.step(batch)
-        weights.append({key: p.numpy().copy() for key, p in trainer.G.named_parameters()})
-    # 2/11 in the first update, then 0.2: the smaller of the two counts
-    factors = [2 / 11, 0.2, 0.2]
-    shares = [np.prod(factors)] + [(1 - factors[i]) * np.prod(factors[i + 1 :]) for i in range(3)]
-    assert sum(shares) == pytest.approx(1)
-    averaged = dict(trainer.average.nets["n_g"].named_parameters())
-    for key in weights[0]:
-        want = sum(share * w[key].astype(np.float64) for share, w in zip(shares, weights, strict=True))
-        close(averaged[key], want, ROUNDING / 100, ROUNDING, key)
-
-
-def test_an_average_does_not_touch_training(opt):
-    plain, rows = run(opt)
-    averaged, rows_averaged = run(dataclasses.replace(opt, ema=0.9))
-    averaged.preview(batches(opt, 1)[0])
-    assert rows == rows_averaged and plain.draws == averaged.draws
-    same(arrays_of(plain), {name: arrays_of(averaged)[name] for name in plain.networks()})
-
-
-@pytest.mark.parametrize("kernels", ["blocked", "plain"])
-def test_statistics_of_averaged_weights_are_the_mean_of_the_batches(opt, kernels):
-    opt = dataclasses.replace(opt, ema=0.5, kernels=kernels, use_vae=False)
-    trainer, _ = run(opt)
-    G = trainer.average.networks()["n_g"]
-    first = G.head_0.norm_0.param_free_norm
-    found = []
-    G.train()  # what enters head_0's first norm: the start of each batch
-    with paddle.no_grad(), one_power_iteration([G]):
-        for batch in batches(opt, 2):
-            x = G.start(Semantics.from_batch(batch, opt), None).numpy().astype(np.float64)
-            x = x.transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
-            found.append((x.mean(1), x.var(1, ddof=1)))
-    close(first.running_mean, np.mean([f[0] for f in found], 0), ROUNDING / 100, GRADIENT)
-    close(first.running_var, np.mean([f[1] for f in found], 0), 0, GRADIENT)
-    assert int(first.num_batches_tracked) == 2
-    live = trainer.G.head_0.norm_0.param_free_norm
-    assert (live.running_mean.numpy() != first.running_mean.numpy()).any()
-
-
-def test_every_norm_s_statistics_fit_the_averaged_weights(opt):
-    # On one batch, a pass with running statistics is the training pass but for the unbiased variance.
-    opt = dataclasses.replace(opt, ema=0.5, use_vae=False, norm_G="spectralspadesyncbatch3x3", crop_size=64)
-    (batch,) = batches(opt, 1, size=4)
-    trainer = Trainer(opt, batches=lambda: [batch])
-    trainer.step(batch)
-    G = trainer.average.networks()["n_g"]
-    norms = [n for n in G.sublayers() if isinstance(n, BatchNorm)]
-    kept = [(norm.running_mean.numpy(), norm.running_var.numpy()) for norm in norms]
-    seen = {}
-    for norm in norms:
-        norm.record = functools.partial(seen.__setitem__, norm)
-        norm.training = True  # and spectral norms hold still
-    with paddle.no_grad():
-        G(Semantics.from_batch(batch, opt))
-    for norm, (mean, var) in zip(norms, kept, strict=True):
-        moments = seen[norm]
-        close(mean, moments.mean[0], 0, ROUNDING)
-        unbiased = moments.var[0].numpy() * moments.count / (moments.count - 1)
-        close(var, unbiased, 0, ROUNDING)
-
-
-def test_spectral_vectors_of_the_average_belong_to_its_weights(opt):
-    trainer, _ = run(dataclasses.replace(opt, ema=0.9, init_type="normal", init_variance=0.5))
-    G = trainer.average.networks()["n_g"]
-    for conv in (c for c in G.sublayers() if isinstance(c, Conv2D) and c.spectral):
-        largest = np.linalg.svd(conv.weight_orig.flatten(1).numpy(), compute_uv=False)[0]
-        assert 0.9 * largest < float(conv.weight_and_sigma()[1]) < 1.0001 * largest
-
-
-def test_previews_are_the_averaged_generator_s(opt):
-    trainer, _ = run(dataclasses.replace(opt, ema=0.9))
-    batch = batches(opt, 1)[0]
-    nets = trainer.saved_networks()
-    assert list(nets) == ["n_g", "n_d", "n_e", "n_g_ema", "n_e_ema"]
-    assert not nets["n_g_ema"].training
-    with paddle.no_grad():
-        z = nets["n_e_ema"](paddle.to_tensor(np.ascontiguousarray(batch["image"])))[0]
-        want = nets["n_g_ema"](Semantics.from_batch(batch, opt), z).numpy()
-    np.testing.assert_array_equal(trainer.preview(batch).numpy(), want)
-    trainer.average = None
-    assert np.abs(trainer.preview(batch).numpy() - want).max() > 0
-
-
-def test_statistics_need_batches(opt):
-    trainer = Trainer(dataclasses.replace(opt, ema=0.9))
-    refuses("batch norms", trainer.preview, training_batch(0, opt))
-    trainer.average.batches = list
-    refuses("no training batch", trainer.preview, training_batch(0, opt))
-    without = dataclasses.replace(opt, ema=0.9, norm_G="spectralspadeinstance3x3")
-    assert Trainer(without).preview(training_batch(0, opt)).shape == [2, 3, 32, 32]
-
-
-def test_networks_of_other_kinds_cannot_be_averaged(opt):
-    one, other = Trainer(opt), Trainer(dataclasses.replace(opt, norm_G="spadeinstance3x3"))
-    with pytest.raises(ValueError, match="n_g: the copy is another network"):
-        Average({"n_g": one.G}, {"n_g": other.G}, 0.9, opt)
-
-
 # ---- mixed precision ----
 
 
@@ -598,158 +462,3 @@ def test_resuming_is_exact(opt, tmp_path, changes):
     again.load_state_dict(saved.state["trainer"], folder)
     assert [again.step(batch) for batch in data[2:]] == rows
     same(arrays_of(again), arrays_of(whole))
-
-
-def test_an_average_can_begin_in_a_run_that_had_none(opt, tmp_path):
-    plain, _ = run(opt)
-    state = plain.state_dict()
-    nets = arrays_of(plain)
-    assert list(nets) == ["n_g", "n_d", "n_e"] and "average" not in state
-    averaged = Trainer(dataclasses.replace(opt, ema=0.9), batches=lambda: batches(opt, 1))
-    averaged.load_networks(nets, tmp_path)
-    averaged.load_state_dict(state, tmp_path)
-    for key, p in averaged.average.nets["n_g"].named_parameters():
-        np.testing.assert_array_equal(p.numpy(), nets["n_g"][key])
-    refuses("n_d.pdparams", averaged.load_networks, {"n_g": nets["n_g"]}, tmp_path)
-
-
-# ---- float64 ----
-
-KINDS = [
-    dict(gan_mode="hinge", norm_E="spectralinstance"),
-    dict(
-        gan_mode="ls", norm_G="spectralspadebatch3x3", norm_D="spectralbatch", norm_E="spectralbatch", reuse_fake=True
-    ),
-    dict(gan_mode="original", norm_G="spadeinstance5x5", norm_D="spectralnone", norm_E="none", init_type="orthogonal"),
-    dict(gan_mode="w", accumulate=2, num_D=3, n_layers_D=3, ema=0.9, norm_D="batch", norm_E="syncbatch"),
-    dict(use_vae=False, no_instance=True, no_ganFeat_loss=True, D_steps_per_G=2, recompute=True, num_D=1),
-    dict(modulation="dense", contain_dontcare_label=False, accumulate=2, recompute=True, init_type="kaiming"),
-    dict(num_upsampling_layers="more", crop_size=128, aspect_ratio=2.0, ema=0.5, no_TTUR=True, init_type="none"),
-    dict(use_vae=False, output_nc=1, init_type="xavier_uniform", norm_G="spectralspadesyncbatch5x5"),
-]
-
-
-def watched_step(opt, start=None, vgg=None):
-    """A trainer's two steps, from given arrays of its networks if any: trainer, losses, and gradients by name.
-
-    Of the losses each tensor before it becomes a number is kept, too.
-    """
-    trainer = Trainer(opt, vgg, lambda: [training_batch(9, opt)])
-    for name, net in trainer.networks().items() if start else ():
-        load_official(net, start[name])
-    begin = {name: export_official(net) for name, net in trainer.networks().items()}
-    gradients, tensors, accumulate = {}, [], trainer.accumulate
-
-    def watch(optimizer):
-        move = optimizer.step
-
-        def watched():
-            for name, net in trainer.networks().items():
-                for key, p in net.named_parameters():
-                    if p.grad is not None:
-                        gradients.setdefault(f"{name} {key}", p.grad.numpy())  # of the first step
-            move()
-
-        optimizer.step = watched
-
-    def noted(losses, *rest):
-        tensors.extend(losses.values())
-        accumulate(losses, *rest)
-
-    watch(trainer.optimizer_G)
-    watch(trainer.optimizer_D)
-    trainer.accumulate = noted
-    data = [training_batch(i, opt) for i in range(2)]
-    for batch in data:
-        batch["image"] = batch["image"][:, : opt.output_nc]
-    losses = [trainer.step(batch) for batch in data]
-    return trainer, begin, losses, gradients, tensors
-
-
-@pytest.mark.parametrize("changes", KINDS, ids=lambda changes: "-".join(f"{k}={v}" for k, v in changes.items()))
-def test_everything_is_float64(opt, changes, float64):
-    """After set_default_dtype: every number, from batches and noise in float32; and they are float32's to rounding."""
-    opt = dataclasses.replace(opt, **{"crop_size": 64, "init_type": "kaiming", **changes})
-    trainer, begin, losses, gradients, tensors = watched_step(opt)
-    assert {str(t.dtype) for t in tensors} == {"paddle.float64"}
-    assert {str(array.dtype) for array in gradients.values()} == {"float64"}
-    trained = [f"{name} {key}" for name, net in trainer.networks().items() for key, _ in net.named_parameters()]
-    assert sorted(gradients) == sorted(trained)
-    arrays = list(gradients.values()) + [np.array(list(row.values())) for row in losses]
-    trainer.preview(training_batch(5, opt))  # makes the averages' statistics
-    for net in trainer.saved_networks().values():
-        arrays += [value for key, value in export_official(net).items() if not key.endswith("num_batches_tracked")]
-    state = trainer.state_dict()
-    for name in ("optimizer_G", "optimizer_D"):
-        moments = [value for key, value in state[name].items() if ":" in key]
-        assert moments
-        arrays += moments
-    assert {array.dtype for array in arrays} == {np.dtype(np.float64)} and all(np.isfinite(a).all() for a in arrays)
-    assert trainer.preview(training_batch(5, opt)).dtype == paddle.float64
-    assert not opt.use_vae or trainer.sample_noise([2, opt.z_dim]).dtype == paddle.float64
-
-    paddle.set_default_dtype("float32")
-    _, _, plain_losses, plain, _ = watched_step(dataclasses.replace(opt, kernels="plain"), begin)
-    assert {str(array.dtype) for array in plain.values()} == {"float32"}
-    assert losses[0] == pytest.approx(plain_losses[0], rel=GRADIENT, abs=ROUNDING)
-    assert set(plain) == set(gradients)
-    for net in trainer.networks():
-        keys = [key for key in gradients if key.startswith(net)]
-        want, got = (np.concatenate([array[key].ravel() for key in keys]) for array in (gradients, plain))
-        assert np.linalg.norm(got - want) < 0.01 * np.linalg.norm(want), net  # a leaky ReLU's kink is worth as much
-
-
-def test_a_float64_training_goes_on_from_what_it_saved(opt, float64):
-    """From float64's state to the last bit, from float32's too; reading a file of weights keeps float64's numbers."""
-    opt = dataclasses.replace(opt, ema=0.9, beta1=0.5)
-    data = [training_batch(i, opt) for i in range(2)]
-
-    def start():
-        return Trainer(opt, batches=lambda: data)
-
-    def go_on(state, arrays):
-        trainer = start()
-        trainer.load_networks(arrays, Path("there"))
-        trainer.load_state_dict(state, "there")
-        return trainer.step(data[1]), arrays_of(trainer)
-
-    first = start()
-    first.step(data[0])
-    state = first.state_dict()
-    arrays = arrays_of(first)
-    want = first.step(data[1]), arrays_of(first)
-    losses, networks = go_on(state, arrays)
-    assert losses == want[0]
-    same(networks, want[1])
-
-    def rounded(values):
-        return {k: v.astype(np.float32) if getattr(v, "dtype", None) == np.float64 else v for k, v in values.items()}
-
-    for name in ("optimizer_G", "optimizer_D"):
-        state[name] = rounded(state[name])
-    near, _ = go_on(state, {name: rounded(net) for name, net in arrays.items()})
-    assert near != want[0] and near == pytest.approx(want[0], rel=GRADIENT)
-
-
-def test_vgg_and_pictures_in_float64(opt, float64, tmp_path):
-    vgg = fill(VGG19(), "vgg.", vgg_shapes())
-    trainer, *_, tensors = watched_step(dataclasses.replace(opt, no_vgg_loss=False), vgg=vgg)
-    assert len(tensors) == 2 * 6 and {str(t.dtype) for t in tensors} == {"paddle.float64"}
-    assert {str(p.dtype) for p in vgg.parameters()} == {"paddle.float64"}
-    batch = training_batch(0, opt)
-    engine = Painter(opt, trainer.G, trainer.E, tmp_path / "n_g.pdparams", 0)
-    picture = trainer.preview(batch).numpy()  # in evaluation mode
-    style = engine.encode(batch["image"])
-    assert style.dtype == np.float64
-    np.testing.assert_array_equal(engine.paint(batch, style), picture)
-    assert engine.paint(batch, style.astype(np.float32)).dtype == np.float64  # as styles are drawn
-    checkpoint.write_state(tmp_path / "n_g.pdparams", trainer.G.state_dict())
-    read, _ = read_network(tmp_path / "n_g.pdparams")
-    for name, value in export_official(trainer.G).items():
-        np.testing.assert_array_equal(read.weights[name], value, err_msg=name)
-
-
-@pytest.mark.parametrize("make", [define_G, define_D, define_E, Trainer, lambda opt: VGG19(opt.kernels)])
-def test_blocked_kernels_are_refused_in_float64(opt, make, float64):
-    refuses(r"^kernels blocked .* float64: give kernels auto$", make, dataclasses.replace(opt, kernels="blocked"))
-    make(dataclasses.replace(opt, kernels="plain"))

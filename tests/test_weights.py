@@ -23,7 +23,7 @@ from model.weights import export_official, load_official, official_names
 from model.weights.files import build, read_network, read_weights, recognise
 from model.weights.made_up import made_up_arrays
 from model.weights.mindspore_file import from_mindspore, read_mindspore, write_mindspore
-from model.weights.published import find_deeplab, find_inception, find_vgg
+from model.weights.published import find_network
 from model.weights.torch_file import read_torch, write_torch
 
 
@@ -475,10 +475,12 @@ def test_another_inception_is_refused():
 
 def test_a_missing_file_says_where_it_is_published(tmp_path):
     with pytest.raises(UserError, match="vgg19-dcbb9e9d.pth .*sha256 dcbb9e9d.*download.pytorch.org.*--no_vgg_loss"):
-        find_vgg(tmp_path / "vgg/vgg19pretrain.pdparams")
+        find_network("vgg19", tmp_path / "vgg/vgg19pretrain.pdparams")
     known = r"pt_inception-2015-12-05-6726825d.pth \(95,628,359 bytes, sha256 6726825d.*\) from https"
-    refuses(known, find_inception, tmp_path)
-    refuses("deeplabv2_resnet101_msc-cocostuff164k-100000.pth from https", find_deeplab, tmp_path / "deeplab")
+    refuses(known, find_network, "inception", tmp_path)
+    refuses(
+        "deeplabv2_resnet101_msc-cocostuff164k-100000.pth from https", find_network, "deeplab", tmp_path / "deeplab"
+    )
 
 
 def test_vgg_is_found_under_any_usual_name(tmp_path):
@@ -489,10 +491,10 @@ def test_vgg_is_found_under_any_usual_name(tmp_path):
         write_torch(file, full)
     found, _ = read_network(tmp_path / "vgg19-dcbb9e9d.pth")
     assert found.ignored == ["features.30.weight", "classifier.0.bias"]
-    same = export_official(find_vgg(tmp_path / "vgg19pretrain.pdparams"))
+    same = export_official(find_network("vgg19", tmp_path / "vgg19pretrain.pdparams"))
     np.testing.assert_array_equal(same["features.28.weight"], arrays["features.28.weight"])
     paddle.save(net.state_dict(), str(tmp_path / "vgg19pretrain.pdparams"))
-    same = export_official(find_vgg(tmp_path))
+    same = export_official(find_network("vgg19", tmp_path))
     np.testing.assert_array_equal(same["features.0.bias"], arrays["features.0.bias"])
 
 

@@ -29,11 +29,17 @@ def parse(argv=None) -> argparse.Namespace:
         epilog="example: tools/evaluate.py output_val/pics dataset/coco_stuff/val_img --labels "
         "dataset/coco_stuff/val_label --sheets 16",
     )
-    add = parser.add_argument
+    _add_pictures(parser.add_argument_group("pictures").add_argument)
+    _add_scores(parser.add_argument_group("scores").add_argument)
+    _add_networks(parser.add_argument_group("networks").add_argument)
+    _add_output(parser.add_argument_group("output").add_argument)
+    return parser.parse_args(argv)
+
+
+def _add_pictures(add) -> None:
     add("generated", help="folder of the pictures to judge")
     add("real", help="folder of the reference photos")
     add("--labels", metavar="DIR", help="folder of the label maps; without it only FID is computed")
-    add("--metrics", help="fid, seg, kid, pr (precision, recall), with commas; default: fid, and seg with --labels")
     modes = "coco_stuff, ade20k, cityscapes, facades, camvid, custom or sample"
     add("--dataset_mode", default="coco_stuff", help=modes)
     add("--label_nc", type=int, help="classes of the label maps; default: the data set's")
@@ -42,28 +48,26 @@ def parse(argv=None) -> argparse.Namespace:
     add("--name", default="generated", help="what the report calls the first folder")
     add("--other", metavar="DIR", help="another checkpoint's or implementation's pictures, judged beside")
     add("--other_name", default="other", help="what the report calls them")
-    add(
-        "--no_photos",
-        dest="photos",
-        action="store_false",
-        help="leave out the photos' own segmentation scores, the ceiling",
-    )
     add("--size", type=_size, metavar="WxH", help="size to bring all pictures to; default: the first generated one's")
     photo_size = "FID takes photos as they are instead of at that size"
     add("--keep_photo_size", dest="resize_photos", action="store_false", help=photo_size)
-    add("--at_label_size", action="store_true", help="score segmentations at the label maps' own size")
     add("--max_pictures", type=int, metavar="N", help="only the first N pictures of each folder")
-    add("--batch_size", type=int, default=8, help="pictures per pass of the networks")
+
+
+def _add_scores(add) -> None:
+    add("--metrics", help="fid, seg, kid, pr (precision, recall), with commas; default: fid, and seg with --labels")
+    no_photos = "leave out the photos' own segmentation scores, the ceiling"
+    add("--no_photos", dest="photos", action="store_false", help=no_photos)
+    add("--at_label_size", action="store_true", help="score segmentations at the label maps' own size")
     add("--kid_subset_size", type=int, default=1000, metavar="N", help="pictures in each of KID's subsets")
     add("--kid_subsets", type=int, default=100, metavar="N", help="how many subsets KID draws")
     add("--kid_seed", type=int, default=0, metavar="N", help="of the draw")
     add("--pr_k", type=int, default=3, metavar="K", help="which nearest neighbour is at the radius, for pr")
-    add(
-        "--inception",
-        dest="inception_weights",
-        metavar="PATH",
-        help="weights of the FID network; default: found in inception/",
-    )
+
+
+def _add_networks(add) -> None:
+    inception = "weights of the FID network; default: found in inception/"
+    add("--inception", dest="inception_weights", metavar="PATH", help=inception)
     add("--deeplab", dest="deeplab_weights", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
     add("--legacy_scales", action="store_true", help="DeepLab's scale sampling of older PyTorch versions")
     add("--seg_model", metavar="MODEL", help="another network: .onnx, a Paddle inference model, or FILE.py:NAME")
@@ -73,7 +77,11 @@ def parse(argv=None) -> argparse.Namespace:
     add("--seg_size", type=_size, metavar="WxH", help="size of its input; default: the pictures'")
     made_up = "try the evaluation without trained weights; means nothing"
     add("--made_up_weights", dest="made_up", action="store_true", help=made_up)
+    add("--batch_size", type=int, default=8, help="pictures per pass of the networks")
     add("--device", default="auto", help="auto (a GPU when there is one), cpu, gpu or gpu:N")
+
+
+def _add_output(add) -> None:
     add("--output", default="output_val", metavar="DIR", help="folder for metrics.json, metrics.md and sheets/")
     add("--log_dir", metavar="DIR", help="folder for VisualDL records; default: log/ in the output folder")
     add("--step", type=int, default=0, help="step of the VisualDL records")
@@ -81,7 +89,6 @@ def parse(argv=None) -> argparse.Namespace:
     add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
     add("--no_cache", action="store_true", help="compute everything anew, also where --cache is given")
     add("--quiet", dest="progress", action="store_false", help="do not tell how far it is")
-    return parser.parse_args(argv)
 
 
 def _label_nc(dataset_mode: str) -> int:

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import math
 import numbers
+import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,15 +48,19 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+_LIMITS = {
+    "low": (">=", operator.ge),
+    "above": (">", operator.gt),
+    "high": ("<=", operator.le),
+    "below": ("<", operator.lt),
+}
+
+
 def range_text(meta: Mapping[str, Any]) -> str:
     """The valid values in words, '' when there is nothing to say."""
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
-    parts = [
-        f"{word} {meta[key]}"
-        for key, word in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
-        if meta[key] is not None
-    ]
+    parts = [f"{sign} {meta[key]}" for key, (sign, _) in _LIMITS.items() if meta[key] is not None]
     return " and ".join(parts)
 
 
@@ -142,12 +147,7 @@ def check_range(f: dataclasses.Field, value: Any) -> None:
                 f"{f.name} {value!r} is unknown: expected {range_text(meta)}{closest(value, meta['choices'])}"
             )
         return
-    if (
-        (meta["low"] is not None and value < meta["low"])
-        or (meta["above"] is not None and value <= meta["above"])
-        or (meta["high"] is not None and value > meta["high"])
-        or (meta["below"] is not None and value >= meta["below"])
-    ):
+    if any(meta[key] is not None and not holds(value, meta[key]) for key, (_, holds) in _LIMITS.items()):
         raise UserError(f"{f.name} {value} is out of range: expected {range_text(meta)}")
 
 

@@ -1,13 +1,20 @@
 """Options that are written as text: the norms' names, lists of ids and of metrics."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from model.configuration.fields import closest
 from model.errors import UserError
 
-_NORM_G = re.compile(r"(spectral)?spade(batch|syncbatch|instance)(3x3|5x5)")
-_NORM_DE = re.compile(r"(spectral)?(instance|batch|syncbatch|none)")
+_NORMS = ("instance", "batch", "syncbatch", "none")
+# What a norm's name means: (spectral norm, norm), for G with the kernel size.
+_NORMS_DE = {word + norm: (bool(word), norm) for word in ("spectral", "") for norm in _NORMS}
+_NORMS_G = {
+    f"{word}spade{norm}{size}x{size}": (bool(word), norm, size)
+    for word in ("spectral", "")
+    for norm in ("batch", "syncbatch", "instance")
+    for size in (3, 5)
+}
 
 METRICS = ("fid", "seg", "kid", "pr")
 
@@ -21,15 +28,7 @@ def parse_norm_g(text: str) -> tuple[bool, str, int]:
     Raises:
         UserError: the text is not of the form [spectral]spade{batch,syncbatch,instance}{3x3,5x5}.
     """
-    match = _NORM_G.fullmatch(text)
-    if match is None:
-        norms = ("batch", "syncbatch", "instance")
-        valid = [f"{s}spade{n}{k}" for s in ("spectral", "") for n in norms for k in ("3x3", "5x5")]
-        raise UserError(
-            f"norm_G {text!r} is unknown: expected [spectral]spade{{batch,syncbatch,instance}}{{3x3,5x5}}"
-            f"{closest(text, valid)}"
-        )
-    return bool(match[1]), match[2], int(match[3][0])
+    return _looked_up(text, "norm_G", _NORMS_G, "[spectral]spade{batch,syncbatch,instance}{3x3,5x5}")
 
 
 def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
@@ -41,13 +40,13 @@ def parse_norm(text: str, option: str = "norm") -> tuple[bool, str]:
     Raises:
         UserError: the text is not of the form [spectral]{instance,batch,syncbatch,none}; `option` names it.
     """
-    match = _NORM_DE.fullmatch(text)
-    if match is None:
-        valid = [s + n for s in ("spectral", "") for n in ("instance", "batch", "syncbatch", "none")]
-        raise UserError(
-            f"{option} {text!r} is unknown: expected [spectral]{{instance,batch,syncbatch,none}}{closest(text, valid)}"
-        )
-    return bool(match[1]), match[2]
+    return _looked_up(text, option, _NORMS_DE, "[spectral]{instance,batch,syncbatch,none}")
+
+
+def _looked_up(text: str, option: str, known: Mapping[str, tuple], form: str) -> tuple:
+    if text not in known:
+        raise UserError(f"{option} {text!r} is unknown: expected {form}{closest(text, known)}")
+    return known[text]
 
 
 def parse_ids(text: str, option: str = "unknown_ids", ranges: bool = False) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from model.data.agreement import TURN_THE_PHOTO, Agreement, if_greys, turned_apart
-from model.data.label_ids import check_ids, foreign_ids, id_ranges, is_class, second_reading, suggested_options
+from model.data.label_ids import check_ids, foreign_ids, id_ranges, is_class, reading
 from model.data.listing import list_files, list_items, natural_order, not_read
 from model.data.palettes import read_palette
 from model.data.pictures import read_photo
@@ -97,12 +97,11 @@ class PhotoMaps:
         files = [item.label for item in self.items]
         ids, seen = _some_ids(files, self._read_label)
         if opt.dataset_mode == "custom" and foreign_ids(ids, opt):
-            known = ids, self.palette.names if self.palette else {}, opt
+            options = reading(ids, self.palette.names if self.palette else {}, opt).options
             raise UserError(
                 f"{os.path.commonpath([os.path.dirname(file) for file in files])}: {seen} of {len(files)} label maps "
                 f"looked at hold the ids {id_ranges(ids)}, and label_nc {opt.label_nc} does not fit them: give "
-                f"{suggested_options(*known)}{second_reading(*known)} (tools/check_dataset.py custom looks at all)"
-                f"{self._agreement.if_greys()}"
+                f"{options} (tools/check_dataset.py custom looks at all){self._agreement.if_greys()}"
             )
 
     def _read_label(self, path: str) -> Image.Image:
@@ -169,15 +168,8 @@ class PhotoMaps:
 
     def _check_sizes(self, item, image, label, instance) -> None:
         if len({p.size for p in (image, label, instance) if p is not None}) > 1:
-            sizes = ", ".join(
-                f"{what} {path} {p.width}x{p.height}"
-                for what, path, p in (
-                    ("photo", item.image, image),
-                    ("label", item.label, label),
-                    ("instance", item.instance, instance),
-                )
-                if p is not None
-            )
+            read = ("photo", item.image, image), ("label", item.label, label), ("instance", item.instance, instance)
+            sizes = ", ".join(f"{what} {path} {p.width}x{p.height}" for what, path, p in read if p is not None)
             if image is not None and turned_apart(image, label):
                 way_out = f"the photo's EXIF orientation, {image.info['orientation']}, is not applied: {TURN_THE_PHOTO}"
             else:

@@ -134,7 +134,8 @@ class Reading(NamedTuple):
     """One way to understand the ids of a data set.
 
     Attributes:
-        options: on the command line: label_nc, and what means unlabelled.
+        options: on the command line: label_nc, and what means unlabelled; behind them another way, where ids alone
+            cannot tell.
         unlabelled: the ids that do.
     """
 
@@ -166,21 +167,12 @@ def reading(ids: Iterable[int], names: Mapping[int, str] | None = None, opt=None
     classes = [i for i in ids if i not in unlabelled] or [min({0, *(i + 1 for i in unlabelled)} - unlabelled)]
     label_nc = max(least, classes[-1] + 1)
     last = _declaring(unlabelled, label_nc) if unlabelled else "--contain_dontcare_label false"
-    return Reading(f"--label_nc {label_nc} {last}", unlabelled)
+    other = _other_reading(ids, names, opt, unlabelled) if opt is not None else ""
+    return Reading(f"--label_nc {label_nc} {last}{other}", unlabelled)
 
 
-def suggested_options(ids: Iterable[int], names: Mapping[int, str] | None = None, opt=None) -> str:
-    """The options that fit the ids of all label maps: label_nc, and what means unlabelled (see `reading`)."""
-    return reading(ids, names, opt).options
-
-
-def second_reading(ids: Iterable[int], names: Mapping[int, str], opt) -> str:
-    """What is to be said behind `suggested_options` where ids alone cannot tell, else nothing.
-
-    The highest of the ids can be a class as well as 'unlabelled' behind the classes, as in CamVid.
-    """
-    ids, names = sorted(ids), names or {}
-    unlabelled = reading(ids, names, opt).unlabelled
+def _other_reading(ids: list[int], names: Mapping[int, str], opt, unlabelled: set[int]) -> str:
+    """The highest of the ids can be a class as well as 'unlabelled' behind the classes, as in CamVid."""
     alone = reading(ids, names)
     if unlabelled == {*alone.unlabelled, opt.label_nc} != alone.unlabelled and not opt.unknown_ids:
         return f", or, where {opt.label_nc} is a class, {alone.options}"

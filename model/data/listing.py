@@ -30,16 +30,12 @@ class Listing(NamedTuple):
 
     folder: str
     files: dict[str, str]
-    others: Mapping[str, int] = {}
+    others: Counter[str] = Counter()
 
 
+PORTRAIT = "portrait//"  # marks the pairing keys of COCO's portraits, whose names may be those of other pictures
 # what files of each kind there are, and the suffixes that are read
 KINDS = {"label": MAP_SUFFIXES, "image": PHOTO_SUFFIXES, "instance": MAP_SUFFIXES}
-
-
-def item_name(key: str) -> str:
-    """The name that an item of this pairing key has: all of it but the mark of COCO's portraits, "portrait//"."""
-    return key.rpartition("//")[2]
 
 
 def natural_order(key: str) -> list:
@@ -47,7 +43,7 @@ def natural_order(key: str) -> list:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", key) if part]
 
 
-def _list(
+def list_folder(
     folder,
     suffixes,
     key: Callable[[str], str | None] = lambda path: os.path.splitext(path)[0],
@@ -88,14 +84,6 @@ def _list(
     return Listing(str(folder), found, others)
 
 
-def _joined(first: Listing, *others: Listing) -> Listing:
-    files, unread = dict(first.files), Counter(first.others)
-    for other in others:
-        files.update(other.files)
-        unread.update(other.others)
-    return Listing(first.folder, files, unread)
-
-
 def passed_over(others: Mapping[str, int]) -> str:
     """How many files of which suffix are not read, for a message: "12 .gif, 1 .heic"; nothing without any."""
     return ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in Counter(others).most_common())
@@ -117,15 +105,12 @@ def not_read(listings: dict[str, Listing]) -> str:
 def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
     """{train,val}_{label,img,inst} folders; for COCO the `_portrait` folders beside them too, for training."""
     listings = {}
-    for kind, folder, suffixes in (
-        ("label", "label", MAP_SUFFIXES),
-        ("image", "img", PHOTO_SUFFIXES),
-        ("instance", "inst", MAP_SUFFIXES),
-    ):
+    for kind, folder in (("label", "label"), ("image", "img"), ("instance", "inst")):
         path = Path(opt.dataroot, f"{phase}_{folder}")
-        listings[kind] = _list(path, suffixes)
+        listings[kind] = list_folder(path, KINDS[kind])
         if portraits and phase == "train":
-            listings[kind] = _joined(listings[kind], _list(f"{path}_portrait", suffixes, prefix="portrait//"))
+            more = list_folder(f"{path}_portrait", KINDS[kind], prefix=PORTRAIT)
+            listings[kind] = Listing(str(path), listings[kind].files | more.files, listings[kind].others + more.others)
     return listings
 
 
@@ -151,8 +136,8 @@ def _ade20k(opt, phase: str) -> dict[str, Listing]:
             "ADEChallengeData2016.zip, with its folders images and annotations"
         )
     return {
-        "label": _list(root / "annotations" / split, MAP_SUFFIXES),
-        "image": _list(root / "images" / split, PHOTO_SUFFIXES),
+        "label": list_folder(root / "annotations" / split, MAP_SUFFIXES),
+        "image": list_folder(root / "images" / split, PHOTO_SUFFIXES),
     }
 
 
@@ -163,18 +148,20 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
     maps, photos = root / "gtFine" / phase, root / "leftImg8bit" / phase
     return {
-        "label": _list(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
-        "image": _list(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
-        "instance": _list(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True),
+        "label": list_folder(maps, MAP_SUFFIXES, ending("_gtFine_labelIds.png"), recursive=True),
+        "image": list_folder(photos, PHOTO_SUFFIXES, ending("_leftImg8bit.png"), recursive=True),
+        "instance": list_folder(maps, MAP_SUFFIXES, ending("_gtFine_instanceIds.png"), recursive=True),
     }
 
 
 def _camvid(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
     return {
-        "label": _list(root / f"{phase}annot", MAP_SUFFIXES),
-        "image": _list(root / phase, PHOTO_SUFFIXES),
-        "instance": _list(root / f"{phase}inst", MAP_SUFFIXES),  # not of the tutorial: tools/make_instance_maps.py's
+        "label": list_folder(root / f"{phase}annot", MAP_SUFFIXES),
+        "image": list_folder(root / phase, PHOTO_SUFFIXES),
+        "instance": list_folder(
+            root / f"{phase}inst", MAP_SUFFIXES
+        ),  # not of the tutorial: tools/make_instance_maps.py's
     }
 
 
@@ -219,7 +206,7 @@ def _chosen(opt, phase: str) -> dict[str, Listing]:
         if kind == "label":
             divided, known = bool(inner), set(folders)
         apart = set(real.values())
-        listings[kind] = _list(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
+        listings[kind] = list_folder(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
         if splits and not inner and not listings[kind].files:
             listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
         if shared and phase == "train" and not listings[kind].files:
@@ -286,23 +273,23 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
         raise UserError(
             f"{'; '.join(problems)}: files are paired by name (tools/check_dataset.py writes the whole list)"
         )
-    items = [
-        Item(
-            item_name(key),
-            labels.files[key],
-            partners.get("image", {}).get(key),
-            partners.get("instance", {}).get(key),
-        )
-        for key in sorted(labels.files, key=natural_order)
-    ]
-    return items[: opt.max_dataset_size]
+    files = labels.files, partners.get("image", {}), partners.get("instance", {})
+    return paired(*files)[: opt.max_dataset_size]
+
+
+def paired(*files: Mapping[str, str]) -> list[Item]:
+    """Label maps, {pairing key: path}, with their photos and instance maps where these are, in natural order."""
+    keys = sorted(files[0], key=natural_order)
+    return [Item(key.removeprefix(PORTRAIT), *(found.get(key) for found in files)) for key in keys]
 
 
 def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
     """What lacks its partner in two folders, in words; nothing if all are paired."""
 
     def told(missing, of, partner, folder):
-        jpegs = partner != "photo" and not missing.isdisjoint(_list(folder, (".jpg", ".jpeg"), recursive=True).files)
+        jpegs = partner != "photo" and not missing.isdisjoint(
+            list_folder(folder, (".jpg", ".jpeg"), recursive=True).files
+        )
         note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
         return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
 

@@ -48,11 +48,6 @@ class BatchSampler:
                 f"{size} training examples are fewer than one batch of {self.batch * world} "
                 f"(batchSize {self.batch}, processes {world}): lower --batchSize"
             )
-        if not 0 <= start <= len(self):
-            raise UserError(
-                f"start {start} is outside 0..{len(self)}, the batches of an epoch: "
-                "the data set or the batch size has changed; begin the next epoch instead"
-            )
 
     def __len__(self) -> int:
         """Batches of a whole epoch for this process."""

@@ -6,7 +6,6 @@ from PIL import Image
 from model.data.label_ids import as_channels
 from model.data.reading import id_map
 from model.errors import UserError
-from model.options import PREPROCESS_MODES
 
 
 def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
@@ -29,9 +28,7 @@ def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
         return opt.crop_size, round(opt.crop_size / opt.aspect_ratio)
     if mode == "none":
         return int(round(w / 32) * 32), int(round(h / 32) * 32)
-    if mode == "crop":
-        return w, h
-    raise UserError(f"preprocess_mode {mode!r} is not one of {', '.join(PREPROCESS_MODES)}")
+    return w, h  # crop
 
 
 def _geometry(picture: Image.Image, opt, crop_pos: tuple[int, int], flip: bool, resample) -> Image.Image:
@@ -70,7 +67,7 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
         instance int32 [H, W] or None).
 
     Raises:
-        UserError: an unknown mode, a label map in colours, or a picture that would vanish.
+        UserError: a label map in colours, or a picture that would vanish.
     """
     if image is not None:
         photo = _geometry(image.convert(opt.photo_mode), opt, crop_pos, flip, Image.Resampling.BICUBIC)

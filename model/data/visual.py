@@ -112,8 +112,6 @@ def grid(rows: Sequence[Sequence[np.ndarray | Image.Image]], titles: Sequence[st
         rows: uint8 [H,W,3] arrays or PIL images; each column is as wide as its widest, each row as high as its highest.
         titles: one for each column; none for no title line.
     """
-    if not rows or not all(rows):
-        raise ValueError("a grid without images")
     pictures = [[Image.fromarray(c) if isinstance(c, np.ndarray) else c for c in row] for row in rows]
     columns = max(len(row) for row in pictures)
     widths = [max(row[c].width for row in pictures if c < len(row)) for c in range(columns)]

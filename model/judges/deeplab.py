@@ -12,6 +12,8 @@ from model.judges.layers import ConvUnit
 
 MEAN_BGR = (104.008, 116.669, 122.675)
 SCALES = (0.5, 0.75)
+BLOCKS = ((3, 1, 1), (4, 2, 1), (23, 1, 2), (3, 1, 4))  # of each stage: bottlenecks, stride, dilation
+RATES = (6, 12, 18, 24)  # dilations of the ASPP branches
 MADE_UP_GAIN = 1.0
 
 
@@ -33,29 +35,29 @@ class _Bottleneck(nn.Layer):
 class _ASPP(nn.Layer):
     """Sum of 3x3 convolutions at several dilation rates (DeepLab, arXiv 1606.00915, section 3.2)."""
 
-    def __init__(self, in_channels: int, classes: int, rates: tuple[int, ...]):
+    def __init__(self, in_channels: int, classes: int):
         super().__init__()
-        for i, rate in enumerate(rates):
+        for i, rate in enumerate(RATES):
             self.add_sublayer(f"c{i}", nn.Conv2D(in_channels, classes, 3, padding=rate, dilation=rate))
 
     def forward(self, x):
         return sum(branch(x) for branch in self.children())
 
 
-def _base(classes: int, blocks: tuple[int, ...], rates: tuple[int, ...]) -> nn.Sequential:
+def _base(classes: int) -> nn.Sequential:
     """The network of one scale."""
     stem = nn.Sequential(
         ("conv1", ConvUnit(3, 64, 7, stride=2, padding=3)), ("pool", nn.MaxPool2D(3, 2, 1, ceil_mode=True))
     )
     layers, channels = [stem], 64
-    for i, (count, stride, dilation) in enumerate(zip(blocks, (1, 2, 1, 1), (1, 1, 2, 4), strict=True)):
+    for i, (count, stride, dilation) in enumerate(BLOCKS):
         width = 256 * 2**i
         first = _Bottleneck(channels, width, stride, dilation, project=True)
         rest = [_Bottleneck(width, width, 1, dilation, project=False) for _ in range(count - 1)]
         layers.append(nn.Sequential(*((f"block{j}", block) for j, block in enumerate([first, *rest], start=1))))
         channels = width
     named = [(f"layer{i}", layer) for i, layer in enumerate(layers, start=1)]
-    return nn.Sequential(*named, ("aspp", _ASPP(channels, classes, rates)))
+    return nn.Sequential(*named, ("aspp", _ASPP(channels, classes)))
 
 
 def _shrink(x: paddle.Tensor, scale: float, legacy: bool) -> paddle.Tensor:
@@ -80,23 +82,16 @@ class DeepLabV2(nn.Layer):
 
     Args:
         classes: outputs; 182 for COCO-Stuff.
-        blocks: bottlenecks of the four stages.
-        rates: dilations of the ASPP branches.
+
+    Attributes:
         legacy: sample the smaller scales at in/out instead of 1/scale steps, as the PyTorch that the released weights
             were made with did. Both are equal where H and W times the scales are whole, as for 256.
     """
 
-    def __init__(
-        self,
-        classes: int = 182,
-        blocks: tuple[int, ...] = (3, 4, 23, 3),
-        rates: tuple[int, ...] = (6, 12, 18, 24),
-        legacy: bool = False,
-    ):
+    def __init__(self, classes: int = 182):
         super().__init__()
-        self.classes = classes
-        self.legacy = legacy
-        self.base = _base(classes, blocks, rates)
+        self.classes, self.legacy = classes, False
+        self.base = _base(classes)
         self.eval()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:

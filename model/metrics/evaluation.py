@@ -24,24 +24,24 @@ from model.metrics.samples import Manifold, kid, precision_recall
 from model.metrics.segmentation import segmentation_scores
 from model.metrics.settings import COLUMNS, MADE_UP, OF_FEATURES, Pictures, Settings, Source
 from model.weights.made_up import made_up_weights
-from model.weights.published import PUBLISHED, find_deeplab, find_inception, find_weights
+from model.weights.published import PUBLISHED, find_network, find_weights
 
 WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
 
 
 def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False) -> FeatureExtractor:
-    """The FID network with the weights that `model.weights.published.find_inception` finds, or with made-up ones.
+    """The FID network with the weights that `model.weights.published.find_weights` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
     """
     if made_up:
         return FeatureExtractor(made_up_weights(FIDInception(), gain=INCEPTION_GAIN), MADE_UP)
-    return FeatureExtractor(find_inception(path), file_digest(find_weights("inception", path)))
+    return FeatureExtractor(find_network("inception", path), file_digest(find_weights("inception", path)))
 
 
 def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, legacy: bool = False) -> Predictor:
-    """DeepLabV2 with the weights that `model.weights.published.find_deeplab` finds, or with made-up ones.
+    """DeepLabV2 with the weights that `model.weights.published.find_weights` finds, or with made-up ones.
 
     Raises:
         UserError: no weights there; says where they are published.
@@ -49,7 +49,7 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
     if made_up:
         net, digest = made_up_weights(DeepLabV2(), gain=DEEPLAB_GAIN), MADE_UP
     else:
-        net, digest = find_deeplab(path), file_digest(find_weights("deeplab", path))
+        net, digest = find_network("deeplab", path), file_digest(find_weights("deeplab", path))
     net.legacy = legacy
     return DeepLabPredictor(net, digest)
 
@@ -89,13 +89,8 @@ def evaluate(
     real = Source.of(real_dir, None, "photos")
     reference = dataclasses.replace(real, pictures=real.pictures[: settings.max_pictures])
     size = settings.size or read_rgb(sources[0].pictures[0]).shape[:2]
-    protocol: dict[str, Any] = {
-        "image_size": f"{size[1]}x{size[0]}",
-        "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
-        "generated": {source.name: _counted(source.pictures) for source in sources},
-        "reference": {**_counted(reference.pictures), "folder": common_folder(reference.pictures)},
-    }
     rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
+    protocol = _protocol(sources, reference, size)
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
     # All that can be missing is looked for before hours are spent with the first network.
@@ -117,10 +112,9 @@ def evaluate(
         rows.update(by_source)
         protocol.update(parts)
     if with_seg:
-        scores = {source.name: segmentation_scores(judge.confusion(source, truth)) for source, truth in judged}
-        for name, found in scores.items():
-            rows.setdefault(name, {}).update({key: getattr(found, key) for key in COLUMNS if hasattr(found, key)})
-        result["classes"] = class_rows(scores, judge.scheme)
+        by_source, result["classes"] = _of_segmentation(judge, judged)
+        for name, row in by_source.items():
+            rows.setdefault(name, {}).update(row)
         protocol["segmentation"] = judge.protocol(common_folder(maps.pictures))
     if settings.sheets:
         result["sheets"] = [str(path) for path in judge.sheets(sources, real, maps)]
@@ -135,6 +129,15 @@ def _sources(settings: Settings, generated_dir: Pictures, other_dir: Pictures | 
             f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
         )
     return [Source.of(pictures, settings.max_pictures, name) for name, pictures in given]
+
+
+def _protocol(sources: Sequence[Source], reference: Source, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "image_size": f"{size[1]}x{size[0]}",
+        "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
+        "generated": {source.name: _counted(source.pictures) for source in sources},
+        "reference": {**_counted(reference.pictures), "folder": common_folder(reference.pictures)},
+    }
 
 
 def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = Settings.pr_k) -> None:
@@ -224,6 +227,15 @@ def _feature_protocol(
             "so the standard deviation is too small or 0; the mean has no bias"
         )
     return {metric: network | specific[metric] for metric in metrics}
+
+
+def _of_segmentation(
+    judge: Judge, judged: Sequence[tuple[Source, list[Path]]]
+) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+    """Scores of each picture set against its label maps, and the same by class."""
+    scores = {source.name: segmentation_scores(judge.confusion(source, truth)) for source, truth in judged}
+    rows = {name: {k: getattr(found, k) for k in COLUMNS if hasattr(found, k)} for name, found in scores.items()}
+    return rows, class_rows(scores, judge.scheme)
 
 
 def _counted(pictures: Sequence[Path]) -> dict[str, Any]:

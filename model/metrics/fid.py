@@ -71,9 +71,7 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased (n - 1) covariance, [features, features]."""
-        if self.count < 2:
-            raise UserError(f"a covariance needs at least 2 pictures, and there are {self.count}")
+        """Unbiased (n - 1) covariance, [features, features], of at least 2 vectors."""
         return self.scatter / (self.count - 1)
 
     @property

@@ -55,7 +55,10 @@ class Judge:
     def confusion(self, source: Source, truth: Sequence[Path]) -> np.ndarray:
         """Confusion matrix of a picture set against its label maps, as far as the cache does not know it."""
         cache, count = self._cache(source, truth), len(source.pictures)
-        total, done = _load_matrix(cache, self.scheme.classes)
+        file = cache.load()
+        done, total = int(file.get("done", 0)), np.zeros((self.scheme.classes,) * 2, np.int64)
+        if done:
+            total += file["matrix"]
         if done >= count:
             cache.used()
             return total
@@ -170,12 +173,3 @@ def class_rows(by_source: Mapping[str, Scores], scheme: Scheme) -> list[dict[str
 def _number(value: float) -> float | None:
     """JSON knows no nan."""
     return None if math.isnan(value) else float(value)
-
-
-def _load_matrix(cache: Cache, classes: int) -> tuple[np.ndarray, int]:
-    """The matrix in a cache file and how many pictures it counts; an empty one when there is none that fits."""
-    empty, none = np.zeros((classes, classes), np.int64), np.zeros((), np.int64)
-    file = cache.load()
-    matrix, done = file.get("matrix", empty), file.get("done", none)
-    fits = all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in ((matrix, empty), (done, none)))
-    return (matrix.copy(), int(done)) if fits else (empty, 0)

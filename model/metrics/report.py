@@ -11,12 +11,12 @@ from model.files import replacing
 from model.metrics.settings import COLUMNS, DIGITS, OF_FEATURES
 
 
-def markdown(result: Mapping[str, Any], header: bool = True) -> str:
+def markdown(result: Mapping[str, Any]) -> str:
     """The rows of a table, one a picture set, as papers have them; the protocol is in the last columns."""
     keys = [key for key in COLUMNS if any(key in row for row in result["rows"].values())]
     protocol = result["protocol"]
     titles = ["pictures of", *(COLUMNS[key] for key in keys), "count", "size", "reference"]
-    lines = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)] if header else []
+    lines = [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
     for name, row in result["rows"].items():
         counts = protocol["generated"].get(name)
         cells = [name + (" (MADE-UP WEIGHTS)" if "warning" in result else "")]

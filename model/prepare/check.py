@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from model.data.dataset import evenly
-from model.data.label_ids import as_channels, id_ranges, reading, second_reading, unknown_ids
+from model.data.label_ids import as_channels, id_ranges, reading, unknown_ids
 from model.data.listing import Item, list_files
 from model.data.palettes import Palette, colorize, names_and_colours, read_palette
 from model.data.pictures import read_photo
@@ -23,6 +23,7 @@ from model.data.reading import read_ids
 from model.data.visual import grid, legend
 from model.errors import UserError, listed, printable
 from model.files import replacing
+from model.neighbourhoods import instance_edges
 from model.options import OPT
 from model.prepare.examination import Split, examine, photo_digest
 from model.prepare.faults import Finding
@@ -95,10 +96,9 @@ class Report:
         agree = not any(finding.code == "encodings_differ" for finding in self.findings)
         if agree and self.opt.dataset_mode == "custom" and any(split.pixels for split in self.splits):
             ids = {i for split in self.splits for i in split.pixels}
-            known = ids, self.palette.names if self.palette else {}, self.opt
-            options, unlabelled = reading(*known)
+            options, unlabelled = reading(ids, self.palette.names if self.palette else {}, self.opt)
             told = f" ({id_ranges(unlabelled)} unlabelled)" if unlabelled else ""
-            parts.append(f"ids found    {id_ranges(ids)}{told}: train with {options}{second_reading(*known)}")
+            parts.append(f"ids found    {id_ranges(ids)}{told}: train with {options}")
         parts += [_told(finding) for finding in self.findings]
         wrong = sum(finding.stops for finding in self.findings)
         warnings = len(self.findings) - wrong
@@ -206,13 +206,11 @@ def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _borders(instance: Image.Image | None, size: tuple[int, int]) -> np.ndarray:
-    """White lines where neighbours belong to different instances."""
-    lines = np.zeros((size[1], size[0]), bool)
-    if instance is not None:
-        values = np.asarray(instance.resize(size, Image.Resampling.NEAREST))
-        lines[1:] |= values[1:] != values[:-1]
-        lines[:, 1:] |= values[:, 1:] != values[:, :-1]
-    return np.repeat(lines[..., None] * np.uint8(255), 3, axis=2)
+    """White where neighbours belong to different instances, as the networks are shown them."""
+    if instance is None:
+        return np.zeros((size[1], size[0], 3), np.uint8)
+    edges = instance_edges(np.asarray(instance.resize(size, Image.Resampling.NEAREST))[None])[0]
+    return np.repeat(edges[..., None] * np.uint8(255), 3, axis=2)
 
 
 def _some(count: int, what: str) -> str:

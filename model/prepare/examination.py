@@ -12,7 +12,7 @@ from PIL import Image
 
 from model.data.agreement import Agreement, if_greys, turned_apart
 from model.data.label_ids import expected_ids, foreign_ids, id_ranges, things, unknown_id, unknown_ids
-from model.data.listing import Item, Listing, item_name, list_files, natural_order, not_read, renamed
+from model.data.listing import Item, Listing, list_files, natural_order, not_read, paired, renamed
 from model.data.palettes import Palette
 from model.data.pictures import PictureError, read_photo
 from model.data.preprocess import scaled_size
@@ -167,9 +167,9 @@ class Split:
     def _pair(self, labels: dict[str, str], listings: dict[str, Listing]) -> None:
         kinds = ["image"] if self.opt.no_instance else ["image", "instance"]
         partners = {kind: listings.get(kind, Listing("", {})) for kind in kinds}
-        files = [labels, *(partners[kind].files if kind in partners else {} for kind in ("image", "instance"))]
-        keys = sorted(labels, key=natural_order)
-        self.items = [Item(item_name(key), *(found.get(key) for found in files)) for key in keys]
+        self.items = paired(
+            labels, *(partners[kind].files if kind in partners else {} for kind in ("image", "instance"))
+        )
         for kind, found in partners.items():
             what = "photo" if kind == "image" else kind
             lone, extra = (

@@ -12,11 +12,12 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from model.data.agreement import Agreement
+from model.data.listing import list_folder
 from model.data.palettes import Palette
 from model.data.pictures import MAP_SUFFIXES
 from model.data.reading import read_ids
 from model.errors import UserError, printable, tell
-from model.files import remove_leftovers, replacing, walk
+from model.files import remove_leftovers, replacing
 from model.prepare.annotations import Picture
 from model.prepare.pool import in_order
 from model.progress import progress_bar
@@ -44,10 +45,6 @@ class Result(NamedTuple):
 _FORM = "instances"  # the text in a map's file that tells the components; maps of annotations have none
 
 
-def _no_other(task: Task, wide: bool) -> str:
-    return ""
-
-
 class Way(NamedTuple):
     """How a folder's maps are made; can be pickled."""
 
@@ -56,7 +53,7 @@ class Way(NamedTuple):
     form: str | None = None  # a text that is written to the maps' files, by which other ways' are known
     palette: Palette | None = None  # which colour is which id, for label maps that hold colours
     # What form a map with this text has, of its task and whether it has 16 bits, if it is not the wanted one.
-    other_form: Callable[[Task, bool], str] = _no_other
+    other_form: Callable[[Task, bool], str] | None = None
 
 
 def tasks_of(folder: str | os.PathLike, output: str | os.PathLike, way_out: str) -> dict[str, Task]:
@@ -69,20 +66,13 @@ def tasks_of(folder: str | os.PathLike, output: str | os.PathLike, way_out: str)
         raise UserError(f"{folder} is not a folder: it should hold the label maps")
     if os.path.isdir(output) and os.path.samefile(folder, output):
         raise UserError(f"{output} is the label maps' own folder, which would be overwritten: choose another")
-    target = os.path.realpath(output)
-    found: dict[str, str] = {}  # {path without suffix: path}
-    for inside, folders, names in walk(folder):
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(folder, inside, name)) != target]
-        for name in sorted(names):
-            path = os.path.join(inside, name)
-            stem, suffix = os.path.splitext(path)
-            if suffix.lower() in MAP_SUFFIXES and (other := found.setdefault(stem, path)) != path:
-                raise UserError(f"{folder}: {other} and {path} would have one instance map: move one elsewhere")
+    found = list_folder(folder, MAP_SUFFIXES, recursive=True, without={os.path.realpath(output)}).files
     if not found:
         raise UserError(f"{folder} holds no label maps ({', '.join(MAP_SUFFIXES)}): {way_out}")
+    names = sorted(os.path.relpath(path, folder) for path in found.values())
     return {
-        path: Task(os.path.join(folder, path), os.path.join(output, stem + ".png"))
-        for stem, path in sorted(found.items(), key=lambda entry: entry[1])
+        name: Task(os.path.join(folder, name), os.path.join(output, os.path.splitext(name)[0] + ".png"))
+        for name in names
     }
 
 
@@ -95,7 +85,7 @@ def _is_there(task: Task, way: Way) -> bool:
         return False
     if form != way.form:
         found = ", made from " + ("label maps with other options" if form else "annotations, or by another program")
-    elif other := way.other_form(task, wide):
+    elif way.other_form and (other := way.other_form(task, wide)):
         found = f" in the {other} form"
     else:
         return True

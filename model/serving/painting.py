@@ -6,7 +6,6 @@ written to the disk, and nothing of it is read but the model.
 """
 
 import base64
-import contextlib
 import io
 import time
 import zlib
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from model.data.palettes import class_names
-from model.data.pictures import PictureError, style_photo
+from model.data.pictures import style_photo
 from model.data.sample import make_scene
 from model.errors import UserError
 from model.serving.styles import on_arc
@@ -93,16 +92,6 @@ def read_upload(text: Any, formats: tuple[str, ...]) -> Image.Image:
     return picture
 
 
-@contextlib.contextmanager
-def _told_as_damaged():
-    try:
-        yield
-    except PictureError as error:
-        if error.code != "unreadable":
-            raise
-        raise UserError(f"the picture is damaged ({error.reason}): save it again as PNG") from None
-
-
 def as_url(picture: Image.Image, form: str = "PNG", **options: Any) -> str:
     """A picture as a data: URL, which a browser shows and saves without another request."""
     stream = io.BytesIO()
@@ -160,8 +149,7 @@ class Studio:
 
     def read_map(self, file: str) -> dict:
         """{"drawing": ...} of an uploaded label map, ids or the palette's colours, PNG or BMP, of any size."""
-        with _told_as_damaged():
-            ids = self._synthesizer.ids(read_upload(file, MAP_FORMATS))
+        ids = self._synthesizer.ids(read_upload(file, MAP_FORMATS))
         return {"drawing": encode_drawing(ids, np.zeros_like(ids))}
 
     def write_map(self, drawing: str) -> dict:
@@ -180,8 +168,7 @@ class Studio:
         if not self._synthesizer.has_encoder:
             raise UserError("this model takes no style from photos: choose a seed")
         height, width = self._synthesizer.size
-        with _told_as_damaged():
-            return self._with_style(style_photo(read_upload(file, PHOTO_FORMATS), (2 * width, 2 * height)))
+        return self._with_style(style_photo(read_upload(file, PHOTO_FORMATS), (2 * width, 2 * height)))
 
     def _drawing(self, text):
         return decode_drawing(text, self._synthesizer.size, len(self._synthesizer.names))

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import paddle
 
 from model.errors import UserError, tell
 from model.files import file_digest, sync_folder, unused
@@ -142,7 +142,7 @@ def save(
         "epoch": epoch,
         "epoch_end": is_epoch_end,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "paddle": _paddle_version(),
+        "paddle": paddle.__version__,
         "values": {name: sum(np.size(a) for a in content[f"{name}.pdparams"].values()) for name in nets},
         **(info or {}),
     }
@@ -173,10 +173,11 @@ def save(
 def _write_files(folder: Path, content: Mapping[str, Any], opt: OPT, meta: Mapping[str, Any]) -> None:
     """Write a checkpoint's files to a new folder, and flush all to the disk."""
     folder.mkdir()
-    files = {name: write_state(folder / name, values) for name, values in content.items()}
-    options = folder / OPT_FILE
-    write_text(options, opt.to_yaml())
-    files[OPT_FILE] = {"size": options.stat().st_size, "sha256": file_digest(options)}
+    for name, values in content.items():
+        write_state(folder / name, values)
+    write_text(folder / OPT_FILE, opt.to_yaml())
+    written = [folder / name for name in (*content, OPT_FILE)]
+    files = {path.name: {"size": path.stat().st_size, "sha256": file_digest(path)} for path in written}
     write_text(folder / META_FILE, json.dumps({**meta, "files": files}, indent=1))
     sync_folder(folder)
 
@@ -189,11 +190,6 @@ def _bytes_in(value: Any) -> int:
     if isinstance(value, list | tuple):
         return sum(_bytes_in(item) for item in value)
     return 32
-
-
-def _paddle_version() -> str | None:
-    paddle = sys.modules.get("paddle")  # neither reading nor writing arrays must need Paddle
-    return getattr(paddle, "__version__", None)
 
 
 # ---- loading ----

@@ -29,16 +29,9 @@ class Average:
         opt: the options; seed, z_dim and what `Semantics` reads.
         batches: callable that gives the training batches to estimate statistics on, the same at each call; None will do
             for networks without batch norms.
-
-    Raises:
-        ValueError: the copies are other networks.
     """
 
     def __init__(self, live, copies, decay, opt, batches=None):
-        for name, net in copies.items():
-            ours, theirs = ({k: v.shape for k, v in n.state_dict().items()} for n in (net, live[name]))
-            if ours != theirs:
-                raise ValueError(f"{name}: the copy is another network than the one to be averaged")
         self.live, self.nets, self.decay, self.opt, self.batches = live, copies, decay, opt, batches
         for layer in self._layers(BatchNorm):
             layer.sync = False  # one process alone may look at the average

@@ -3,6 +3,7 @@
 All of it survives `kill -9` at any moment and continues without doubles when the run is resumed from an older step.
 """
 
+import datetime
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tqdm import tqdm
 
 from model.errors import UserError, printable, tell
 from model.files import replacing, unused
@@ -20,15 +21,6 @@ from model.training.loss_log import COLUMNS, HEADER_SIZE, LossLog
 from model.training.visualdl_file import VisualDLFile
 
 BEFORE = "before"  # folder in the log folder, shown by VisualDL as a run of its own
-
-
-def _duration(seconds: float) -> str:
-    if not np.isfinite(seconds):
-        return "?"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    return (f"{days}d " if days else "") + f"{hours:d}:{minutes:02d}:{seconds:02d}"
 
 
 def take(folder: Path, run_id: str, output: str, step: int) -> None:
@@ -68,9 +60,9 @@ def take(folder: Path, run_id: str, output: str, step: int) -> None:
 
 
 class Logger:
-    """Everything a training run tells: log.npy each step, curves and the screen every `print_freq` steps.
+    """Everything a training run tells: log.npy each step; curves and a line of mean losses every `print_freq` steps.
 
-    Every `print_freq` steps there is a line with the mean losses since the last one; on a terminal also a progress bar.
+    On a terminal there is a progress bar, too.
     """
 
     def __init__(
@@ -92,7 +84,7 @@ class Logger:
             run_id: what tells the run from others, also after it was resumed.
             output: the folder of its checkpoints, for people.
             step: steps done.
-            total_steps: steps of the whole run, for the time left; 0 if unknown.
+            total_steps: steps of the whole run, for the time left.
             epochs: epochs of the whole run.
             print_freq: steps between two lines and two points of the curves.
             enabled: False on all processes but the first: nothing is written or printed.
@@ -118,10 +110,8 @@ class Logger:
         except (ImportError, TypeError, OSError) as error:  # TypeError: generated code that is too old for protobuf
             self.message(f"no VisualDL records are written ({error}); pip install visualdl")
         if sys.stderr.isatty():
-            from tqdm import tqdm
-
             self._bar = tqdm(
-                total=total_steps or None, initial=step, unit="step", dynamic_ncols=True,
+                total=total_steps, initial=step, unit="step", dynamic_ncols=True,
                 bar_format="{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} {desc}",
             )  # fmt: skip
 
@@ -166,18 +156,18 @@ class Logger:
     def _pace(self, epoch: int) -> str:
         """Epoch, rate, waiting for data, and time left, of the steps since the last report."""
         per_step = (time.perf_counter() - self._first[0]) / max(self.step - self._first[1], 1)
-        left = (self.total_steps - self.step) * per_step if self.total_steps else float("nan")
+        left = datetime.timedelta(seconds=round((self.total_steps - self.step) * per_step))
         return (
-            f"epoch {epoch}{f'/{self.epochs}' if self.epochs else ''} {self._speed():.2f} img/s "
-            f"data {self._data_time / self._count:.3f} s ETA {_duration(left)}"
+            f"epoch {epoch}/{self.epochs} {self._speed():.2f} img/s "
+            f"data {self._data_time / self._count:.3f} s ETA {left}"
         )
 
     def _report(self, epoch: int, lrs: Mapping[str, float]) -> None:
         speed, waited = self._speed(), self._data_time / self._count
         means = {name: total / self._count for name, total in self._sums.items()}
-        of = f"/{self.total_steps}" if self.total_steps else ""
         pace = "" if self._bar is not None else f" {self._pace(epoch)}"  # the bar shows it
-        self.message(f"step {self.step}{of}{pace} | " + " ".join(f"{name} {means[name]:.4g}" for name in COLUMNS))
+        told = " ".join(f"{name} {means[name]:.4g}" for name in COLUMNS)
+        self.message(f"step {self.step}/{self.total_steps}{pace} | {told}")
         if self._records is not None:
             for name, value in means.items():
                 self._records.scalar(f"loss/{name}", value, self.step)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model.errors import UserError, listed
+from model.ops.device import as_tensor
 from model.weights.paddle_file import plain
 
 
@@ -26,18 +27,12 @@ def optimizer_state(optimizer: Any, nets: Mapping[str, Any]) -> dict:
         nets: the networks whose parameters it holds, by any names that are the same when it is loaded.
 
     Returns:
-        {"net.key:accumulator": array} and the schedule under "LR_Scheduler".
+        {"net.key:accumulator": array}.
     """
-    names = _parameter_names(nets)
-    result = {}
+    names, result = _parameter_names(nets), {}
     for key, value in optimizer.state_dict().items():
-        if key in ("LR_Scheduler", "master_weights"):
-            result[key] = {names.get(k, k): v for k, v in value.items()}
-            continue
         # The longest name that fits: `w_1` also begins `w_10`'s keys.
-        owner = max((name for name in names if key.startswith(f"{name}_")), key=len, default=None)
-        if owner is None:
-            raise KeyError(f"optimiser state {key} belongs to none of {', '.join(nets)}")
+        owner = max((name for name in names if key.startswith(f"{name}_")), key=len)
         result[f"{names[owner]}:{key[len(owner) + 1 :]}"] = value
     return plain(result)
 
@@ -48,19 +43,11 @@ def load_optimizer(optimizer: Any, nets: Mapping[str, Any], state: Mapping[str, 
     Raises:
         UserError: the state names parameters that the networks do not have.
     """
-    from model.ops.device import as_tensor
-
     own = {ours: theirs for theirs, ours in _parameter_names(nets).items()}
-    unknown = [key for key in state if ":" in key and key.rpartition(":")[0] not in own]
+    places = {key: key.rpartition(":") for key in state}
+    unknown = [key for key, (name, _, _) in places.items() if name not in own]
     if unknown:
         raise UserError(f"{where}: optimiser state for {len(unknown)} unknown parameters ({listed(unknown)})")
-    translated: dict[str, Any] = {}
-    for key, value in state.items():
-        if ":" in key:
-            name, _, accumulator = key.rpartition(":")
-            translated[f"{own[name]}_{accumulator}"] = as_tensor(value)
-        elif key == "master_weights":
-            translated[key] = {own.get(k, k): as_tensor(v) for k, v in value.items()}
-        else:
-            translated[key] = dict(value)
-    optimizer.set_state_dict(translated)
+    optimizer.set_state_dict(
+        {f"{own[name]}_{accumulator}": as_tensor(state[key]) for key, (name, _, accumulator) in places.items()}
+    )

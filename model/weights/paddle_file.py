@@ -1,6 +1,5 @@
 """Paddle's parameter files, `.pdparams` and `.pdopt`: pickles, read strictly, written in `paddle.save`'s form."""
 
-import hashlib
 import os
 import pickle
 import re
@@ -167,20 +166,6 @@ def read_pdparams(path: str | os.PathLike) -> dict[str, np.ndarray]:
 # ---- writing ----
 
 
-class _HashingFile:
-    """Counts and digests what is written, so that a checkpoint of gigabytes need not be read again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        self.size += memoryview(data).nbytes
-        return self._file.write(data)
-
-
 def plain(value: Any) -> Any:
     """Turn tensors and array scalars into arrays, copy containers, refuse what `read_state` would refuse."""
     if isinstance(value, np.ndarray | np.generic):
@@ -204,20 +189,15 @@ def dump(file: BinaryIO, state: Any) -> None:
     pickle.Pickler(file, protocol=4).dump(plain(state))
 
 
-def write_state(path: str | os.PathLike, state: Any) -> dict:
+def write_state(path: str | os.PathLike, state: Any) -> None:
     """Write a file of `dump` and flush it to the disk.
 
     Args:
         path: the file, replaced if it exists.
         state: dictionaries, lists, tuples, numbers, text, arrays and tensors.
-
-    Returns:
-        `{"size": bytes, "sha256": hex digest}` of the file.
     """
     state = plain(state)  # what cannot be saved is refused before the file is touched
     with open(path, "wb") as file:
-        hashing = _HashingFile(file)
-        dump(hashing, state)
+        dump(file, state)
         file.flush()
         os.fsync(file.fileno())
-    return {"size": hashing.size, "sha256": hashing.digest.hexdigest()}

@@ -74,24 +74,14 @@ def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
     )
 
 
-def _find(kind: str, path: str | os.PathLike | None) -> paddle.nn.Layer:
+def find_network(kind: str, path: str | os.PathLike | None = None) -> paddle.nn.Layer:
+    """An auxiliary network with its weights, from the file that `find_weights` finds.
+
+    Raises:
+        UserError: there is none, it cannot be read, or holds another network.
+    """
     file = find_weights(kind, path)
     found, _ = read_network(file)
     if found.kind != kind:
         raise UserError(f"{file} holds the weights of a {found.kind}, expected {kind}")
     return build(found)
-
-
-def find_vgg(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
-    """`VGG19` with its weights, from `vgg/vgg19pretrain.pdparams` or a torchvision file. See `find_weights`."""
-    return _find("vgg19", path)
-
-
-def find_inception(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
-    """`FIDInception` with its weights, from the folder `inception`. See `find_weights`."""
-    return _find("inception", path)
-
-
-def find_deeplab(path: str | os.PathLike | None = None) -> paddle.nn.Layer:
-    """`DeepLabV2` with its weights, from the folder `deeplab`. See `find_weights`."""
-    return _find("deeplab", path)

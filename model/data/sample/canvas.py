@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from model.data.palettes import class_names
+from model.neighbourhoods import instance_edges
 
 ID = {name: i for i, name in enumerate(class_names("coco_stuff", 182))}
 
@@ -165,12 +166,7 @@ class Canvas:
         return np.clip(photo + 0.5, 0, 255).astype(np.uint8), label, instance
 
     def _slivers(self) -> np.ndarray:
-        edge = np.zeros(self.label.shape, bool)
-        across, down = self.label[:, 1:] != self.label[:, :-1], self.label[1:] != self.label[:-1]
-        edge[:, 1:] |= across
-        edge[:, :-1] |= across
-        edge[1:] |= down
-        edge[:-1] |= down
+        edge = instance_edges(self.label[None])[0]
         edge[1:-1] |= edge[:-2] & (self.thing[1:-1] < 0)
         return edge & (noise_at(self.rng, self.v * 3, self.u * 3) > 1.15)
 
@@ -219,3 +215,31 @@ class Sketch:
         canvas.depth[box][solid] = depth
         canvas.thing[box][solid] = canvas.things if thing else -1
         canvas.things += thing
+
+
+class Figure(Sketch):
+    """A thing that stands at (x, z), drawn in parts that are measured in its own size from its foot, x sideways, y up.
+
+    Args:
+        name: its class.
+        size: of it, metres.
+        reach: how far it goes sideways, up and below its foot, at the most.
+        mirror: 1 where x goes right, -1 where it goes left.
+    """
+
+    def __init__(
+        self, canvas: Canvas, name: str, x: float, z: float, size: float, reach: tuple[float, ...], mirror: float = 1
+    ):
+        side, up, *down = reach
+        self.name, self.z, self.mirror = name, z, mirror
+        self.u, self.v = u, v = canvas.project(x, 0, z)
+        self.size = size = canvas.focal * size / z
+        super().__init__(canvas, u - side * size, v - up * size, u + side * size, v + sum(down) * size)
+
+    def part(self, points: Points, colour: Colour, factor: float = 1.0) -> None:
+        moved = [(self.u + self.mirror * x * self.size, self.v - y * self.size) for x, y in points]
+        self.polygon(moved, shade(colour, factor), self.name)
+
+    def disc(self, x: float, y: float, rx: float, ry: float, colour: Colour) -> None:
+        u, v = self.u + self.mirror * x * self.size, self.v - y * self.size
+        self.ellipse(u, v, rx * self.size, ry * self.size, shade(colour, 1), self.name)

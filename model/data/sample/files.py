@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from model.data.sample.scenes import make_scene
 from model.errors import UserError
@@ -38,15 +39,9 @@ def ensure_sample(root: str | Path = "dataset/sample", seed: int = 0, train: int
         train, val: numbers of pictures. Train and val scenes are drawn independently.
 
     Raises:
-        UserError: for counts below 1, a negative seed, a `root` that holds something else or cannot be written.
+        UserError: for a `root` that holds something else or cannot be written.
     """
     root = Path(root)
-    if train < 1 or val < 1:
-        raise UserError(
-            f"{root}: {train} train and {val} val sample pictures were asked for; expected 1 or more of each"
-        )
-    if seed < 0:
-        raise UserError(f"{root}: seed {seed} of the sample set is negative; expected 0 or more")
     wanted = {"format": _FORMAT, "seed": seed, "train": train, "val": val}
     if _is_whole(root, wanted):
         return root
@@ -97,7 +92,7 @@ def _write_set(root: Path, wanted: dict[str, int]) -> None:
 
 
 def _write_pictures(root: Path, folder: Path, wanted: dict[str, int]) -> None:
-    total, shown = wanted["train"] + wanted["val"], sys.stderr.isatty()
+    total = wanted["train"] + wanted["val"]
     print(f"writing the sample data set ({total} pictures) to {root}", file=sys.stderr, flush=True)
 
     def write(split: str, i: int) -> None:
@@ -111,9 +106,7 @@ def _write_pictures(root: Path, folder: Path, wanted: dict[str, int]) -> None:
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     try:
         jobs = [pool.submit(write, split, i) for split in ("train", "val") for i in range(wanted[split])]
-        for done, job in enumerate(jobs, 1):
+        for job in tqdm(jobs, disable=not sys.stderr.isatty()):
             job.result()
-            if shown:
-                print(f"\r{done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
     finally:
         pool.shutdown(cancel_futures=True)

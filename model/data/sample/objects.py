@@ -4,52 +4,49 @@ import math
 
 import numpy as np
 
-from model.data.sample.canvas import Canvas, Colour, Points, Sketch, mix, rgb, shade
+from model.data.sample.canvas import Canvas, Colour, Figure, Points, Sketch, mix, rgb, shade
 
 
-def _clumps(
-    s: Sketch, u: float, v: float, ru: float, rv: float, colour: Colour, name: str, n: int, size: float
-) -> None:
+def _box(x0: float, y0: float, x1: float, y1: float) -> Points:
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
+
+
+def _clumps(s: Figure, v: float, ru: float, rv: float, colour: Colour, n: int, size: float) -> None:
     """Foliage or wool: discs in an ellipse, the dark ones behind, lit from the sun's side and from above."""
     rng, side = s.canvas.rng, s.canvas.light.side
     angle, radius = rng.uniform(0, 2 * np.pi, n), np.sqrt(rng.uniform(0, 1, n)) * (1 - 0.6 * size)
     px, py = np.cos(angle) * radius, np.sin(angle) * radius
     lit = 0.80 + 0.20 * (0.6 * side * px - 0.8 * py) + rng.uniform(-0.09, 0.09, n)
-    s.ellipse(u, v, 0.8 * ru, 0.8 * rv, shade(colour, 0.66), name)
+    s.ellipse(s.u, v, 0.8 * ru, 0.8 * rv, shade(colour, 0.66), s.name)
     for i in np.argsort(lit):
         r = size * rng.uniform(0.7, 1.2)
-        s.ellipse(u + px[i] * ru, v + py[i] * rv, r * ru, r * rv, shade(colour, lit[i] ** 1.6 * 1.25), name)
+        s.ellipse(s.u + px[i] * ru, v + py[i] * rv, r * ru, r * rv, shade(colour, lit[i] ** 1.6 * 1.25), s.name)
 
 
 def draw_tree(c: Canvas, x: float, z: float, height: float, conifer: bool) -> None:
-    u, v = c.project(x, 0, z)
-    h = c.focal * height / z
-    s = Sketch(c, u - 0.42 * h, v - 1.05 * h, u + 0.42 * h, v)
-    bark, w = (98, 76, 58), 0.035 * h
+    s = Figure(c, "tree", x, z, height, reach=(0.42, 1.05))
+    u, v, h, bark = s.u, s.v, s.size, (98, 76, 58)
     if conifer:
-        s.polygon([(u - w, v), (u + w, v), (u + w, v - 0.3 * h), (u - w, v - 0.3 * h)], bark, "tree")
+        s.part(_box(-0.035, 0, 0.035, 0.3), bark)
         for i in range(6):
             low, tip, wide = v - h * (0.10 + 0.13 * i), v - h * (0.42 + 0.117 * i), h * (0.25 - 0.033 * i)
             sunny = 1.15 if c.light.side > 0 else 0.75
-            left, right = (
-                [(u - wide, low), (u, tip), (u, low + 0.02 * h)],
-                [(u + wide, low), (u, tip), (u, low + 0.02 * h)],
-            )
-            s.polygon(left, shade((54, 88, 58), (1.9 - sunny) * (0.8 + 0.05 * i)), "tree")
-            s.polygon(right, shade((54, 88, 58), sunny * (0.8 + 0.05 * i)), "tree")
+            for side, lit in ((-wide, 1.9 - sunny), (wide, sunny)):
+                green = shade((54, 88, 58), lit * (0.8 + 0.05 * i))
+                s.polygon([(u + side, low), (u, tip), (u, low + 0.02 * h)], green, "tree")
         return s.put(z, grain=0.10)
+    w = 0.035 * h
     s.polygon([(u - w, v), (u + w, v), (u + 0.6 * w, v - 0.5 * h), (u - 0.6 * w, v - 0.5 * h)], bark, "tree")
     ru, crown = h * c.rng.uniform(0.28, 0.38), h * c.rng.uniform(0.31, 0.36)
     n = int(np.clip(h, 14, 90))
-    _clumps(s, u, v - h + crown, ru, crown, (104, 142, 62), "tree", n, 0.30 if n < 40 else 0.22)
+    _clumps(s, v - h + crown, ru, crown, (104, 142, 62), n, 0.30 if n < 40 else 0.22)
     return s.put(z, grain=0.10)
 
 
 def draw_bush(c: Canvas, x: float, z: float, height: float) -> None:
-    u, v = c.project(x, 0, z)
-    h = c.focal * height / z
-    s = Sketch(c, u - h, v - 1.2 * h, u + h, v + 0.1 * h)
-    _clumps(s, u, v - 0.5 * h, 0.85 * h, 0.55 * h, (92, 128, 66), "bush", int(np.clip(h, 10, 50)), 0.28)
+    s = Figure(c, "bush", x, z, height, reach=(1, 1.2, 0.1))
+    h = s.size
+    _clumps(s, s.v - 0.5 * h, 0.85 * h, 0.55 * h, (92, 128, 66), int(np.clip(h, 10, 50)), 0.28)
     s.put(z, grain=0.10)
 
 
@@ -71,9 +68,7 @@ def draw_rock(c: Canvas, x: float, z: float, height: float) -> None:
 
 def draw_person(c: Canvas, x: float, z: float, height: float) -> None:
     rng = c.rng
-    u, v = c.project(x, 0, z)
-    h = c.focal * height / z
-    s = Sketch(c, u - 0.3 * h, v - 1.02 * h, u + 0.3 * h, v)
+    s = Figure(c, "person", x, z, height, reach=(0.3, 1.02))
     shirt = ((200, 62, 54), (62, 104, 178), (232, 226, 214), (232, 182, 70), (86, 140, 96), (70, 66, 80))[
         rng.integers(6)
     ]
@@ -81,25 +76,22 @@ def draw_person(c: Canvas, x: float, z: float, height: float) -> None:
     skin, hair = ((232, 186, 154), (186, 134, 98), (124, 84, 60))[rng.integers(3)], (60, 44, 34)
     step, swing, dark = rng.uniform(0.03, 0.12), rng.uniform(-0.08, 0.08), 0.74
 
-    def part(points: Points, colour: Colour, factor: float = 1.0) -> None:
-        s.polygon([(u + px * h, v - py * h) for px, py in points], shade(colour, factor), "person")
-
     def limb(x0: float, y0: float, x1: float, y1: float, w: float, colour: Colour, factor: float = 1.0) -> None:
-        part([(x0 - w, y0), (x0 + w, y0), (x1 + 0.7 * w, y1), (x1 - 0.7 * w, y1)], colour, factor)
+        s.part([(x0 - w, y0), (x0 + w, y0), (x1 + 0.7 * w, y1), (x1 - 0.7 * w, y1)], colour, factor)
 
     for foot, factor in ((-step, dark), (step, 1.0)):
         limb(0.6 * foot, 0.52, foot, 0.03, 0.05, trousers, factor)
         limb(foot + 0.01, 0.035, foot + 0.02, 0.0, 0.055, (44, 38, 36))
     limb(-0.13, 0.79, -0.17 + swing, 0.47, 0.032, shirt, dark)
     limb(-0.165 + swing, 0.51, -0.17 + swing, 0.45, 0.028, skin, dark)
-    part([(-0.14, 0.80), (-0.05, 0.83), (0.05, 0.83), (0.14, 0.80), (0.10, 0.46), (-0.10, 0.46)], shirt)
+    s.part([(-0.14, 0.80), (-0.05, 0.83), (0.05, 0.83), (0.14, 0.80), (0.10, 0.46), (-0.10, 0.46)], shirt)
     away = -c.light.side
-    part([(away * 0.14, 0.80), (away * 0.04, 0.82), (away * 0.03, 0.46), (away * 0.10, 0.46)], shirt, 0.82)
+    s.part([(away * 0.14, 0.80), (away * 0.04, 0.82), (away * 0.03, 0.46), (away * 0.10, 0.46)], shirt, 0.82)
     limb(0.13, 0.79, 0.17 - swing, 0.47, 0.032, shirt, 0.92)
     limb(0.165 - swing, 0.51, 0.17 - swing, 0.45, 0.028, skin)
     limb(0, 0.86, 0, 0.80, 0.035, skin, 0.85)
-    s.ellipse(u, v - 0.92 * h, 0.068 * h, 0.08 * h, shade(hair, 1), "person")
-    s.ellipse(u + 0.006 * h, v - 0.905 * h, 0.055 * h, 0.063 * h, shade(skin, 1), "person")
+    s.disc(0, 0.92, 0.068, 0.08, hair)
+    s.disc(0.006, 0.905, 0.055, 0.063, skin)
     s.put(z, thing=True, grain=0.02)
 
 
@@ -108,83 +100,64 @@ _CAR_COLOURS = ((196, 44, 40), (46, 88, 158), (226, 226, 226), (60, 62, 70), (21
 
 def draw_car_ahead(c: Canvas, x: float, z: float, coming: bool) -> None:
     """A car on its lane, from before or behind."""
-    u, v = c.project(x, 0, z)
-    w = c.focal * 1.8 / z
     colour = _CAR_COLOURS[c.rng.integers(len(_CAR_COLOURS))]
-    s = Sketch(c, u - 0.55 * w, v - 0.85 * w, u + 0.55 * w, v)
-
-    def part(points: Points, rgb: Colour, factor: float = 1.0) -> None:
-        s.polygon([(u + px * w, v - py * w) for px, py in points], shade(rgb, factor), "car")
+    s = Figure(c, "car", x, z, 1.8, reach=(0.55, 0.85))
 
     def both(x0: float, y0: float, x1: float, y1: float, rgb: Colour) -> None:
         for m in (-1, 1):
-            part([(m * x0, y0), (m * x1, y0), (m * x1, y1), (m * x0, y1)], rgb)
+            s.part(_box(m * x0, y0, m * x1, y1), rgb)
 
     both(0.30, 0.0, 0.47, 0.2, (30, 30, 32))
-    part([(-0.44, 0.5), (-0.34, 0.8), (-0.28, 0.83), (0.28, 0.83), (0.34, 0.8), (0.44, 0.5)], colour, 0.85)
-    part([(-0.38, 0.51), (-0.30, 0.76), (0.30, 0.76), (0.38, 0.51)], (58, 76, 92))
-    part([(-0.38, 0.51), (-0.34, 0.64), (0.10, 0.76), (0.26, 0.76)], (112, 136, 154))
-    part([(-0.49, 0.12), (-0.5, 0.42), (-0.44, 0.52), (0.44, 0.52), (0.5, 0.42), (0.49, 0.12)], colour)
-    part([(-0.49, 0.12), (-0.495, 0.22), (0.495, 0.22), (0.49, 0.12)], colour, 0.6)
-    part([(-0.44, 0.52), (-0.47, 0.46), (0.47, 0.46), (0.44, 0.52)], colour, 1.2)
+    s.part([(-0.44, 0.5), (-0.34, 0.8), (-0.28, 0.83), (0.28, 0.83), (0.34, 0.8), (0.44, 0.5)], colour, 0.85)
+    s.part([(-0.38, 0.51), (-0.30, 0.76), (0.30, 0.76), (0.38, 0.51)], (58, 76, 92))
+    s.part([(-0.38, 0.51), (-0.34, 0.64), (0.10, 0.76), (0.26, 0.76)], (112, 136, 154))
+    s.part([(-0.49, 0.12), (-0.5, 0.42), (-0.44, 0.52), (0.44, 0.52), (0.5, 0.42), (0.49, 0.12)], colour)
+    s.part([(-0.49, 0.12), (-0.495, 0.22), (0.495, 0.22), (0.49, 0.12)], colour, 0.6)
+    s.part([(-0.44, 0.52), (-0.47, 0.46), (0.47, 0.46), (0.44, 0.52)], colour, 1.2)
     both(0.30, 0.30, 0.47, 0.41, (250, 244, 206) if coming else (170, 20, 22))
-    part([(-0.14, 0.24), (-0.14, 0.31), (0.14, 0.31), (0.14, 0.24)], (236, 236, 230))
+    s.part([(-0.14, 0.24), (-0.14, 0.31), (0.14, 0.31), (0.14, 0.24)], (236, 236, 230))
     s.put(z, thing=True, grain=0.02)
 
 
 def draw_car_side(c: Canvas, x: float, z: float) -> None:
-    u, v = c.project(x, 0, z)
-    w, m = c.focal * 4.2 / z, float(c.rng.choice((-1, 1)))
+    mirror = float(c.rng.choice((-1, 1)))
     colour = _CAR_COLOURS[c.rng.integers(len(_CAR_COLOURS))]
-    s = Sketch(c, u - 0.52 * w, v - 0.37 * w, u + 0.52 * w, v)
-
-    def part(points: Points, rgb: Colour, factor: float = 1.0) -> None:
-        s.polygon([(u + m * px * w, v - py * w) for px, py in points], shade(rgb, factor), "car")
-
-    part([(-0.33, 0.2), (-0.24, 0.34), (0.08, 0.345), (0.24, 0.2)], colour, 0.9)
-    part([(-0.28, 0.21), (-0.22, 0.315), (-0.08, 0.32), (-0.08, 0.21)], (84, 106, 124))
-    part([(-0.05, 0.21), (-0.05, 0.32), (0.06, 0.32), (0.18, 0.21)], (84, 106, 124))
-    part([(-0.5, 0.07), (-0.5, 0.19), (-0.34, 0.225), (0.24, 0.225), (0.46, 0.18), (0.5, 0.07)], colour)
-    part([(-0.5, 0.07), (-0.5, 0.105), (0.5, 0.105), (0.5, 0.07)], colour, 0.65)
-    part([(0.44, 0.14), (0.45, 0.175), (0.485, 0.15), (0.49, 0.13)], (250, 244, 206))
-    part([(-0.5, 0.14), (-0.5, 0.18), (-0.46, 0.18), (-0.46, 0.14)], (170, 20, 22))
+    s = Figure(c, "car", x, z, 4.2, reach=(0.52, 0.37), mirror=mirror)
+    s.part([(-0.33, 0.2), (-0.24, 0.34), (0.08, 0.345), (0.24, 0.2)], colour, 0.9)
+    s.part([(-0.28, 0.21), (-0.22, 0.315), (-0.08, 0.32), (-0.08, 0.21)], (84, 106, 124))
+    s.part([(-0.05, 0.21), (-0.05, 0.32), (0.06, 0.32), (0.18, 0.21)], (84, 106, 124))
+    s.part([(-0.5, 0.07), (-0.5, 0.19), (-0.34, 0.225), (0.24, 0.225), (0.46, 0.18), (0.5, 0.07)], colour)
+    s.part([(-0.5, 0.07), (-0.5, 0.105), (0.5, 0.105), (0.5, 0.07)], colour, 0.65)
+    s.part([(0.44, 0.14), (0.45, 0.175), (0.485, 0.15), (0.49, 0.13)], (250, 244, 206))
+    s.part([(-0.5, 0.14), (-0.5, 0.18), (-0.46, 0.18), (-0.46, 0.14)], (170, 20, 22))
     for wheel in (-0.31, 0.31):
-        s.ellipse(u + m * wheel * w, v - 0.075 * w, 0.078 * w, 0.078 * w, (30, 30, 32), "car")
-        s.ellipse(u + m * wheel * w, v - 0.075 * w, 0.040 * w, 0.040 * w, (156, 158, 162), "car")
+        s.disc(wheel, 0.075, 0.078, 0.078, (30, 30, 32))
+        s.disc(wheel, 0.075, 0.040, 0.040, (156, 158, 162))
     s.put(z, thing=True, grain=0.02)
 
 
 def draw_sheep(c: Canvas, x: float, z: float) -> None:
-    u, v = c.project(x, 0, z)
-    h, m = c.focal * 0.95 / z, float(c.rng.choice((-1, 1)))
-    s = Sketch(c, u - h, v - 1.1 * h, u + h, v)
+    facing = float(c.rng.choice((-1, 1)))
+    s = Figure(c, "sheep", x, z, 0.95, reach=(1, 1.1))
     for leg in (-0.38, -0.22, 0.2, 0.36):
-        s.polygon(
-            [(u + (leg + d) * h, v - y * h) for d, y in ((-0.05, 0), (0.05, 0), (0.05, 0.4), (-0.05, 0.4))],
-            (58, 50, 46),
-            "sheep",
-        )
-    _clumps(s, u, v - 0.62 * h, 0.62 * h, 0.36 * h, (238, 232, 218), "sheep", int(np.clip(h, 8, 30)), 0.32)
-    s.ellipse(u + m * 0.66 * h, v - 0.72 * h, 0.17 * h, 0.20 * h, (64, 56, 52), "sheep")
-    s.ellipse(u + m * 0.58 * h, v - 0.88 * h, 0.12 * h, 0.09 * h, (238, 232, 218), "sheep")
+        s.part(_box(leg - 0.05, 0, leg + 0.05, 0.4), (58, 50, 46))
+    h = s.size
+    _clumps(s, s.v - 0.62 * h, 0.62 * h, 0.36 * h, (238, 232, 218), int(np.clip(h, 8, 30)), 0.32)
+    s.disc(facing * 0.66, 0.72, 0.17, 0.20, (64, 56, 52))
+    s.disc(facing * 0.58, 0.88, 0.12, 0.09, (238, 232, 218))
     s.put(z, thing=True, grain=0.04)
 
 
 def draw_boat(c: Canvas, x: float, z: float) -> None:
-    u, v = c.project(x, 0, z)
-    w, m = c.focal * c.rng.uniform(5, 7) / z, float(c.rng.choice((-1, 1)))
+    length, mirror = c.rng.uniform(5, 7), float(c.rng.choice((-1, 1)))
     hull = ((224, 220, 210), (166, 52, 46), (44, 78, 120))[c.rng.integers(3)]
-    s = Sketch(c, u - 0.55 * w, v - 1.35 * w, u + 0.55 * w, v)
-
-    def part(points: Points, rgb: Colour, factor: float = 1.0) -> None:
-        s.polygon([(u + m * px * w, v - py * w) for px, py in points], shade(rgb, factor), "boat")
-
-    part([(-0.012, 0.1), (-0.012, 1.3), (0.012, 1.3), (0.012, 0.1)], (96, 74, 56))
-    part([(-0.03, 0.22), (-0.03, 1.26), (-0.46, 0.24)], (244, 240, 230))
-    part([(-0.03, 0.22), (-0.03, 0.7), (-0.25, 0.23)], (244, 240, 230), 0.86)
-    part([(0.03, 0.26), (0.03, 1.12), (0.42, 0.26)], (240, 232, 216), 0.92)
-    part([(-0.48, 0.2), (0.52, 0.2), (0.38, 0.0), (-0.4, 0.0)], hull)
-    part([(-0.43, 0.07), (0.43, 0.07), (0.38, 0.0), (-0.4, 0.0)], hull, 0.6)
+    s = Figure(c, "boat", x, z, length, reach=(0.55, 1.35), mirror=mirror)
+    s.part([(-0.012, 0.1), (-0.012, 1.3), (0.012, 1.3), (0.012, 0.1)], (96, 74, 56))
+    s.part([(-0.03, 0.22), (-0.03, 1.26), (-0.46, 0.24)], (244, 240, 230))
+    s.part([(-0.03, 0.22), (-0.03, 0.7), (-0.25, 0.23)], (244, 240, 230), 0.86)
+    s.part([(0.03, 0.26), (0.03, 1.12), (0.42, 0.26)], (240, 232, 216), 0.92)
+    s.part([(-0.48, 0.2), (0.52, 0.2), (0.38, 0.0), (-0.4, 0.0)], hull)
+    s.part([(-0.43, 0.07), (0.43, 0.07), (0.38, 0.0), (-0.4, 0.0)], hull, 0.6)
     s.put(z, thing=True, grain=0.02)
 
 
@@ -192,22 +165,9 @@ def draw_fence(c: Canvas, x0: float, x1: float, z: float) -> None:
     (left, low), (right, _), up = c.project(x0, 0, z), c.project(x1, 0, z), c.focal / z
     s = Sketch(c, left, low - 1.2 * up, right, low)
     for y in (0.45, 0.85):
-        s.polygon(
-            [
-                (left, low - y * up),
-                (right, low - y * up),
-                (right, low - (y + 0.13) * up),
-                (left, low - (y + 0.13) * up),
-            ],
-            (150, 122, 92),
-            "fence",
-        )
+        s.polygon(_box(left, low - y * up, right, low - (y + 0.13) * up), (150, 122, 92), "fence")
     for u in np.arange(left, right, 1.6 * up):
-        s.polygon(
-            [(u, low), (u, low - 1.15 * up), (u + 0.16 * up, low - 1.15 * up), (u + 0.16 * up, low)],
-            (124, 98, 74),
-            "fence",
-        )
+        s.polygon(_box(u, low, u + 0.16 * up, low - 1.15 * up), (124, 98, 74), "fence")
     s.put(z, grain=0.08)
 
 
@@ -229,10 +189,10 @@ def draw_house(c: Canvas, x: float, z: float, width: float, length: float, store
         s.polygon([c.project(*p) for p in points], shade(rgb, factor), name)
 
     def on_front(a: float, b: float, y0: float, y1: float, rgb: Colour | np.ndarray, factor: float, name: str) -> None:
-        face([(a, y0, z), (b, y0, z), (b, y1, z), (a, y1, z)], rgb, factor, name)
+        face([(x, y, z) for x, y in _box(a, y0, b, y1)], rgb, factor, name)
 
     def on_side(a: float, b: float, y0: float, y1: float, rgb: Colour | np.ndarray, factor: float, name: str) -> None:
-        face([(side_x, y0, a), (side_x, y0, b), (side_x, y1, b), (side_x, y1, a)], rgb, factor, name)
+        face([(side_x, y, z) for z, y in _box(a, y0, b, y1)], rgb, factor, name)
 
     on_side(z, back, 0, tall, wall, side_lit, "house")
     on_front(x0, x1, 0, tall, wall, front_lit, "house")

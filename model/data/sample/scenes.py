@@ -102,6 +102,11 @@ class _Stage:
                 if self.fits(x, z, ("grass",), 0.4):
                     self.add(draw_sheep, x, z, size=(1.3, 0.5, 0.9))
 
+    def houses(self, n: int, near: float, far: float, room: float) -> None:
+        for _ in range(n):
+            if place := self.spot(("grass",), near, far, room):
+                self.house(*place, int(self.canvas.rng.integers(1, 3)))
+
     def house(self, x: float, z: float, storeys: int) -> None:
         rng = self.canvas.rng
         width, length = rng.uniform(6, 9), rng.uniform(6, 10)
@@ -129,9 +134,7 @@ def _meadow(c: Canvas) -> None:
     _backdrop(c, 0.6, 0.6, 0.7)
     paint_grass(c)
     stage, conifers = _Stage(c), rng.choice((0.0, 0.2, 1.0))
-    for _ in range(rng.integers(0, 3)):
-        if place := stage.spot(("grass",), 18, 60, 11):
-            stage.house(*place, int(rng.integers(1, 3)))
+    stage.houses(rng.integers(0, 3), 18, 60, 11)
     stage.trees(int(rng.integers(2, 9)), ("grass",), 9, 90, conifers)
     stage.small(draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
     stage.small(draw_rock, int(rng.integers(0, 3)), ("grass",), 25, 0.9)
@@ -169,9 +172,7 @@ def _country_road(c: Canvas) -> None:
     paint_road(c, half, bend, 0.0)
     stage = _Stage(c)
     _traffic(stage, half, bend, int(rng.integers(1, 4)))
-    for _ in range(rng.integers(0, 3)):
-        if place := stage.spot(("grass",), 14, 50, 12):
-            stage.house(*place, int(rng.integers(1, 3)))
+    stage.houses(rng.integers(0, 3), 14, 50, 12)
     stage.trees(int(rng.integers(3, 10)), ("grass",), 7, 80, rng.choice((0.0, 0.2, 1.0)))
     stage.small(draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
     if rng.uniform() < 0.35:
