@@ -213,7 +213,11 @@ def _flat_weight(weight, by_window):
 
 def _swap(source, out):
     """Transposes each of k matrices, [k, a, b] -> [k, b, a]."""
-    parallel_for(lambda part, b, e: loops.filters_by_window(source[b:e], out[b:e]), len(out), out.size)
+
+    def work(part, begin, end):
+        out[begin:end] = source[begin:end].transpose(0, 2, 1)
+
+    parallel_for(work, len(out), out.size)
 
 
 def _direct_forward(m, weight, factor, bias, residual, out):

@@ -15,6 +15,7 @@ Vector, Matrix, Cube, Tensor = float32[::1], float32[:, ::1], float32[:, :, ::1]
 Doubles, Numbers, Windows = float64[::1], int32[::1], int32[:, ::1]
 
 SIGNATURES = {}  # of all kernels: the types of their arguments
+is_cached = True  # what is compiled, for the next start
 
 
 class Compilations(event.Listener):
@@ -25,7 +26,8 @@ class Compilations(event.Listener):
     def on_start(self, event):
         if not Compilations.told:
             Compilations.told = True
-            tell("compiling loops for this processor, once: up to ten seconds", sys.stderr)
+            often = "once" if is_cached else "at each start (set NUMBA_CACHE_DIR to a folder that can be written)"
+            tell(f"compiling loops for this processor, {often}: up to ten seconds", sys.stderr)
 
     def on_end(self, event):
         pass
@@ -55,8 +57,11 @@ def inner(function):
 
 
 def _jit(function, **options):
+    global is_cached
     options["no_cfunc_wrapper"] = True  # nothing calls them from C
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither this folder nor the user's own cache can be written: compiled at each start
-        return njit(**options)(function)
+    if is_cached:
+        try:
+            return njit(cache=True, **options)(function)
+        except RuntimeError:  # neither this folder nor the user's cache can be written
+            is_cached = False
+    return njit(**options)(function)

@@ -45,7 +45,7 @@ class Window(NamedTuple):
 
 
 SOURCE = types.NamedTuple((*[Matrix] * 4, Numbers, int64, int64, boolean, float32), Source)
-WINDOW = types.NamedTuple([int64] * 5, Window)
+WINDOW = types.NamedUniTuple(int64, 5, Window)
 
 
 @inner
@@ -80,15 +80,6 @@ def modulated_span(source, image, y, first, last, out, at):
         if part == parts:
             part = 0
             within += 1
-
-
-@compiled(Cube, Cube)
-def filters_by_window(weight, out):
-    """weight [K, C, area] -> out [K, area, C]."""
-    for k in range(weight.shape[0]):
-        for i in range(weight.shape[2]):
-            for c in range(weight.shape[1]):
-                out[k, i, c] = weight[k, c, i]
 
 
 @compiled(SOURCE, WINDOW, int64, boolean, Matrix)
@@ -330,17 +321,6 @@ def window_filters(weight, first, last, out):
             target = out[k * count + c]
             for h in range(source.shape[0]):
                 target[h] = source[h, k]
-
-
-@compiled(Matrix, int64, int64, Cube)
-def window_filters_grad(grad, first, last, out):
-    """The adjoint of `window_filters`: writes filters [first, last) of out [C, H, area]."""
-    count = last - first
-    for c in range(count):
-        target = out[first + c]
-        for h in range(target.shape[0]):
-            for k in range(target.shape[1]):
-                target[h, k] = grad[k * count + c, h]
 
 
 @compiled(Matrix, Windows, Vector, float32, Vector, int64, int64, Matrix)
