@@ -5,11 +5,14 @@ Ctrl-C or SIGTERM ends it. Exit status: 0, or 2 after a mistake in options or fi
 """
 
 import argparse
+import gc
 import logging
 import signal
 from pathlib import Path
 
 from model.errors import UserError, run_cli, tell
+from model.ops import ahead
+from model.serving import is_exported
 
 TRAINED = Path("output/model")
 SAMPLE = Path(__file__).parent / "model" / "serving" / "assets" / "sample"
@@ -46,6 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     path = find_model(options.checkpoint)
 
+    if not is_exported(path):
+        ahead.start(options.device)
+    gc.disable()  # what imports make stays: looking for garbage among it took a fifth of their time
+
     from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
 
     try:
@@ -56,11 +63,15 @@ def main(argv: list[str] | None = None) -> int:
 
     synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
     tell(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}")
+    gc.enable()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # with which Gradio asks itself whether it is there
-    page = build_page(Studio(synthesizer))
+    studio = Studio(synthesizer)
+    page = build_page(studio)
     url = launch_page(page, options.host, options.port, prevent_thread_lock=True)
     print(f"page       {url}  (Ctrl-C ends it)", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Paddle's own answer is a stack trace
+    ahead.finish()  # while a browser loads the page, as is the next
+    studio.describe()
     page.block_thread()
     return 0
 

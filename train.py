@@ -7,15 +7,20 @@ options, files or data, or a loss that is no finite number, 75 when another proc
 
 from model.command_line import parse_train
 from model.errors import run_cli
+from model.ops import ahead
 
 
 def main(argv=None) -> int:
     """Train as the command line says."""
     opt = parse_train(argv)
+    if opt.kernels != "plain":
+        ahead.start(opt.device, training=True)
 
     from model.run import Session  # here, so that --help and mistakes need not wait for Paddle
 
     with Session(opt) as run:
+        if not run.is_complete:
+            ahead.finish()
         run.train()
     return 130 if run.stopped else 0
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from model.command_line import parse_val
 from model.errors import UserError, run_cli, tell
+from model.ops import ahead
 from model.progress import progress_bar
+from model.serving import is_exported
 
 FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
 
@@ -92,6 +94,8 @@ def introduce(synthesizer, dataset, opt, val, styles):
 def main(argv=None) -> int:
     """Generate and write pictures as the command line says."""
     val = parse_val(argv)
+    if not is_exported(val.checkpoint):
+        ahead.start(val.device)
 
     from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
     from model.serving.validation import data_options, validation_loader
@@ -105,6 +109,7 @@ def main(argv=None) -> int:
             from model.metrics.validation import Scoring
 
             scoring = Scoring(val, opt, loader.dataset)
+        ahead.finish()
         paint(synthesizer, loader, opt, val, results / "pics")
     if scoring and scoring.synthesizer:
         shared = (*FOLDERS, "dataset_mode", "palette", "unknown_ids", "max_dataset_size", "batchSize", "nThreads")

@@ -131,7 +131,7 @@ def _winograd_weight(weight, form, factor):
     k, channels = weight.shape[:2]
     tensor, out = buffer(form.size**2, k, channels)
     w = view(weight).reshape(k, channels, -1)
-    parallel_for(lambda part, b, e: winograd.weight_tiles(w[b:e], form, factor, out[:, b:e]), k)
+    parallel_for(lambda part, b, e: winograd.weight_tiles(w, form.weight, factor, b, e, out), k)
     return tensor
 
 
@@ -144,11 +144,11 @@ def _winograd_forward(m, form, weight, factor, bias, residual, out):
         for first in range(begin, end, step):
             count = min(step, end - first)
             v_tensor, v = buffer(len(transformed), count * tiles, m.channels)
-            winograd.input_tiles(m.source, m.window, form, first, count, v)
+            winograd.input_tiles(m.source, m.window, form.input, first, count, v)
             products = paddle.matmul(v_tensor, transformed, transpose_y=True)
             added = out if residual is None else residual
             place = (m.window.out_width, first, count)
-            winograd.output_tiles(view(products), form, bias, added, residual is not None, *place, out)
+            winograd.output_tiles(view(products), form.output, bias, added, residual is not None, *place, out)
 
     parallel_for(work, rows)
 
@@ -172,17 +172,17 @@ def _winograd_backward(m, form, weight, factor, grad, need_weight, grad_map):
         for first in range(begin, end, step):
             count = min(step, end - first)
             g_tensor, g = buffer(len(transformed), count * tiles, k)
-            winograd.output_tiles_grad(values, form, factor, m.window.out_width, first, count, g)
+            winograd.output_tiles_grad(values, form.output_adjoint, factor, m.window.out_width, first, count, g)
             if need_weight:
                 v_tensor, v = buffer(len(transformed), count * tiles, m.channels)
-                winograd.input_tiles(m.source, m.window, form, first, count, v)
+                winograd.input_tiles(m.source, m.window, form.input, first, count, v)
                 product = paddle.matmul(g_tensor, v_tensor, transpose_x=True)
                 total = product if total is None else total.add_(product)
             if grad_map is None:
                 continue
             spread = view(paddle.matmul(g_tensor, transformed))
             place = (m.height, m.width, m.window, first, count)
-            winograd.input_tiles_grad(spread, form, *place, *cuts, edges, grad_map)
+            winograd.input_tiles_grad(spread, form.input_adjoint, *place, *cuts, edges, grad_map)
         return zip(cuts, edges, strict=True), total
 
     results = parallel_for(work, rows)
@@ -201,7 +201,7 @@ def _winograd_backward(m, form, weight, factor, grad, need_weight, grad_map):
     flat, source = out.reshape(k, m.channels, -1), view(total)
 
     def finish(part, begin, end):
-        winograd.weight_tiles_grad(source, form, begin, end, flat)
+        winograd.weight_tiles_grad(source, form.weight_adjoint, begin, end, flat)
 
     parallel_for(finish, k)
     return out_tensor
@@ -224,7 +224,11 @@ def _flat_weight(weight, by_window):
 
 def _swap(source, out):
     """Transposes each of k matrices, [k, a, b] -> [k, b, a]."""
-    parallel_for(lambda part, b, e: loops.filters_by_window(source[b:e], out[b:e]), len(out), out.size)
+
+    def work(part, begin, end):
+        out[begin:end] = source[begin:end].transpose(0, 2, 1)
+
+    parallel_for(work, len(out), out.size)
 
 
 def _direct_forward(m, weight, factor, bias, residual, out):

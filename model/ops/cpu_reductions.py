@@ -130,7 +130,7 @@ class MaxPool(PyLayer):
         n, h, w, c = x.shape
         out_tensor, out = buffer(n, h // 2, w // 2, c)
         data = view(x)
-        parallel_for(lambda part, b, e: loops.pool_max(data[:, 2 * b : 2 * e], out[:, b:e]), h // 2)
+        parallel_for(lambda part, b, e: loops.pool_max(data, b, e, out), h // 2)
         ctx.save_for_backward(x, out_tensor)
         return out_tensor
 
@@ -142,7 +142,7 @@ class MaxPool(PyLayer):
         g, data, top = view(grad), view(x), view(pooled)
 
         def work(part, b, e):
-            loops.pool_max_grad(g[:, b:e], data[:, 2 * b : 2 * e], top[:, b:e], out[:, 2 * b : 2 * e])
+            loops.pool_max_grad(g, data, top, b, e, out)
 
         parallel_for(work, g.shape[1])
         return out_tensor

@@ -132,7 +132,8 @@ class SpadeTables(PyLayer):
                     spread_tensor, spread = zeros(len(hidden), area * (last - first))
                     loops.window_sums_grad(view(g), patterns.outer, factor, first, last, spread)
                     product = paddle.matmul(spread_tensor, hidden, transpose_x=True)
-                    loops.window_filters_grad(view(product), first, last, out.reshape(*out.shape[:2], area))
+                    positions = view(product).reshape(area, last - first, -1)
+                    out.reshape(*out.shape[:2], area)[first:last] = positions.transpose(1, 2, 0)
                     back.add_(paddle.matmul(spread_tensor, SpadeTables.filters(w, first, last)))
             return back
 

@@ -5,14 +5,12 @@ release the interpreter lock and are called from a small pool of threads. Every 
 said otherwise. Inner loops run over channels, which lets the compiler vectorise them.
 """
 
-import sys
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
-from numba.core import event
+from numba import boolean, float32, int64, types
 
-from model.errors import tell
+from model.ops.jit import SUMS, Cube, Doubles, Matrix, Numbers, Tensor, Vector, Windows, compiled, inner
 
 
 class Source(NamedTuple):
@@ -46,39 +44,27 @@ class Window(NamedTuple):
     out_width: int
 
 
-class _Compilations(event.Listener):
-    """Says why nothing seems to happen, the first time that a loop is compiled here; later they come from a cache."""
-
-    told = False
-
-    def on_start(self, event):
-        if not self.told:
-            self.told = True
-            tell("compiling loops for this processor, once: about ten seconds", sys.stderr)
-
-    def on_end(self, event):
-        pass
+SOURCE = types.NamedTuple((*[Matrix] * 4, Numbers, int64, int64, boolean, float32), Source)
+WINDOW = types.NamedUniTuple(int64, 5, Window)
 
 
-event.register("numba:compile", _Compilations())
-compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz"})
-# Sums of one number, by as many partial sums as vectors have lanes.
-compiled_sum = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
-
-
-@compiled
-def modulated_span(source, image, y, first, last, out, at, parts):
-    """Pixels [first, last) of an image's row of act((x - mean) * a + b) into the rows of out from place `at` on.
+@inner
+def modulated_span(source, image, y, first, last, out, at):
+    """Pixels [first, last) of an image's row of act((x - mean) * a + b) into places of out from `at` on.
 
     Args:
-        out: [places, C], places in `parts` interleaved parts: of two, the even ones lie before the odd ones.
+        y: the row; one outside the image is zero.
+        out: [parts, places / parts, C], interleaved: of two parts, the first holds the even places.
     """
     x, means, table_a, table_b, index, height, width, up, slope = source
+    if y < 0 or y >= height:
+        out[:] = 0
+        return
     channels = x.shape[1]
     mean = means[min(image, means.shape[0] - 1)]
     start = (image * height + y) * width
     place = (image * (height // 2) + y // 2) * (width // 2) if up else start
-    length = out.shape[0] // parts
+    parts = out.shape[0]
     part = at % parts
     within = at // parts
     for i in range(first, last):
@@ -86,7 +72,7 @@ def modulated_span(source, image, y, first, last, out, at, parts):
         p = index[start + i]
         a = table_a[p]
         b = table_b[p]
-        o = out[part * length + within]
+        o = out[part, within]
         for c in range(channels):
             value = (row[c] - mean[c]) * a[c] + b[c]
             o[c] = max(value, slope * value)
@@ -96,27 +82,7 @@ def modulated_span(source, image, y, first, last, out, at, parts):
             within += 1
 
 
-@compiled
-def _modulated_line(source, image, y, pad, line):
-    """One image row of act((x - mean) * a + b) into line[pad : pad + width], zeros around it and for rows outside."""
-    if y < 0 or y >= source.height:
-        line[:] = 0
-        return
-    line[:pad] = 0
-    line[pad + source.width :] = 0
-    modulated_span(source, image, y, 0, source.width, line, pad, 1)
-
-
-@compiled
-def filters_by_window(weight, out):
-    """weight [K, C, area] -> out [K, area, C]."""
-    for k in range(weight.shape[0]):
-        for i in range(weight.shape[2]):
-            for c in range(weight.shape[1]):
-                out[k, i, c] = weight[k, c, i]
-
-
-@compiled
+@compiled(SOURCE, WINDOW, int64, boolean, Matrix)
 def columns(source, window, begin, by_window, out):
     """The modulated map's size x size windows as rows, zero outside the map.
 
@@ -129,24 +95,29 @@ def columns(source, window, begin, by_window, out):
     height, width, channels = source.height, source.width, source.x.shape[1]
     area = size * size
     span = size * channels
-    lines = np.empty((size, width + 2 * pad, channels), np.float32)
-    held = np.full(size, -1, np.int64)  # the rows that they are
-    r = 0
-    while r < out.shape[0]:  # a part of an output row each time
-        row = (begin + r) // out_width
-        left = begin + r - row * out_width
+    lines = np.zeros((size, 1, width + 2 * pad, channels), np.float32)
+    held = np.empty(size, np.int64)  # the rows that they are
+    for k in range(size):
+        held[k] = -1
+    rows = out.reshape(1, out.shape[0], out.shape[1])
+    end = begin + out.shape[0]
+    pixel = begin
+    while pixel < end:  # a part of an output row each time
+        row = pixel // out_width
+        left = pixel - row * out_width
         image = row // out_height
         y = row % out_height * stride
-        count = min(out_width - left, out.shape[0] - r)
+        count = min(out_width - left, end - pixel)
+        r = pixel - begin
+        pixel += count
         if size == 1 and stride == 1:
-            modulated_span(source, image, y, left, left + count, out, r, 1)
-            r += count
+            modulated_span(source, image, y, left, left + count, rows, r)
             continue
         for k in range(y, y + size):
             number = image * (height + 2 * pad) + k
             if held[k % size] != number:
                 held[k % size] = number
-                _modulated_line(source, image, k - pad, pad, lines[k % size])
+                modulated_span(source, image, k - pad, np.int64(0), width, lines[k % size], pad)
         for k in range(size):
             line = lines[(y + k) % size].reshape(-1)
             for i in range(count):
@@ -160,10 +131,9 @@ def columns(source, window, begin, by_window, out):
                     for j in range(size):
                         for c in range(channels):
                             target[c * area + k * size + j] = values[j * channels + c]
-        r += count
 
 
-@compiled
+@compiled(Matrix, int64, int64, WINDOW, int64, boolean, int64, int64, Matrix)
 def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
     """The adjoint of `columns` behind the modulation.
 
@@ -199,7 +169,7 @@ def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
                         target[(j - first) * channels + c] += source[c * area + k * size + j]
 
 
-@compiled
+@compiled(Matrix, SOURCE, int64, int64, Vector, Matrix, Matrix, Matrix)
 def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
     """The adjoint of act((x - mean) * a + b): gradients of x and, summed over a table row's pixels, of the tables.
 
@@ -246,7 +216,7 @@ def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
                     db[c] += scratch[c]
 
 
-@compiled
+@compiled(Vector)
 def has_values(x):
     """Whether an entry of a vector is not 0."""
     for i in range(x.shape[0]):
@@ -255,7 +225,7 @@ def has_values(x):
     return False
 
 
-@compiled
+@compiled(Matrix, int64, int64, Doubles, Doubles)
 def moments(x, begin, end, total, square):
     """Sum and sum of squares of x's rows [begin, end) into total, square: float64 [C]."""
     channels = x.shape[1]
@@ -268,7 +238,7 @@ def moments(x, begin, end, total, square):
             square[c] += value * value
 
 
-@compiled
+@compiled(Matrix, int64, int64, Doubles)
 def column_sum(x, begin, end, total):
     """Sum of x's rows [begin, end) into total, float64 [C]."""
     channels = x.shape[1]
@@ -278,7 +248,7 @@ def column_sum(x, begin, end, total):
             total[c] += np.float64(row[c])
 
 
-@compiled_sum
+@compiled(Vector, Vector, int64, int64, fastmath=SUMS)
 def dot(a, b, begin, end):
     """Sum of the products of entries [begin, end) of two vectors, stretches of which are added up in float64."""
     total = 0.0
@@ -292,7 +262,7 @@ def dot(a, b, begin, end):
     return total
 
 
-@compiled
+@compiled(Matrix, Matrix, int64, int64, Doubles)
 def column_dot(a, b, begin, end, total):
     """Sum of the products of two maps' rows [begin, end) into total, float64 [C]."""
     channels = a.shape[1]
@@ -303,7 +273,7 @@ def column_dot(a, b, begin, end, total):
             total[c] += np.float64(left[c]) * np.float64(right[c])
 
 
-@compiled
+@compiled(Matrix, Doubles, Doubles, int64, int64, Matrix)
 def affine(x, scale, shift, begin, end, out):
     """out = x * scale + shift for rows [begin, end); scale, shift [C], float64 as the arithmetic."""
     for r in range(begin, end):
@@ -313,7 +283,7 @@ def affine(x, scale, shift, begin, end, out):
             o[c] = row[c] * scale[c] + shift[c]
 
 
-@compiled
+@compiled(Cube, Vector, Windows, Matrix)
 def window_hidden(table, bias, windows, out):
     """relu(bias + sum over k of table[k, windows[:, k]]): the shared layer of SPADE on numbered windows.
 
@@ -334,7 +304,7 @@ def window_hidden(table, bias, windows, out):
             o[c] = max(o[c], np.float32(0))
 
 
-@compiled
+@compiled(Matrix, Matrix, Windows, Cube, Vector)
 def window_hidden_grad(grad, hidden, windows, grad_table, grad_bias):
     """The adjoint of `window_hidden`; grad [Q + 1, H] is overwritten, the other two are added to."""
     for q in range(windows.shape[0]):
@@ -350,7 +320,7 @@ def window_hidden_grad(grad, hidden, windows, grad_table, grad_bias):
                 row[c] += g[c]
 
 
-@compiled
+@compiled(Cube, int64, int64, Matrix)
 def window_filters(weight, first, last, out):
     """Filters [first, last) of weight [C, H, area] as the rows (position, filter) of out [area * count, H]."""
     count = last - first
@@ -362,18 +332,7 @@ def window_filters(weight, first, last, out):
                 target[h] = source[h, k]
 
 
-@compiled
-def window_filters_grad(grad, first, last, out):
-    """The adjoint of `window_filters`: writes filters [first, last) of out [C, H, area]."""
-    count = last - first
-    for c in range(count):
-        target = out[first + c]
-        for h in range(target.shape[0]):
-            for k in range(target.shape[1]):
-                target[h, k] = grad[k * count + c, h]
-
-
-@compiled
+@compiled(Matrix, Windows, Vector, float32, Vector, int64, int64, Matrix)
 def window_sums(products, windows, bias, shift, scale, first, last, out):
     """(a convolution on numbered windows + shift) * scale, channels [first, last), from what each position adds.
 
@@ -404,7 +363,7 @@ def window_sums(products, windows, bias, shift, scale, first, last, out):
             o[c] = (o[c] + shift) * factor[c]
 
 
-@compiled
+@compiled(Matrix, Windows, Vector, int64, int64, Matrix)
 def window_sums_grad(grad, windows, scale, first, last, out):
     """The adjoint of `window_sums`: adds grad [P, C] of channels [first, last) into out [Q + 1, area * count]."""
     count = last - first
@@ -417,11 +376,11 @@ def window_sums_grad(grad, windows, scale, first, last, out):
                 row[c] += factor[c] * g[c]
 
 
-@compiled
-def pool_max(x, out):
-    """2x2 maxima: x [N,H,W,C] -> out [N,H/2,W/2,C]."""
+@compiled(Tensor, int64, int64, Tensor)
+def pool_max(x, begin, end, out):
+    """2x2 maxima: x [N,H,W,C] -> rows [begin, end) of out [N,H/2,W/2,C]."""
     for n in range(out.shape[0]):
-        for y in range(out.shape[1]):
+        for y in range(begin, end):
             for i in range(out.shape[2]):
                 a = x[n, 2 * y, 2 * i]
                 b = x[n, 2 * y, 2 * i + 1]
@@ -434,11 +393,11 @@ def pool_max(x, out):
                     o[c] = max(o[c], max(a[c], b[c]))
 
 
-@compiled
-def pool_max_grad(grad, x, pooled, out):
+@compiled(Tensor, Tensor, Tensor, int64, int64, Tensor)
+def pool_max_grad(grad, x, pooled, begin, end, out):
     """The adjoint of `pool_max`: each gradient goes to the first of the four that is the maximum."""
     for n in range(grad.shape[0]):
-        for y in range(grad.shape[1]):
+        for y in range(begin, end):
             for i in range(grad.shape[2]):
                 for c in range(grad.shape[3]):
                     g = grad[n, y, i, c]
@@ -450,7 +409,7 @@ def pool_max_grad(grad, x, pooled, out):
                             g = np.float32(0)
 
 
-@compiled_sum
+@compiled(Matrix, Matrix, int64, int64, fastmath=SUMS)
 def relu_distance(x, target, begin, end):
     """Sum of |relu(x) - relu(target)| over rows [begin, end), in float64."""
     total = 0.0
@@ -464,7 +423,7 @@ def relu_distance(x, target, begin, end):
     return total
 
 
-@compiled
+@compiled(Matrix, Matrix, float32, int64, int64, Matrix)
 def relu_distance_grad(x, target, scale, begin, end, out):
     """scale * the derivative of `relu_distance` by x."""
     for r in range(begin, end):
@@ -477,7 +436,7 @@ def relu_distance_grad(x, target, scale, begin, end, out):
             o[c] = scale * sign if a[c] > 0 else np.float32(0)
 
 
-@compiled
+@compiled(Vector, Vector, Vector, Vector, float32, float32, float32, float32)
 def adam(param, grad, moment1, moment2, beta1, beta2, rate, epsilon):
     """Adam's step of vectors; with beta1 0, moment1 is the gradient itself.
 

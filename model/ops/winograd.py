@@ -14,21 +14,27 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from numba import boolean, float32, int64, types
 
-from model.ops.loops import compiled, modulated_span
+from model.ops.jit import Cube, Matrix, Tensor, Vector, compiled, inner
+from model.ops.loops import SOURCE, WINDOW, modulated_span
 
 # Where the polynomials are evaluated, beside infinity, by s and m. Of the sets for F(4x4, 3x3) that Barabasz et al.
 # 2020 compare, one of the most exact, with 3.5 times a direct sum's rounding; F(2x2, 3x3) has a direct sum's.
 POINTS = {(3, 2): (0, 1, -1), (3, 4): (0, 1, -1, Fraction(1, 2), -2), (4, 2): (0, 1, -1, Fraction(1, 2))}
 
 
-class Blend(NamedTuple):
-    """A matrix whose rows are applied to vectors: each row's non-zero entries, pairwise, zeros behind them.
+class Transform(NamedTuple):
+    """A matrix of F(m x m, s x s), to be applied to vectors: each row's non-zero entries, pairwise, zeros behind them.
 
     Attributes:
+        kernel: s. tile: m. size: n.
         index: int64 [rows, terms], the columns. factor: float32 [rows, terms], the entries.
     """
 
+    kernel: int
+    tile: int
+    size: int
     index: np.ndarray
     factor: np.ndarray
 
@@ -39,12 +45,12 @@ class Form(NamedTuple):
     kernel: int  # s
     tile: int  # m
     size: int  # n
-    b: Blend  # B^T [n, n]
-    b_adjoint: Blend
-    g: Blend  # G [n, s]
-    g_adjoint: Blend
-    a: Blend  # A^T [m, n]
-    a_adjoint: Blend
+    input: Transform  # B^T [n, n]
+    input_adjoint: Transform
+    weight: Transform  # G [n, s]
+    weight_adjoint: Transform
+    output: Transform  # A^T [m, n]
+    output_adjoint: Transform
 
 
 def matrices(points, kernel):
@@ -85,29 +91,42 @@ def _polynomial(roots):
 def form(kernel, tile):
     """The `Form` for s = kernel and m = tile, one of `POINTS`."""
     a, g, b = (np.array(matrix, np.float64) for matrix in matrices(POINTS[kernel, tile], kernel))
-    return Form(kernel, tile, len(b), *(_blend_of(matrix) for matrix in (b, b.T, g, g.T, a.T, a)))
+    sizes = kernel, tile, len(b)
+    return Form(*sizes, *(Transform(*sizes, *_terms(matrix)) for matrix in (b, b.T, g, g.T, a.T, a)))
 
 
-def _blend_of(matrix):
+def _terms(matrix):
     terms = int((matrix != 0).sum(1).max() + 1) // 2 * 2
     index, factor = np.zeros((len(matrix), terms), np.int64), np.zeros((len(matrix), terms), np.float32)
     for row, values in enumerate(matrix):
         columns = np.flatnonzero(values)
         index[row, : len(columns)], factor[row, : len(columns)] = columns, values[columns]
-    return Blend(index, factor)
+    return index, factor
 
 
-@compiled
-def _blend(blend, row, source, starts, out, add):
+TRANSFORM = types.NamedTuple((int64, int64, int64, int64[:, ::1], Matrix), Transform)
+
+
+@inner
+def _multiples(count, step):
+    """0, step, 2 * step, ..., int64 [count]."""
+    numbers = np.empty(count, np.int64)
+    for i in range(count):
+        numbers[i] = i * step
+    return numbers
+
+
+@inner
+def _blend(transform, row, source, starts, out, add):
     """A row of a blend of the stretches of `source` from `starts` on into out, or added to it."""
     length = out.shape[0]
-    for n in range(0, blend.index.shape[1], 2):
-        f = blend.factor[row, n]
-        g = blend.factor[row, n + 1]
+    for n in range(0, transform.index.shape[1], 2):
+        f = transform.factor[row, n]
+        g = transform.factor[row, n + 1]
         if f == 0 and g == 0:
             break
-        first = starts[blend.index[row, n]]
-        second = starts[blend.index[row, n + 1]] if g != 0 else first
+        first = starts[transform.index[row, n]]
+        second = starts[transform.index[row, n + 1]] if g != 0 else first
         a = source[first : first + length]
         b = source[second : second + length]
         if n == 0 and not add:
@@ -118,24 +137,26 @@ def _blend(blend, row, source, starts, out, add):
                 out[c] += f * a[c] + g * b[c]
 
 
-@compiled
-def input_tiles(source, window, form, first, count, out):
+@compiled(SOURCE, WINDOW, TRANSFORM, int64, int64, Cube)
+def input_tiles(source, window, transform, first, count, out):
     """B^T d B of a modulated map, `count` rows of tiles from tile row `first` of all images on.
 
     Args:
         source: the map, a `Source`. window: the convolution's `Window`.
         out: [n^2, count * out_width / m, C].
     """
-    m, size, pad = form.tile, form.size, window.pad
-    height, width, channels = source.height, source.width, source.x.shape[1]
+    m, size, pad = transform.tile, transform.size, window.pad
+    width, channels = source.width, source.x.shape[1]
     tiles, rows, places = window.out_width // m, window.out_height // m, -(-(width + 2 * pad) // m)
     part, plane, stretch = places * channels, count * tiles * channels, tiles * channels
-    lines = np.zeros((size, m * places, channels), np.float32)
+    lines = np.zeros((size, m, places, channels), np.float32)
     flat = lines.reshape(-1)
     goal = out.reshape(-1)
     half = np.empty(m * part, np.float32)
     line_starts = np.empty(size, np.int64)
-    starts = np.array([i % m * part + i // m * channels for i in range(size)])
+    starts = np.empty(size, np.int64)
+    for i in range(size):
+        starts[i] = i % m * part + i // m * channels
     previous = -1
     for t in range(count):
         image = (first + t) // rows
@@ -148,19 +169,16 @@ def input_tiles(source, window, form, first, count, out):
             line_starts[k] = slot * m * part
             if k < fresh:
                 continue
-            if y < 0 or y >= height:
-                lines[slot] = 0
-            else:
-                modulated_span(source, image, y, 0, width, lines[slot], pad, m)
+            modulated_span(source, image, y, np.int64(0), width, lines[slot], pad)
         for r in range(size):
-            _blend(form.b, r, flat, line_starts, half, False)
+            _blend(transform, r, flat, line_starts, half, False)
             for q in range(size):
                 start = (size * r + q) * plane + t * stretch
-                _blend(form.b, q, half, starts, goal[start : start + stretch], False)
+                _blend(transform, q, half, starts, goal[start : start + stretch], False)
 
 
-@compiled
-def input_tiles_grad(grad, form, height, width, window, first, count, above, below, edges, out):
+@compiled(Cube, TRANSFORM, int64, int64, WINDOW, int64, int64, int64, int64, Tensor, Matrix)
+def input_tiles_grad(grad, transform, height, width, window, first, count, above, below, edges, out):
     """The adjoint of `input_tiles` behind the modulation: adds B dV B^T into the gradient of the modulated map.
 
     Args:
@@ -169,16 +187,16 @@ def input_tiles_grad(grad, form, height, width, window, first, count, above, bel
             and below, -s for none. edges: [2, s - 1, width, C], which take what goes there.
         out: [N*height*width, C], added to.
     """
-    m, size, pad, channels = form.tile, form.size, window.pad, out.shape[1]
+    m, size, pad, channels = transform.tile, transform.size, window.pad, out.shape[1]
     tiles, rows, places = window.out_width // m, window.out_height // m, -(-(width + 2 * pad) // m)
     part, plane, stretch = places * channels, count * tiles * channels, tiles * channels
-    shared = form.kernel - 1
+    shared = transform.kernel - 1
     source = grad.reshape(-1)
     half = np.empty((size, m * part), np.float32)
     flat = half.reshape(-1)
     line = np.empty((m * places, channels), np.float32)
-    planes = np.array([q * plane for q in range(size)])
-    halves = np.array([r * m * part for r in range(size)])
+    planes = _multiples(size, plane)
+    halves = _multiples(size, m * part)
     for t in range(count):
         image = (first + t) // rows
         top = m * ((first + t) % rows) - pad
@@ -187,12 +205,12 @@ def input_tiles_grad(grad, form, height, width, window, first, count, above, bel
             values = source[size * r * plane + t * stretch :]
             for i in range(size):
                 start = i % m * part + i // m * channels
-                _blend(form.b_adjoint, i, values, planes, half[r, start : start + stretch], True)
+                _blend(transform, i, values, planes, half[r, start : start + stretch], True)
         for k in range(size):
             y = top + k
             if y < 0 or y >= height:
                 continue
-            _blend(form.b_adjoint, k, flat, halves, line.reshape(-1), False)
+            _blend(transform, k, flat, halves, line.reshape(-1), False)
             number = image * height + y
             if above <= number < above + shared:
                 target = edges[0, number - above]
@@ -207,26 +225,26 @@ def input_tiles_grad(grad, form, height, width, window, first, count, above, bel
                     goal[c] += values[c]
 
 
-@compiled
-def output_tiles(products, form, bias, residual, has_residual, width, first, count, out):
+@compiled(Cube, TRANSFORM, Vector, Matrix, boolean, int64, int64, int64, Matrix)
+def output_tiles(products, transform, bias, residual, has_residual, width, first, count, out):
     """Y = A^T M A of `count` tile rows, plus bias and, if given, a residual map.
 
     Args:
         products: M [n^2, count * width / m, K]; bias: [K]; residual, out: [N*height*width, K].
     """
-    m, size, channels, tiles = form.tile, form.size, out.shape[1], width // form.tile
+    m, size, channels, tiles = transform.tile, transform.size, out.shape[1], width // transform.tile
     plane, stretch = count * tiles * channels, tiles * channels
     source = products.reshape(-1)
     half = np.empty((size, stretch), np.float32)
     line = np.empty((m, tiles, channels), np.float32)
-    rows = np.array([r * size * plane for r in range(size)])
-    halves = np.array([q * stretch for q in range(size)])
+    rows = _multiples(size, size * plane)
+    halves = _multiples(size, stretch)
     for t in range(count):
         for p in range(m):
             for q in range(size):
-                _blend(form.a, p, source[q * plane + t * stretch :], rows, half[q], False)
+                _blend(transform, p, source[q * plane + t * stretch :], rows, half[q], False)
             for s in range(m):
-                _blend(form.a, s, half.reshape(-1), halves, line[s].reshape(-1), False)
+                _blend(transform, s, half.reshape(-1), halves, line[s].reshape(-1), False)
             start = (m * (first + t) + p) * width
             for x in range(width):
                 values = line[x % m, x // m]
@@ -239,21 +257,21 @@ def output_tiles(products, form, bias, residual, has_residual, width, first, cou
                         goal[c] += added[c]
 
 
-@compiled
-def output_tiles_grad(grad, form, factor, width, first, count, out):
+@compiled(Matrix, TRANSFORM, float32, int64, int64, int64, Cube)
+def output_tiles_grad(grad, transform, factor, width, first, count, out):
     """The adjoint of `output_tiles`: factor * A dY A^T of `count` tile rows.
 
     Args:
         grad: [N*height*width, K]; factor: float32; out: [n^2, count * width / m, K].
     """
-    m, size, channels, tiles = form.tile, form.size, grad.shape[1], width // form.tile
+    m, size, channels, tiles = transform.tile, transform.size, grad.shape[1], width // transform.tile
     plane, stretch = count * tiles * channels, tiles * channels
     goal = out.reshape(-1)
     lines = np.empty((m, m, tiles, channels), np.float32)
     flat = lines.reshape(-1)
     half = np.empty((m, stretch), np.float32)
-    rows = np.array([p * m * stretch for p in range(m)])
-    halves = np.array([s * stretch for s in range(m)])
+    rows = _multiples(m, m * stretch)
+    halves = _multiples(m, stretch)
     for t in range(count):
         for p in range(m):
             start = (m * (first + t) + p) * width
@@ -264,53 +282,53 @@ def output_tiles_grad(grad, form, factor, width, first, count, out):
                     target[c] = factor * values[c]
         for r in range(size):
             for s in range(m):
-                _blend(form.a_adjoint, r, flat[s * stretch :], rows, half[s], False)
+                _blend(transform, r, flat[s * stretch :], rows, half[s], False)
             for q in range(size):
                 start = (size * r + q) * plane + t * stretch
-                _blend(form.a_adjoint, q, half.reshape(-1), halves, goal[start : start + stretch], False)
+                _blend(transform, q, half.reshape(-1), halves, goal[start : start + stretch], False)
 
 
-@compiled
-def weight_tiles(weight, form, factor, out):
-    """factor * G w G^T: weight [K, C, s * s], factor float32 -> out [n^2, K, C]."""
-    s, size, channels = form.kernel, form.size, weight.shape[1]
+@compiled(Cube, TRANSFORM, float32, int64, int64, Cube)
+def weight_tiles(weight, transform, factor, begin, end, out):
+    """factor * G w G^T of filters [begin, end): weight [K, C, s * s], factor float32 -> out [n^2, K, C]."""
+    s, size, channels = transform.kernel, transform.size, weight.shape[1]
     taps = np.empty((s, s * channels), np.float32)
     half = np.empty(s * channels, np.float32)
-    rows = np.array([i * s * channels for i in range(s)])
-    parts = np.array([i * channels for i in range(s)])
-    for k in range(weight.shape[0]):
+    rows = _multiples(s, s * channels)
+    parts = _multiples(s, channels)
+    for k in range(begin, end):
         for i in range(s):
             for j in range(s):
                 target = taps[i, j * channels : (j + 1) * channels]
                 for c in range(channels):
                     target[c] = factor * weight[k, c, s * i + j]
         for r in range(size):
-            _blend(form.g, r, taps.reshape(-1), rows, half, False)
+            _blend(transform, r, taps.reshape(-1), rows, half, False)
             for q in range(size):
-                _blend(form.g, q, half, parts, out[size * r + q, k], False)
+                _blend(transform, q, half, parts, out[size * r + q, k], False)
 
 
-@compiled
-def weight_tiles_grad(grad, form, begin, end, out):
+@compiled(Cube, TRANSFORM, int64, int64, Cube)
+def weight_tiles_grad(grad, transform, begin, end, out):
     """The adjoint of `weight_tiles` without its factor, for filters [begin, end).
 
     Args:
         grad: [n^2, K, C]. out: [K, C, s * s], written.
     """
-    s, size, channels = form.kernel, form.size, out.shape[1]
+    s, size, channels = transform.kernel, transform.size, out.shape[1]
     plane = grad.shape[1] * channels
     source = grad.reshape(-1)
     half = np.empty((size, s * channels), np.float32)
     taps = np.empty(s * channels, np.float32)
-    planes = np.array([q * plane for q in range(size)])
-    rows = np.array([r * s * channels for r in range(size)])
+    planes = _multiples(size, plane)
+    rows = _multiples(size, s * channels)
     for k in range(begin, end):
         for r in range(size):
             values = source[size * r * plane + k * channels :]
             for j in range(s):
-                _blend(form.g_adjoint, j, values, planes, half[r, j * channels : (j + 1) * channels], False)
+                _blend(transform, j, values, planes, half[r, j * channels : (j + 1) * channels], False)
         for i in range(s):
-            _blend(form.g_adjoint, i, half.reshape(-1), rows, taps, False)
+            _blend(transform, i, half.reshape(-1), rows, taps, False)
             for j in range(s):
                 values = taps[j * channels : (j + 1) * channels]
                 for c in range(channels):

@@ -10,8 +10,9 @@ from model.configuration.texts import parse_norm_g
 from model.data.label_ids import unknown_class, unknown_id, unknown_ids
 from model.data.palettes import channel_names, palette
 from model.errors import UserError
+from model.serving import FILE
 
-FILE, OPT_FILE = "model.json", "opt.yaml"
+OPT_FILE = "opt.yaml"
 FORMAT = "paddle-spade exported model, version 1"
 MOST_PIXELS, MOST_CLASSES, MOST_STYLE = 1 << 26, 1 << 16, 1 << 16  # beyond these a file is damaged or hostile
 

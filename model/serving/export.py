@@ -9,8 +9,8 @@ from pathlib import Path
 
 from model.errors import UserError, utf8
 from model.options import OPT
-from model.serving import FORMS, RUNTIMES, graph, paddle_ops
-from model.serving.description import FILE, OPT_FILE, Description
+from model.serving import FILE, FORMS, RUNTIMES, graph, paddle_ops
+from model.serving.description import OPT_FILE, Description
 from model.serving.painter import Painter
 
 _HERE = Path(__file__).parent

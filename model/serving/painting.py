@@ -7,6 +7,7 @@ written to the disk, and nothing of it is read but the model.
 
 import base64
 import io
+import threading
 import time
 import zlib
 from typing import Any
@@ -110,12 +111,14 @@ class Studio:
 
     def __init__(self, synthesizer: Any):
         self._synthesizer = synthesizer
-        self._scenes, photos = self._sample_scenes()
-        self._gallery = [self._with_style(photo) for photo in photos] if synthesizer.has_encoder else []
+        self._samples, self._lock = None, threading.Lock()
 
     def describe(self) -> dict:
         """What the page needs to know of the model: sizes, classes, colours, sample scenes, styles, limits."""
         model = self._synthesizer
+        with self._lock:
+            self._samples = self._samples or self._sample_scenes()
+        scenes, gallery = self._samples
         step = model.info.get("step")
         parts = [] if step is None else [f"{step:,} steps"]
         parts += [f"{model.info['parameters'] / 1e6:.1f} M parameters"] if "parameters" in model.info else []
@@ -126,7 +129,7 @@ class Studio:
             "colours": [f"#{bytes(colour).hex()}" for colour in model.palette],
             "first": sorted(known, key=lambda i: SAMPLE_CLASSES.index(model.names[i])),
             "instances": model.uses_instances, "styles": bool(model.z_dim), "photos": model.has_encoder,
-            "scenes": self._scenes, "gallery": self._gallery, "model": ", ".join(parts), "max_upload": MAX_UPLOAD,
+            "scenes": scenes, "gallery": gallery, "model": ", ".join(parts), "max_upload": MAX_UPLOAD,
         }  # fmt: skip
 
     def paint(self, drawing: str, style: dict) -> dict:
@@ -209,8 +212,8 @@ class Studio:
             raise UserError(f"the style is of another model: expected {z_dim} numbers within -1000..1000")
         return z.astype(np.float32)
 
-    def _sample_scenes(self) -> tuple[list[str], list[Image.Image]]:
-        """Drawings of the sample scenes, as far as the model has their classes, and their photos."""
+    def _sample_scenes(self) -> tuple[list[str], list[dict]]:
+        """Drawings of the sample scenes, as far as the model has their classes, and their photos with their styles."""
         drawings, photos, table = [], [], self._translation()
         height, width = self._synthesizer.size
         unknown = self._synthesizer.unknown
@@ -225,7 +228,7 @@ class Studio:
             pictures = (Image.fromarray(plane.astype(np.int32)) for plane in (ids, objects))
             planes = (picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures)
             drawings.append(encode_drawing(*map(np.asarray, planes)))
-        return drawings, photos
+        return drawings, [self._with_style(photo) for photo in photos] if self._synthesizer.has_encoder else []
 
     def _translation(self) -> np.ndarray:
         """This model's ids of COCO-Stuff's, by name, int32 [256]; -1 where it has none."""

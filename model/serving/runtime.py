@@ -10,7 +10,8 @@ import numpy as np
 from model.errors import UserError
 from model.neighbourhoods import graph_inputs
 from model.options import OPT
-from model.serving.description import FILE, OPT_FILE, Description
+from model.serving import FILE
+from model.serving.description import OPT_FILE, Description
 from model.serving.engines import Engine, check_program, onnx_engine, paddle_engine
 
 Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]

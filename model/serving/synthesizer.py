@@ -13,7 +13,7 @@ from model.data.reading import class_map, instance_ids
 from model.data.visual import photo_to_tensor, tensor_to_image
 from model.errors import UserError, listed
 from model.neighbourhoods import colour_codes, style_noise
-from model.serving.description import FILE
+from model.serving import FILE, is_exported
 
 Photo = Image.Image | str | Path
 Map = Photo | np.ndarray
@@ -80,7 +80,7 @@ class Synthesizer:
             UserError: nothing there, damaged files, no such device, no runtime for the folder.
         """
         path = Path(path)
-        if (path / FILE).is_file():
+        if is_exported(path):
             from model.serving.runtime import Exported
 
             if device not in ("auto", "cpu"):
