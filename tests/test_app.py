@@ -369,6 +369,7 @@ def test_mistakes_end_in_one_line(tmp_path, monkeypatch):
 
 def test_taken_port_is_told(address, studio):
     refuses("cannot serve", launch_page, build_page(studio), "127.0.0.1", int(address.rstrip("/").rpartition(":")[2]))
+    refuses("port 78150: .* 0-65535", launch_page, build_page(studio), "127.0.0.1", 78150)
 
 
 def test_upload_reads_what_browsers_send():

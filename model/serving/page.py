@@ -91,7 +91,7 @@ def launch_page(page: gr.Blocks, host: str | None, port: int | None, **more: Any
     GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say otherwise.
 
     Raises:
-        UserError: The port is taken or the address is not one of this machine.
+        UserError: The port is taken or no port, or the address is not one of this machine.
     """
     try:
         _, url, _ = page.launch(
@@ -99,7 +99,7 @@ def launch_page(page: gr.Blocks, host: str | None, port: int | None, **more: Any
             footer_links=[], allowed_paths=[], blocked_paths=["/"], max_file_size=1, enable_monitoring=False,
             app_kwargs={"middleware": [Middleware(_gate)]}, pwa=False, mcp_server=False, quiet=True, **more,
         )  # fmt: skip
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         reason = str(error).partition(". ")[0]
         raise UserError(f"cannot serve on {host or '127.0.0.1'}, port {port or '7860 and on'}: {reason}") from None
     return url
