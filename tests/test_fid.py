@@ -113,7 +113,7 @@ def test_distance_is_symmetric_and_the_same_from_vectors_and_from_covariances():
     sets = reference_sets()
     small, large = statistics_of(sets["c"]), statistics_of(sets["e"])
     assert small.vectors is not None and large.vectors is None
-    assert fid(small, large) == pytest.approx(fid(large, small), abs=DOUBLE_SUMS)
+    assert fid(small, large) == pytest.approx(fid(large, small), abs=DOUBLE_SUMS / 10)
     got = frechet_distance(small.mean, small.covariance, large.mean, large.covariance)
     assert got == pytest.approx(fid(small, large), abs=DOUBLE_SUMS)
 

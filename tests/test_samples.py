@@ -47,7 +47,7 @@ def test_mmd_is_the_double_loops(blocks):
         for z in (x, y)
     ]
     cross = sum(k(a, b) for a in x for b in y) / len(x) / len(y)
-    assert squared_mmd(x, y) == pytest.approx(sum(own) - 2 * cross, rel=DOUBLE_SUMS)
+    assert squared_mmd(x, y) == pytest.approx(sum(own) - 2 * cross, rel=DOUBLE_SUMS / 10)
 
 
 def test_mmd_of_equal_distributions_has_mean_zero():
