@@ -38,7 +38,6 @@ class NLayerDiscriminator(nn.Layer):
         for n in range(self.n_layers + 1):
             x = getattr(self, f"model{n}")(x)
             features.append(x.data)
-            x = type(x)(features[-1])  # which the losses need: nothing is put off
         return features
 
 

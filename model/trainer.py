@@ -96,7 +96,7 @@ class Trainer:
             raise UserError("the perceptual loss needs VGG19's weights: pass vgg, or set no_vgg_loss")
         opt.check_geometry()
         check_precision(opt)
-        np.random.seed(opt.seed)  # of orthogonal weights
+        np.random.seed(opt.seed)  # draws the weights
         paddle.seed(opt.seed)
         self.opt, self.vgg = opt, None if opt.no_vgg_loss else vgg
         self.G, self.D = define_G(opt), define_D(opt)

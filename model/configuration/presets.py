@@ -11,8 +11,8 @@ from model.errors import UserError
 _LONG = dict(niter=100, niter_decay=100, use_vae=False)
 
 # For trainings of minutes or hours on a CPU, without VGG's weights. From the released gain of 0.02 gamma and beta start
-# so close to 0 that hundreds of steps show two colours; gain 1 is Glorot's. Of 256 style
-# components most stay noise, in which G does not find the few that matter within thousands of steps.
+# so close to 0 that hundreds of steps show two colours; gain 1 is Glorot's. Of 256 style components most stay noise, in
+# which G does not find the few that matter within thousands of steps.
 _SHORT = dict(
     no_vgg_loss=True,
     batchSize=2,

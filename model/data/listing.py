@@ -159,9 +159,8 @@ def _camvid(opt, phase: str) -> dict[str, Listing]:
     return {
         "label": list_folder(root / f"{phase}annot", MAP_SUFFIXES),
         "image": list_folder(root / phase, PHOTO_SUFFIXES),
-        "instance": list_folder(
-            root / f"{phase}inst", MAP_SUFFIXES
-        ),  # not of the tutorial: tools/make_instance_maps.py's
+        # not of the tutorial: tools/make_instance_maps.py's
+        "instance": list_folder(root / f"{phase}inst", MAP_SUFFIXES),
     }
 
 

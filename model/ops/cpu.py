@@ -55,13 +55,19 @@ class Map(FeatureMap):
 
     @property
     def data(self):
+        return self._settled()._raw
+
+    def _settled(self):
+        """The map itself, in which nothing is put off any more, so that its next reader finds it done."""
         if self._up:
             n, h, w, c = self._raw.shape
             x = self._raw.reshape([n, h, 1, w, 1, c]).expand([n, h, 2, w, 2, c]).reshape([n, 2 * h, 2 * w, c])
-            return Map(x, False, self._modulation, self._slope).data
-        if self._modulation is None and self._slope == 1:
-            return self._raw
-        return Modulate.apply(self._raw, *self._tables(), {"index": self._index(), "slope": self._slope})
+            self._raw, self._up = x, False
+        if self._modulation is not None or self._slope != 1:
+            spec = {"index": self._index(), "slope": self._slope}
+            self._raw = Modulate.apply(self._raw, *self._tables(), spec)
+            self._modulation, self._slope = None, 1.0
+        return self
 
     @property
     def size(self):
@@ -93,9 +99,7 @@ class Map(FeatureMap):
         return Map(ModulatedConv.apply(self._raw, *self._tables(), weight, bias, added, scale, exact, spec))
 
     def moments(self, epsilon, per_image=False, sync=False):
-        x = self._unmodulated()
-        if x is not self:
-            return x.moments(epsilon, per_image, sync)
+        self._unmodulated()
         key = per_image, sync
         if key not in self._moments:
             n, h, w, c = self._raw.shape
@@ -144,8 +148,8 @@ class Map(FeatureMap):
         return F.l1_loss(self.data, target.data.detach())
 
     def _unmodulated(self):
-        """The map with nothing put off but upsampling: itself, if that is so."""
-        return self if self._modulation is None and self._slope == 1 else Map(self.data)
+        """The map itself, in which nothing but upsampling is put off."""
+        return self if self._modulation is None and self._slope == 1 else self._settled()
 
     def _tables(self):
         """mean, a and b as the kernels take them."""
@@ -156,8 +160,10 @@ class Map(FeatureMap):
 
     def _index(self):
         """The table row of each pixel, None without a modulation."""
-        if self._modulation is None or self._modulation.index is not None:
-            return self._modulation and self._modulation.index
+        if self._modulation is None:
+            return None
+        if self._modulation.index is not None:
+            return self._modulation.index
         (height, width), n = self.size, self._raw.shape[0]
         groups = self._modulation.a.shape[0]
         return np.repeat(np.arange(groups, dtype=np.int32), n // groups * height * width)
