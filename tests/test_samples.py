@@ -7,7 +7,6 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 
 from model.metrics import samples
-from model.metrics.fid import FeatureStatistics
 from model.metrics.samples import Manifold, kid, precision_recall, squared_mmd
 
 
@@ -153,7 +152,3 @@ def test_what_cannot_be_scored_is_told():
     y[3, 2] = np.inf
     for score in (lambda: kid(x, y), lambda: Manifold.of(y)):
         refuses("not all finite", score)
-    moments = FeatureStatistics(6)
-    moments.add(x)
-    for score in (lambda: kid(x, moments.vectors), lambda: Manifold.of(moments.vectors)):
-        refuses("only mean and covariance are stored", score)

@@ -14,7 +14,6 @@ MEAN_BGR = (104.008, 116.669, 122.675)
 SCALES = (0.5, 0.75)
 BLOCKS = ((3, 1, 1), (4, 2, 1), (23, 1, 2), (3, 1, 4))  # of each stage: bottlenecks, stride, dilation
 RATES = (6, 12, 18, 24)  # dilations of the ASPP branches
-MADE_UP_GAIN = 1.0
 
 
 class _Bottleneck(nn.Layer):

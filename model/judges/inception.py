@@ -11,7 +11,6 @@ from model.judges.layers import ConvUnit
 
 FEATURES = 2048
 INPUT_SIZE = 299
-MADE_UP_GAIN = 3.0
 
 
 def _unit(in_channels: int, out_channels: int, kernel=1, stride: int = 1, padding=0) -> ConvUnit:

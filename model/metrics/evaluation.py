@@ -12,10 +12,8 @@ import PIL
 
 from model.errors import UserError
 from model.files import file_digest
-from model.judges.deeplab import MADE_UP_GAIN as DEEPLAB_GAIN
 from model.judges.deeplab import DeepLabV2
 from model.judges.inception import FEATURES, FIDInception
-from model.judges.inception import MADE_UP_GAIN as INCEPTION_GAIN
 from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
 from model.metrics.images import common_folder, list_maps, read_rgb
 from model.metrics.judge import Judge, class_rows
@@ -36,7 +34,7 @@ def load_extractor(path: str | os.PathLike | None = None, made_up: bool = False)
         UserError: no weights there; says where they are published.
     """
     if made_up:
-        return FeatureExtractor(made_up_weights(FIDInception(), gain=INCEPTION_GAIN), MADE_UP)
+        return FeatureExtractor(made_up_weights(FIDInception(), gain=3.0), MADE_UP)
     return FeatureExtractor(find_network("inception", path), file_digest(find_weights("inception", path)))
 
 
@@ -47,7 +45,7 @@ def load_deeplab(path: str | os.PathLike | None = None, made_up: bool = False, l
         UserError: no weights there; says where they are published.
     """
     if made_up:
-        net, digest = made_up_weights(DeepLabV2(), gain=DEEPLAB_GAIN), MADE_UP
+        net, digest = made_up_weights(DeepLabV2(), gain=1.0), MADE_UP
     else:
         net, digest = find_network("deeplab", path), file_digest(find_weights("deeplab", path))
     net.legacy = legacy
@@ -102,19 +100,18 @@ def evaluate(
         networks.append(predictor or load_deeplab(settings.deeplab_weights, settings.made_up, settings.legacy_scales))
         maps = Source.of(labels_dir, None, "label maps", list_maps)
         judge = Judge(networks[-1], settings, size)
-        photos = [Source("photos", "photo", sources[0].partners(real, "photo"), real.folder)] if settings.photos else []
+        photos = [Source("photos", sources[0].partners(real, "photo"), real.folder)] if settings.photos else []
         judged = [(source, source.partners(maps, "label map")) for source in (*sources, *photos)]
     if any(network.weights_sha256 == MADE_UP for network in networks):
         result["warning"] = WARNING
 
     if of_features:
-        by_source, parts = _of_features(of_features, sources, reference, networks[0], size, settings)
-        rows.update(by_source)
-        protocol.update(parts)
+        protocol.update(_of_features(rows, of_features, sources, reference, networks[0], size, settings))
     if with_seg:
-        by_source, result["classes"] = _of_segmentation(judge, judged)
-        for name, row in by_source.items():
-            rows.setdefault(name, {}).update(row)
+        scores = {source.name: segmentation_scores(judge.confusion(source, truth)) for source, truth in judged}
+        for name, found in scores.items():
+            rows.setdefault(name, {}).update({k: getattr(found, k) for k in COLUMNS if hasattr(found, k)})
+        result["classes"] = class_rows(scores, judge.scheme)
         protocol["segmentation"] = judge.protocol(common_folder(maps.pictures))
     if settings.sheets:
         result["sheets"] = [str(path) for path in judge.sheets(sources, real, maps)]
@@ -156,35 +153,35 @@ def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = 
 
 
 def _of_features(
+    rows: Mapping[str, dict[str, float]],
     metrics: Sequence[str],
     sources: Sequence[Source],
     photos: Source,
     extractor: FeatureExtractor,
     size: tuple[int, int],
     settings: Settings,
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
-    """Scores of each picture set against the photos by their features, and the protocol's part about each metric."""
+) -> dict[str, dict[str, Any]]:
+    """Put each picture set's scores against the photos by their features in its row; returns the protocol's parts."""
 
     def statistics(source: Source, size: tuple[int, int] | None) -> FeatureStatistics:
         return file_statistics(
-            source.pictures, extractor, size=size, title=source.title, batch_size=settings.batch_size,
-            cache_dir=settings.cache_dir, progress=settings.progress, keep=metrics != ["fid"],
+            source.pictures, extractor, size=size, title=source.name, batch_size=settings.batch_size,
+            cache_dir=settings.cache_dir, progress=settings.progress,
         )  # fmt: skip
 
     fewest = min(len(source.pictures) for source in (photos, *sources))
     draw = min(settings.kid_subset_size, fewest), settings.kid_subsets, settings.kid_seed
     reference = statistics(photos, size if settings.resize_photos else None)
     real = Manifold.of(reference.vectors, settings.pr_k) if "pr" in metrics else None
-    scores: dict[str, dict[str, float]] = {}
     for source in sources:
-        these, row = statistics(source, size), scores.setdefault(source.name, {})
+        these, row = statistics(source, size), rows[source.name]
         if "fid" in metrics:
             row["fid"] = fid(these, reference)
         if "kid" in metrics:
             row["kid"], row["kid_std"] = kid(these.vectors, reference.vectors, *draw)
         if real is not None:
             row["precision"], row["recall"] = precision_recall(real, Manifold.of(these.vectors, settings.pr_k))
-    return scores, _feature_protocol(metrics, extractor, settings, fewest)
+    return _feature_protocol(metrics, extractor, settings, fewest)
 
 
 def _feature_protocol(
@@ -227,15 +224,6 @@ def _feature_protocol(
             "so the standard deviation is too small or 0; the mean has no bias"
         )
     return {metric: network | specific[metric] for metric in metrics}
-
-
-def _of_segmentation(
-    judge: Judge, judged: Sequence[tuple[Source, list[Path]]]
-) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
-    """Scores of each picture set against its label maps, and the same by class."""
-    scores = {source.name: segmentation_scores(judge.confusion(source, truth)) for source, truth in judged}
-    rows = {name: {k: getattr(found, k) for k in COLUMNS if hasattr(found, k)} for name, found in scores.items()}
-    return rows, class_rows(scores, judge.scheme)
 
 
 def _counted(pictures: Sequence[Path]) -> dict[str, Any]:

@@ -9,99 +9,67 @@ import paddle
 
 from model.data.visual import tensor_to_image
 from model.errors import UserError
-from model.files import read_npz
 from model.judges.inception import FEATURES, INPUT_SIZE, FIDInception
 from model.metrics.engine import compiled
-from model.metrics.images import Cache, files_digest, write_npz
-from model.metrics.samples import check_finite
+from model.metrics.images import Cache, files_digest
+from model.metrics.samples import check_finite, comparable
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1
 # Building the engine takes as long as some 40 pictures without it.
 _ENGINE_FROM = 64
+_BLOCK = 4096  # vectors that are in memory in float64 at a time
 
 
 class FeatureStatistics:
-    """Mean and covariance of feature vectors, in float64, from any number of batches in any order.
+    """Feature vectors of a picture set, which come in any number of batches, and their statistics in float64.
 
-    Batches are joined by the pairwise update of Chan, Golub and LeVeque (1979), which does not lose digits as the
-    difference of two large sums does. As long as there are no more vectors than features, they are kept as well: a
-    covariance of few pictures has low rank, and its root follows from them without decomposing a large matrix.
+    All vectors are kept, 8 kB a picture with the Inception's: KID, precision and recall need them, and a covariance of
+    few pictures has low rank, so that its root follows from them without decomposing a large matrix.
 
     Args:
         features: length of a vector.
-        keep: keep all vectors, as KID, precision and recall need them; 8 kB a picture with the Inception's.
     """
 
-    def __init__(self, features: int, keep: bool = False):
-        self.keep = keep
-        self.count = 0
-        self.mean = np.zeros(features)
-        self.scatter = np.zeros((features, features))  # sum of (x - mean)(x - mean)^T
-        self._vectors: list[np.ndarray] | None = []  # None when there are too many
-
-    @property
-    def vectors(self) -> np.ndarray | None:
-        """The vectors [count, features] in their order, of the type they came in; None when they were not kept."""
-        if self._vectors is not None and len(self._vectors) != 1:
-            self._vectors = [np.concatenate(self._vectors) if self._vectors else np.zeros((0, len(self.mean)))]
-        return self._vectors and self._vectors[0]
+    def __init__(self, features: int):
+        self._batches = [np.zeros((0, features), np.float32)]
 
     def add(self, features: np.ndarray) -> None:
         """Take in feature vectors, [n, features] of any floating type."""
-        features = np.asarray(features)
-        if features.ndim != 2 or features.shape[1] != len(self.mean):
-            raise ValueError(f"features of shape {features.shape}, expected [n, {len(self.mean)}]")
-        if not len(features):
-            return
-        mean = features.mean(axis=0, dtype=np.float64)
-        centred = features - mean
-        self._join(len(features), mean, centred.T @ centred, features)
+        features, length = np.asarray(features), self._batches[0].shape[1]
+        if features.ndim != 2 or features.shape[1] != length:
+            raise ValueError(f"features of shape {features.shape}, expected [n, {length}]")
+        self._batches.append(features)
 
-    def _join(self, count: int, mean: np.ndarray, scatter: np.ndarray, vectors: np.ndarray | None) -> None:
-        total = self.count + count
-        step = mean - self.mean
-        self.scatter += scatter + np.outer(step, step) * (self.count * count / total)
-        self.mean = self.mean + step * (count / total)
-        self.count = total
-        if vectors is None or self._vectors is None or not (self.keep or total <= len(self.mean)):
-            self._vectors = None
-        else:
-            self._vectors.append(vectors)
+    @property
+    def vectors(self) -> np.ndarray:
+        """The vectors [count, features] in their order, of the type they came in."""
+        if len(self._batches) > 1:
+            self._batches = [np.concatenate(self._batches)]
+        return self._batches[0]
+
+    @property
+    def count(self) -> int:
+        """How many vectors there are."""
+        return sum(map(len, self._batches))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean vector, [features]."""
+        return self.vectors.mean(axis=0, dtype=np.float64)
 
     @property
     def covariance(self) -> np.ndarray:
         """Unbiased (n - 1) covariance, [features, features], of at least 2 vectors."""
-        return self.scatter / (self.count - 1)
+        mean, parts = self.mean, np.array_split(self.vectors, -(-self.count // _BLOCK))
+        return sum(centred.T @ centred for centred in (part - mean for part in parts)) / (self.count - 1)
 
     @property
     def root(self) -> np.ndarray:
         """R [features, m] with R R^T = covariance."""
-        if self._vectors is None or not 2 <= self.count <= len(self.mean):
+        if self.count > self.vectors.shape[1]:
             return _root(self.covariance)
         return (self.vectors - self.mean).T / np.sqrt(self.count - 1)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write an .npz, whole or not at all."""
-        moments = {"mean": self.mean, "scatter": self.scatter}
-        write_npz(path, count=self.count, **(moments if self.vectors is None else {"vectors": self.vectors}))
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, features: int, keep: bool = False) -> "FeatureStatistics | None":
-        """Read what `save` wrote; None when the file is missing, damaged, of another kind or lacks vectors to keep."""
-        statistics = cls(features, keep)
-        try:
-            file = read_npz(path)
-            count = int(file["count"])
-            if "vectors" in file:
-                statistics.add(file["vectors"])
-            else:
-                statistics._join(count, file["mean"], file["scatter"], None)
-            finite = np.isfinite(statistics.mean).all() and np.isfinite(statistics.scatter).all()
-        except (ValueError, KeyError, TypeError):  # UserError is a ValueError
-            return None
-        missing = keep and statistics.vectors is None
-        return None if missing or not finite or statistics.count != count else statistics
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
@@ -115,7 +83,6 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def _distance(mean_1, root_1, mean_2, root_2) -> float:
-    check_finite(mean_1, root_1, mean_2, root_2)
     cross = np.linalg.svd(root_1.T @ root_2, compute_uv=False).sum()
     step = mean_1 - mean_2
     return max(float(step @ step + np.square(root_1).sum() + np.square(root_2).sum() - 2 * cross), 0.0)
@@ -141,8 +108,7 @@ def frechet_distance(mean_1: np.ndarray, cov_1: np.ndarray, mean_2: np.ndarray, 
             f"the statistics do not belong together: means {mean_1.shape} and {mean_2.shape}, "
             f"covariances {cov_1.shape} and {cov_2.shape}"
         )
-    if not (np.isfinite(cov_1).all() and np.isfinite(cov_2).all()):
-        raise UserError("a covariance holds values that are not finite: the pictures or the weights are broken")
+    check_finite(mean_1, mean_2, cov_1, cov_2)
     return _distance(mean_1, _root(cov_1), mean_2, _root(cov_2))
 
 
@@ -152,11 +118,7 @@ def fid(first: FeatureStatistics, second: FeatureStatistics) -> float:
     Raises:
         UserError: a set has fewer than 2 pictures, the sets' features differ in length or are not finite.
     """
-    for statistics in (first, second):
-        if statistics.count < 2:
-            raise UserError(f"FID needs at least 2 pictures in each set, and one has {statistics.count}")
-    if len(first.mean) != len(second.mean):
-        raise UserError(f"features of {len(first.mean)} and of {len(second.mean)} numbers cannot be compared")
+    comparable("FID", 2, first.vectors, second.vectors)
     return _distance(first.mean, first.root, second.mean, second.root)
 
 
@@ -190,19 +152,14 @@ class FeatureExtractor:
         return self._trunk(self.net.prepare(tensor).numpy()).mean(axis=(2, 3))
 
 
-def as_pictures(images: np.ndarray) -> np.ndarray:
-    """A generator's float [N, 3, H, W] in [-1, 1] as the uint8 [N, H, W, 3] that would be saved; uint8 passes."""
-    images = np.asarray(images)
-    if images.dtype == np.uint8:
-        return images
-    return np.stack([tensor_to_image(image) for image in images])
-
-
 def image_statistics(batches: Iterable[np.ndarray], extractor: FeatureExtractor) -> FeatureStatistics:
-    """Statistics of images in memory: batches of float [N, 3, H, W] in [-1, 1] or uint8 [N, H, W, 3]."""
+    """Statistics of images in memory: batches of float [N, 3, H, W] in [-1, 1], taken as the uint8 that would be saved,
+    or of uint8 [N, H, W, 3].
+    """
     statistics = FeatureStatistics(extractor.features)
     for images in batches:
-        statistics.add(extractor(as_pictures(images)))
+        saved = images if images.dtype == np.uint8 else np.stack([tensor_to_image(image) for image in images])
+        statistics.add(extractor(saved))
     return statistics
 
 
@@ -215,7 +172,6 @@ def file_statistics(
     cache_dir: str | os.PathLike | None = None,
     title: str = "FID",
     progress: bool = True,
-    keep: bool = False,
 ) -> FeatureStatistics:
     """Statistics of picture files, from the cache when these very files were seen before.
 
@@ -227,21 +183,16 @@ def file_statistics(
             times, the weights' sha256 and `size`; a damaged file is computed again and replaced. It is also written
             once a minute, so that an interrupted evaluation goes on from there.
         title: what the progress calls the set, which is told if `progress`, see `progress_bar`.
-        keep: keep the vectors themselves, as KID, precision and recall need them. A cache file of larger sets whose
-            mean and covariance alone were asked for lacks them, and is computed again.
     """
     files = {"files": files_digest(paths), "count": len(paths), "size": size}
     cache = Cache(cache_dir, "fid", {**files, "weights": extractor.weights_sha256, "version": FEATURES_VERSION})
-    statistics = cache.path and FeatureStatistics.load(cache.path, extractor.features, keep)
-    if statistics is None or statistics.count > len(paths):
-        statistics = FeatureStatistics(extractor.features, keep)
-    if statistics.count == len(paths):
-        cache.used()
-        return statistics
-    done = statistics.count  # pictures of an interrupted evaluation
+    statistics, known = FeatureStatistics(extractor.features), cache.load().get("vectors")
+    if known is not None and known.dtype.kind == "f" and known.shape[1:] == (extractor.features,):
+        statistics.add(known)
+    done = statistics.count
     extractor.expect(len(paths) - done)
     how = batch_size, size, f"{title}: Inception features", progress
-    for _, pictures in cache.batches(statistics.save, paths, done, *how):
+    for _, pictures in cache.batches(lambda: {"vectors": statistics.vectors}, paths, done, *how):
         statistics.add(extractor(pictures))
     return statistics
 

@@ -8,12 +8,13 @@ import sys
 import time
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from model.data.agreement import Agreement
@@ -193,7 +194,6 @@ class Cache:
         name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
         self.path = None if folder is None else Path(folder, f"{kind}_{name}.npz")
         self.kind = kind
-        self._saved = time.monotonic()
 
     def load(self) -> dict[str, np.ndarray]:
         """The file's arrays, read-only; none where it is missing or damaged."""
@@ -202,19 +202,14 @@ class Cache:
         except UserError:
             return {}
 
-    def used(self) -> None:
-        """Note that the file serves: the photos' is old, and the last to go."""
-        if self.path is not None:
-            os.utime(self.path)
-
-    def save(self, write: Callable[[Path], object], last: bool = False) -> None:
-        """Let `write` write the file, whole or not at all; unless it is the `last` time, only once in a while."""
-        if self.path is None or not (last or time.monotonic() - self._saved > _SAVE_EVERY):
+    def save(self, arrays: Mapping[str, ArrayLike]) -> None:
+        """Write the file, whole or not at all, and remove those that were not used for longest."""
+        if self.path is None:
             return
-        write(self.path)
-        self._saved = time.monotonic()
-        # Every new set of generated pictures adds a file, of 34 MB or of 8 kB a picture: the ones used last stay, and
-        # those of one evaluation (the photos and two sets) in any case.
+        with replacing(self.path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        # Every new set of generated pictures adds a file, of 8 kB a picture for FID: the ones used last stay, and those
+        # of one evaluation (the photos and two sets) in any case.
         files = sorted(self.path.parent.glob(f"{self.kind}_*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
         sizes = np.cumsum([path.stat().st_size for path in files])
         for i, path in enumerate(files):
@@ -223,7 +218,7 @@ class Cache:
 
     def batches(
         self,
-        write: Callable[[Path], object],
+        so_far: Callable[[], Mapping[str, ArrayLike]],
         paths: Sequence[Path],
         done: int,
         batch_size: int,
@@ -231,16 +226,26 @@ class Cache:
         title: str,
         shown: bool,
     ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """`read_batches` of the pictures behind the `done` first ones; tells how far it is and saves in between."""
-        begun = done
+        """`read_batches` of the pictures behind the `done` first ones; tells how far it is and saves in between.
+
+        Args:
+            so_far: gives the arrays to save, of the pictures up to then.
+        """
+        if done == len(paths):
+            if self.path is not None:
+                os.utime(self.path)  # it serves: the photos' is old, and the last to go
+            return
+        begun, saved = done, time.monotonic()
         with progress_bar(len(paths), title, shown, done) as told:
             for positions, pictures in read_batches(paths[begun:], batch_size, size):
                 yield [begun + position for position in positions], pictures
                 told(len(positions))
                 done += len(positions)
-                if (done - begun) % batch_size == 0:  # a batch of several sizes comes in parts
-                    self.save(write)
-        self.save(write, last=True)
+                whole = (done - begun) % batch_size == 0  # a batch of several sizes comes in parts
+                if whole and time.monotonic() - saved > _SAVE_EVERY:
+                    self.save(so_far())
+                    saved = time.monotonic()
+        self.save(so_far())
 
 
 def files_digest(paths: Iterable[Path]) -> str:
@@ -250,13 +255,3 @@ def files_digest(paths: Iterable[Path]) -> str:
         status = path.stat()
         digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def write_npz(path: str | os.PathLike, **arrays: np.ndarray) -> None:
-    """Write arrays, whole or not at all; the folder is made.
-
-    Raises:
-        UserError: no space, no permission or the like.
-    """
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)

@@ -17,7 +17,7 @@ from model.data.reading import IDS
 from model.data.visual import enlarged, grid, legend, save_image
 from model.errors import printable
 from model.files import file_digest
-from model.metrics.images import Cache, files_digest, read_labels, read_rgb, write_npz
+from model.metrics.images import Cache, files_digest, read_labels, read_rgb
 from model.metrics.predictors import Predictor, class_maps
 from model.metrics.segmentation import Scheme, Scores, confusion_matrix, scheme_of
 from model.metrics.settings import MADE_UP, Settings, Source
@@ -59,18 +59,12 @@ class Judge:
         done, total = int(file.get("done", 0)), np.zeros((self.scheme.classes,) * 2, np.int64)
         if done:
             total += file["matrix"]
-        if done >= count:
-            cache.used()
-            return total
         if hasattr(self.predictor, "expect"):
             self.predictor.expect(count - done)
         shown = evenly(range(count), self.settings.sheets)
-
-        def write(path: Path) -> None:
-            write_npz(path, matrix=total, done=done)
-
-        how = self.settings.batch_size, self.size, f"{source.title}: segmentation", self.settings.progress
-        for positions, pictures in cache.batches(write, source.pictures, done, *how):
+        how = self.settings.batch_size, self.size, f"{source.name}: segmentation", self.settings.progress
+        batches = cache.batches(lambda: {"matrix": total, "done": done}, source.pictures, done, *how)
+        for positions, pictures in batches:
             for output, position in zip(self.predictor(pictures), positions, strict=True):
                 labels = self._labels(truth[position], None if self.settings.at_label_size else self.size)
                 prediction = class_maps(output[None], labels.shape)[0]
@@ -103,7 +97,7 @@ class Judge:
         shown = dataclasses.replace(sources[0], pictures=evenly(sources[0].pictures, self.settings.sheets))
         columns = [shown.pictures, *(shown.partners(source, f"picture of {source.name}") for source in sources[1:])]
         columns.append(shown.partners(photos, "photo"))
-        titles = [*(source.title for source in sources), "photo"]
+        titles = [*(source.name for source in sources), "photo"]
         heads = ["label map", *(f"{title}, segmented below" for title in titles), "classes, share of all maps"]
         rows = list(zip(shown.partners(maps, "label map"), *columns, strict=True))
         written = []

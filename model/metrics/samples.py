@@ -80,7 +80,7 @@ def kid(
     Raises:
         UserError: a set has fewer than 2 vectors, their lengths differ, or a number is not finite.
     """
-    _comparable("KID", 2, x, y)
+    comparable("KID", 2, x, y)
     size = min(subset_size, len(x), len(y))
     draw = np.random.RandomState(seed)  # its numbers are the same in every version of NumPy
     values = [
@@ -102,7 +102,7 @@ class Manifold:
     @classmethod
     def of(cls, vectors: np.ndarray, k: int = 3) -> "Manifold":
         """The manifold of more than k vectors."""
-        _comparable(f"precision and recall with k = {k}", k + 1, vectors)
+        comparable(f"precision and recall with k = {k}", k + 1, vectors)
         nearest = np.full((len(vectors), k + 1), np.inf)  # the vector itself at 0 is one of them
         for rows, _, distances in _squared_distances(vectors, vectors):
             both = np.concatenate([nearest[rows], distances], axis=1)
@@ -119,7 +119,7 @@ def precision_recall(real: Manifold, generated: Manifold) -> tuple[float, float]
     Raises:
         UserError: the vectors' lengths differ.
     """
-    _comparable("precision and recall", 1, real.vectors, generated.vectors)
+    comparable("precision and recall", 1, real.vectors, generated.vectors)
     precise = np.zeros(len(generated.vectors), bool)
     recalled = np.zeros(len(real.vectors), bool)
     for rows, columns, distances in _squared_distances(real.vectors, generated.vectors):
@@ -128,12 +128,9 @@ def precision_recall(real: Manifold, generated: Manifold) -> tuple[float, float]
     return float(precise.mean()), float(recalled.mean())
 
 
-def _comparable(what: str, least: int, *sets: np.ndarray | None) -> None:
+def comparable(what: str, least: int, *sets: np.ndarray) -> None:
+    """Refuse sets of vectors of which one is too small for what is computed, not finite, or of another length."""
     for vectors in sets:
-        if vectors is None:
-            raise UserError(
-                f"{what}: of a set only mean and covariance are stored, which FID alone can use: give its pictures"
-            )
         if len(vectors) < least:
             raise UserError(f"{what} needs at least {least} pictures in each set, and one has {len(vectors)}")
     if len({vectors.shape[1] for vectors in sets}) > 1:

@@ -89,7 +89,6 @@ class Source:
     """One set of pictures: the generated ones, another implementation's, the photos, the label maps."""
 
     name: str
-    title: str
     pictures: list[Path]
     folder: str  # where the pictures' paths begin
 
@@ -97,8 +96,8 @@ class Source:
     def of(cls, given: "Pictures", most: int | None, name: str, listing=list_pictures) -> "Source":
         """The first pictures of a folder, or of a list of files."""
         if isinstance(given, str | os.PathLike):
-            return cls(name, name, listing(given)[:most], os.fspath(given))
-        return cls(name, name, list(given)[:most], common_folder(given))
+            return cls(name, listing(given)[:most], os.fspath(given))
+        return cls(name, list(given)[:most], common_folder(given))
 
     def partners(self, others: "Source", what: str) -> list[Path]:
         """Those of another set that belong to these pictures."""
