@@ -1,6 +1,7 @@
 """Weight files of every known format, recognised by their content, read and written."""
 
 import os
+import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from model.weights.kinds import Found, recognise
 from model.weights.mindspore_file import read_mindspore, to_mindspore, write_mindspore
 from model.weights.networks import load_official
 from model.weights.numbers import SAFETENSORS, decoded
-from model.weights.paddle_file import dump, read_pdparams
+from model.weights.paddle_file import read_pdparams
 from model.weights.torch_file import LEGACY_START, read_torch, write_torch
 
 
@@ -107,7 +108,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write_paddle(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    dump(file, {name: np.ascontiguousarray(a.T) if a.ndim == 2 else a for name, a in arrays.items()})
+    pickle.dump({name: np.ascontiguousarray(a.T) if a.ndim == 2 else a for name, a in arrays.items()}, file, protocol=4)
 
 
 def _write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -184,13 +184,8 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot save a {type(value).__name__}")
 
 
-def dump(file: BinaryIO, state: Any) -> None:
-    """Write what `plain` takes in the form of `paddle.save`, pickle protocol 4."""
-    pickle.Pickler(file, protocol=4).dump(plain(state))
-
-
 def write_state(path: str | os.PathLike, state: Any) -> None:
-    """Write a file of `dump` and flush it to the disk.
+    """Write a file in the form of `paddle.save`, pickle protocol 4, and flush it to the disk.
 
     Args:
         path: the file, replaced if it exists.
@@ -198,6 +193,6 @@ def write_state(path: str | os.PathLike, state: Any) -> None:
     """
     state = plain(state)  # what cannot be saved is refused before the file is touched
     with open(path, "wb") as file:
-        dump(file, state)
+        pickle.dump(state, file, protocol=4)
         file.flush()
         os.fsync(file.fileno())

@@ -15,7 +15,15 @@ from model.weights.damage import Damaged, Forbidden
 # Far above what weights need (those of 1,000 arrays take 0.05 million), far below what would hurt.
 MAX_OPERATIONS = 2_000_000
 _MARK = object()
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+# How many items an operation takes from the stack; None stands for those above the last mark.
+_TAKES = {
+    "TUPLE": None, "SETITEMS": None, "APPENDS": None, "POP": 1, "TUPLE1": 1, "APPEND": 1, "BUILD": 1, "BINPERSID": 1,
+    "TUPLE2": 2, "SETITEM": 2, "STACK_GLOBAL": 2, "REDUCE": 2, "NEWOBJ": 2, "TUPLE3": 3,
+}  # fmt: skip
+_NEW = {
+    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "MARK": lambda: _MARK,
+    "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict, "EMPTY_LIST": list,
+}  # fmt: skip
 _LITERALS = frozenset(
     "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING SHORT_BINSTRING "
     "BINBYTES SHORT_BINBYTES BINBYTES8".split()
@@ -60,13 +68,13 @@ def read_pickle(
                 raise Damaged("its pickle is unreasonably long")
             if operation.name == "STOP":
                 return stack.pop()
+            items = _taken(stack, _TAKES.get(operation.name, 0))
             if operation.name == "BINPERSID" and persistent:
-                stack.append(persistent(stack.pop()))
+                stack.append(persistent(*items))
             elif operation.name == "REDUCE":
-                function, arguments = _last(stack, 2)
-                stack.append(_called(functions, function, arguments))
+                stack.append(_called(functions, *items))
             else:
-                _do(operation.name, argument, stack, memo)
+                _do(operation.name, argument, items, stack, memo)
     except _NONSENSE as error:
         if not file.read(1):
             raise EOFError from error
@@ -81,66 +89,47 @@ def _called(functions: Mapping[str, Callable], function: Any, arguments: Any) ->
     return functions[function.text](*arguments)
 
 
-def _do(operation: str, argument: Any, stack: list, memo: dict[int, Any]) -> None:
-    """Carry out one operation on plain data, named as in `pickletools`."""
+def _do(operation: str, argument: Any, items: list, stack: list, memo: dict[int, Any]) -> None:
+    """Carry out one operation on plain data, named as in `pickletools`, with the items that it takes."""
     match operation:
-        case "PROTO" | "FRAME":
+        case "PROTO" | "FRAME" | "POP":
             pass
         case _ if operation in _LITERALS:
             stack.append(argument)
-        case _ if operation in _CONSTANTS:
-            stack.append(_CONSTANTS[operation])
-        case "PUT" | "BINPUT" | "LONG_BINPUT":
-            memo[argument] = stack[-1]
-        case "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+        case _ if operation in _NEW:
+            stack.append(_NEW[operation]())
+        case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
+            memo[len(memo) if operation == "MEMOIZE" else argument] = stack[-1]
         case "GET" | "BINGET" | "LONG_BINGET":
             stack.append(memo[argument])
-        case "MARK":
-            stack.append(_MARK)
-        case "POP":
-            stack.pop()
-        case "EMPTY_DICT":
-            stack.append({})
-        case "EMPTY_LIST":
-            stack.append([])
-        case "TUPLE":
-            stack.append(tuple(_since_mark(stack)))
-        case "TUPLE1" | "TUPLE2" | "TUPLE3":
-            stack.append(tuple(_last(stack, int(operation[-1]))))
-        case "SETITEM":
-            _fill(_last(stack, 2), stack[-1])
-        case "SETITEMS":
-            _fill(_since_mark(stack), stack[-1])
-        case "APPEND":
-            _extend(_last(stack, 1), stack[-1])
-        case "APPENDS":
-            _extend(_since_mark(stack), stack[-1])
+        case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+            stack.append(tuple(items))
+        case "SETITEM" | "SETITEMS":
+            _fill(items, stack[-1])
+        case "APPEND" | "APPENDS":
+            if not isinstance(stack[-1], list):
+                raise Damaged("its pickle appends to something that is no list")
+            stack[-1].extend(items)
         case "GLOBAL":
             module, _, name = argument.partition(" ")
             module = "builtins" if module == "__builtin__" else module  # protocol 2 keeps Python 2's names
             stack.append(Name(f"{module}.{name}"))
         case "STACK_GLOBAL":
-            stack.append(Name(".".join(_last(stack, 2))))
+            stack.append(Name(".".join(items)))
         case "BUILD":
-            (state,) = _last(stack, 1)
             if not hasattr(stack[-1], "set_state"):
                 raise Forbidden(f"the state of a {type(stack[-1]).__name__}")
-            stack[-1].set_state(state)
+            stack[-1].set_state(*items)
         case "NEWOBJ":
-            kind = stack[-2]
-            raise Forbidden(f"an object of {kind.text[:100] if isinstance(kind, Name) else 'something'}")
+            raise Forbidden(f"an object of {items[0].text[:100] if isinstance(items[0], Name) else 'something'}")
         case _:
             raise Forbidden(f"the operation {operation}")
 
 
-def _last(stack: list, count: int) -> list:
-    """Take items from the stack."""
-    return [stack.pop() for _ in range(count)][::-1]
-
-
-def _since_mark(stack: list) -> list:
-    """Take the items above the last mark, and the mark, from the stack."""
+def _taken(stack: list, count: int | None) -> list:
+    """Take so many items from the stack; None takes those above the last mark, and the mark."""
+    if count is not None:
+        return [stack.pop() for _ in range(count)][::-1]
     items = []
     while (item := stack.pop()) is not _MARK:
         items.append(item)
@@ -154,9 +143,3 @@ def _fill(items: list, target: Any) -> None:
         if not isinstance(key, str | int):
             raise Damaged("a dictionary has a key that is neither text nor a number")
         target[key] = value
-
-
-def _extend(items: list, target: Any) -> None:
-    if not isinstance(target, list):
-        raise Damaged("its pickle appends to something that is no list")
-    target.extend(items)

@@ -10,7 +10,7 @@ import re
 import struct
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -262,20 +262,19 @@ def write_torch(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
         arrays: {name: array of a type that torch has}.
     """
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in _entries(arrays):
+
+        def add(name: str, data: bytes) -> None:
             info = zipfile.ZipInfo(f"archive/{name}", (1980, 1, 1, 0, 0, 0))  # no clock: equal weights, equal files
             # torch.load(mmap=True) wants storages at multiples of 64; torch pads with an extra field named FB.
             padding = -(file.tell() + zipfile.sizeFileHeader + len(info.filename) + 4) % 64
             info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
             archive.writestr(info, data)
 
-
-def _entries(arrays: Mapping[str, np.ndarray]) -> Iterator[tuple[str, bytes]]:
-    yield "data.pkl", _pickle(arrays)
-    yield "byteorder", sys.byteorder.encode()
-    for i, array in enumerate(arrays.values()):
-        yield f"data/{i}", np.ascontiguousarray(array).tobytes()
-    yield "version", b"3\n"
+        add("data.pkl", _pickle(arrays))
+        add("byteorder", sys.byteorder.encode())
+        for i, array in enumerate(arrays.values()):
+            add(f"data/{i}", np.ascontiguousarray(array).tobytes())
+        add("version", b"3\n")
 
 
 def _pickle(arrays: Mapping[str, np.ndarray]) -> bytes:
