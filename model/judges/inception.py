@@ -1,7 +1,6 @@
 """The Inception network whose pooled features define FID."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import paddle
 import paddle.nn.functional as F
@@ -22,14 +21,10 @@ def _average3(x: paddle.Tensor) -> paddle.Tensor:
     return F.avg_pool2d(x, 3, stride=1, padding=1, exclusive=True)
 
 
-class _Branch(NamedTuple):
-    """A convolution of a block: its name without "branch", what it takes: "x", "pool" or the name of one before it."""
-
-    name: str
-    source: str
-    channels: int
-    kernel: int | tuple[int, int] = 1
-    stride: int = 1
+def _chain(name: str, *units: tuple) -> list[tuple]:
+    """Convolutions one behind the other, name_1, name_2, ..., of these channels, kernels and strides."""
+    names = [f"{name}_{i}" for i in range(1, len(units) + 1)]
+    return [(own, source, *unit) for own, source, unit in zip(names, ["x", *names[:-1]], units, strict=True)]
 
 
 class _Mixed(nn.Layer):
@@ -37,7 +32,8 @@ class _Mixed(nn.Layer):
 
     Args:
         channels: of the input.
-        units: `_Branch` of each convolution. All keep the size but those with a stride, which are not padded.
+        units: of each convolution its name without "branch", what it takes ("x", "pool" or the name of one before it),
+            channels, kernel and stride, 1 if left out. All keep the size but those with a stride, which are not padded.
         pool: of the input.
     """
 
@@ -47,10 +43,15 @@ class _Mixed(nn.Layer):
         self.sources = {name: source for name, source, *_ in units}
         self.ends = [name for name in (*self.sources, "pool") if name not in self.sources.values()]
         widths = {"x": channels, "pool": channels}
-        for name, source, widths[name], kernel, stride in (_Branch(*unit) for unit in units):
+
+        def add(name: str, source: str, out_channels: int, kernel: int | tuple[int, int] = 1, stride: int = 1) -> None:
             kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
             padding = tuple(side // 2 if stride == 1 else 0 for side in kernel)
-            self.add_sublayer(f"branch{name}", _unit(widths[source], widths[name], kernel, stride, padding))
+            self.add_sublayer(f"branch{name}", _unit(widths[source], out_channels, kernel, stride, padding))
+            widths[name] = out_channels
+
+        for unit in units:
+            add(*unit)
 
     def forward(self, x):
         outputs = {"x": x, "pool": self.pool(x)}
@@ -61,57 +62,38 @@ class _Mixed(nn.Layer):
 
 def _mixed_a(channels: int, pool_features: int) -> _Mixed:
     """35x35."""
-    double = ("3x3dbl_1", "x", 64), ("3x3dbl_2", "3x3dbl_1", 96, 3), ("3x3dbl_3", "3x3dbl_2", 96, 3)
-    five = ("5x5_1", "x", 48), ("5x5_2", "5x5_1", 64, 5)
+    five, double = _chain("5x5", (48,), (64, 5)), _chain("3x3dbl", (64,), (96, 3), (96, 3))
     return _Mixed(channels, [("1x1", "x", 64), *five, *double, ("_pool", "pool", pool_features)], _average3)
 
 
 def _mixed_b(channels: int) -> _Mixed:
     """35x35 -> 17x17."""
-    double = ("3x3dbl_1", "x", 64), ("3x3dbl_2", "3x3dbl_1", 96, 3), ("3x3dbl_3", "3x3dbl_2", 96, 3, 2)
+    double = _chain("3x3dbl", (64,), (96, 3), (96, 3, 2))
     return _Mixed(channels, [("3x3", "x", 384, 3, 2), *double], nn.MaxPool2D(3, 2))
 
 
 def _mixed_c(channels: int, width: int) -> _Mixed:
     """17x17: 7x7 convolutions in 1x7 and 7x1 factors, `width` channels inside."""
     row, column = (1, 7), (7, 1)
-    units = [
-        ("1x1", "x", 192),
-        ("7x7_1", "x", width),
-        ("7x7_2", "7x7_1", width, row),
-        ("7x7_3", "7x7_2", 192, column),
-        ("7x7dbl_1", "x", width),
-        ("7x7dbl_2", "7x7dbl_1", width, column),
-        ("7x7dbl_3", "7x7dbl_2", width, row),
-        ("7x7dbl_4", "7x7dbl_3", width, column),
-        ("7x7dbl_5", "7x7dbl_4", 192, row),
-        ("_pool", "pool", 192),
-    ]
-    return _Mixed(channels, units, _average3)
+    seven = _chain("7x7", (width,), (width, row), (192, column))
+    double = _chain("7x7dbl", (width,), (width, column), (width, row), (width, column), (192, row))
+    return _Mixed(channels, [("1x1", "x", 192), *seven, *double, ("_pool", "pool", 192)], _average3)
 
 
 def _mixed_d(channels: int) -> _Mixed:
     """17x17 -> 8x8."""
-    three = ("3x3_1", "x", 192), ("3x3_2", "3x3_1", 320, 3, 2)
-    seven = ("7x7x3_1", "x", 192), ("7x7x3_2", "7x7x3_1", 192, (1, 7)), ("7x7x3_3", "7x7x3_2", 192, (7, 1))
-    return _Mixed(channels, [*three, *seven, ("7x7x3_4", "7x7x3_3", 192, 3, 2)], nn.MaxPool2D(3, 2))
+    three = _chain("3x3", (192,), (320, 3, 2))
+    seven = _chain("7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, 3, 2))
+    return _Mixed(channels, [*three, *seven], nn.MaxPool2D(3, 2))
 
 
 def _mixed_e(channels: int, pool: Callable[[paddle.Tensor], paddle.Tensor]) -> _Mixed:
     """8x8: branches that end in a 1x3 and a 3x1 convolution side by side."""
     row, column = (1, 3), (3, 1)
-    units = [
-        ("1x1", "x", 320),
-        ("3x3_1", "x", 384),
-        ("3x3_2a", "3x3_1", 384, row),
-        ("3x3_2b", "3x3_1", 384, column),
-        ("3x3dbl_1", "x", 448),
-        ("3x3dbl_2", "3x3dbl_1", 384, 3),
-        ("3x3dbl_3a", "3x3dbl_2", 384, row),
-        ("3x3dbl_3b", "3x3dbl_2", 384, column),
-        ("_pool", "pool", 192),
-    ]
-    return _Mixed(channels, units, pool)
+    three = [("3x3_1", "x", 384), ("3x3_2a", "3x3_1", 384, row), ("3x3_2b", "3x3_1", 384, column)]
+    double = _chain("3x3dbl", (448,), (384, 3))
+    double += [("3x3dbl_3a", "3x3dbl_2", 384, row), ("3x3dbl_3b", "3x3dbl_2", 384, column)]
+    return _Mixed(channels, [("1x1", "x", 320), *three, *double, ("_pool", "pool", 192)], pool)
 
 
 class FIDInception(nn.Layer):

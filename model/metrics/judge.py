@@ -126,20 +126,13 @@ class Judge:
         ]
         upper = [colorize(ids[0], colours), *images]
         lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
-        stacks = [_stack(enlarged(a, _LEAST_SIDE), enlarged(b, _LEAST_SIDE)) for a, b in zip(upper, lower, strict=True)]
+        stacks = [grid([[enlarged(half, _LEAST_SIDE)] for half in pair]) for pair in zip(upper, lower, strict=True)]
         return [*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)]
 
 
 def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
     counted = truth >= 0
     return float((truth == prediction)[counted].mean()) if counted.any() else math.nan
-
-
-def _stack(upper: Image.Image, lower: Image.Image, gap: int = 2) -> Image.Image:
-    both = Image.new("RGB", (upper.width, upper.height + gap + lower.height), "white")
-    both.paste(upper, (0, 0))
-    both.paste(lower, (0, upper.height + gap))
-    return both
 
 
 def _caption(lines: Sequence[str], size: tuple[int, int]) -> np.ndarray:

@@ -78,29 +78,26 @@ class InputFormat:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
+@dataclass
 class FunctionPredictor:
     """A function or a Paddle layer on prepared inputs.
 
     Args:
         function: from a float32 array [n, 3, h, w] (a tensor for a layer) to scores or ids.
-        input_format: makes the input of pictures.
+        input_format: makes the input of pictures; None stands for the usual one.
         name, weights_sha256: for reports.
     """
 
-    def __init__(
-        self,
-        function: Callable,
-        input_format: InputFormat | None = None,
-        name: str = "function",
-        weights_sha256: str = "unknown",
-    ):
-        self.function = function
-        self.input_format = input_format or InputFormat()
-        self.name = name
-        self.weights_sha256 = weights_sha256
+    function: Callable
+    input_format: InputFormat | None = None
+    name: str = "function"
+    weights_sha256: str = "unknown"
+
+    def __post_init__(self):
+        self.input_format = self.input_format or InputFormat()
         self.protocol = str(self.input_format)
-        if isinstance(function, paddle.nn.Layer):
-            function.eval()
+        if isinstance(self.function, paddle.nn.Layer):
+            self.function.eval()
 
     @paddle.no_grad()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
