@@ -29,14 +29,7 @@ def parse(argv=None) -> argparse.Namespace:
         epilog="example: tools/evaluate.py output_val/pics dataset/coco_stuff/val_img --labels "
         "dataset/coco_stuff/val_label --sheets 16",
     )
-    _add_pictures(parser.add_argument_group("pictures").add_argument)
-    _add_scores(parser.add_argument_group("scores").add_argument)
-    _add_networks(parser.add_argument_group("networks").add_argument)
-    _add_output(parser.add_argument_group("output").add_argument)
-    return parser.parse_args(argv)
-
-
-def _add_pictures(add) -> None:
+    add = parser.add_argument_group("pictures").add_argument
     add("generated", help="folder of the pictures to judge")
     add("real", help="folder of the reference photos")
     add("--labels", metavar="DIR", help="folder of the label maps; without it only FID is computed")
@@ -53,8 +46,7 @@ def _add_pictures(add) -> None:
     add("--keep_photo_size", dest="resize_photos", action="store_false", help=photo_size)
     add("--max_pictures", type=int, metavar="N", help="only the first N pictures of each folder")
 
-
-def _add_scores(add) -> None:
+    add = parser.add_argument_group("scores").add_argument
     add("--metrics", help="fid, seg, kid, pr (precision, recall), with commas; default: fid, and seg with --labels")
     no_photos = "leave out the photos' own segmentation scores, the ceiling"
     add("--no_photos", dest="photos", action="store_false", help=no_photos)
@@ -64,8 +56,7 @@ def _add_scores(add) -> None:
     add("--kid_seed", type=int, default=0, metavar="N", help="of the draw")
     add("--pr_k", type=int, default=3, metavar="K", help="which nearest neighbour is at the radius, for pr")
 
-
-def _add_networks(add) -> None:
+    add = parser.add_argument_group("networks").add_argument
     inception = "weights of the FID network; default: found in inception/"
     add("--inception", dest="inception_weights", metavar="PATH", help=inception)
     add("--deeplab", dest="deeplab_weights", metavar="PATH", help="weights of DeepLabV2; default: found in deeplab/")
@@ -80,8 +71,7 @@ def _add_networks(add) -> None:
     add("--batch_size", type=int, default=8, help="pictures per pass of the networks")
     add("--device", default="auto", help="auto (a GPU when there is one), cpu, gpu or gpu:N")
 
-
-def _add_output(add) -> None:
+    add = parser.add_argument_group("output").add_argument
     add("--output", default="output_val", metavar="DIR", help="folder for metrics.json, metrics.md and sheets/")
     add("--log_dir", metavar="DIR", help="folder for VisualDL records; default: log/ in the output folder")
     add("--step", type=int, default=0, help="step of the VisualDL records")
@@ -89,6 +79,7 @@ def _add_output(add) -> None:
     add("--cache", default="output/metrics_cache", metavar="DIR", help="what is computed of a picture set is kept here")
     add("--no_cache", action="store_true", help="compute everything anew, also where --cache is given")
     add("--quiet", dest="progress", action="store_false", help="do not tell how far it is")
+    return parser.parse_args(argv)
 
 
 def _label_nc(dataset_mode: str) -> int:

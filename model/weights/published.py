@@ -12,7 +12,7 @@ from model.weights.files import build, read_network
 
 class _Published(NamedTuple):
     name: str
-    where: str
+    site: str
     folder: str
     patterns: tuple[str, ...]
     size: int = 0  # bytes; 0 and "" where they are not known
@@ -23,7 +23,7 @@ class _Published(NamedTuple):
 PUBLISHED = {
     "vgg19": _Published(
         "vgg19-dcbb9e9d.pth",
-        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        "https://download.pytorch.org/models/",
         "vgg",
         ("vgg19pretrain.pdparams", "vgg19*.pdparams", "vgg19*.pth", "vgg19*.safetensors"),
         574_673_361,
@@ -32,7 +32,7 @@ PUBLISHED = {
     ),
     "inception": _Published(
         "pt_inception-2015-12-05-6726825d.pth",
-        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/",
         "inception",
         ("*inception*.pdparams", "pt_inception*.pth", "*inception*.safetensors"),
         95_628_359,
@@ -40,8 +40,7 @@ PUBLISHED = {
     ),
     "deeplab": _Published(
         "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
-        "https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/"
-        "deeplabv2_resnet101_msc-cocostuff164k-100000.pth",
+        "https://github.com/kazuto1011/deeplab-pytorch/releases/download/v1.0/",
         "deeplab",
         ("deeplab*.pdparams", "deeplab*cocostuff164k*.pth", "deeplab*.safetensors"),
     ),
@@ -69,7 +68,7 @@ def find_weights(kind: str, path: str | os.PathLike | None = None) -> Path:
         return file
     known = f" ({published.size:,} bytes, sha256 {published.sha256})" if published.sha256 else ""
     raise UserError(
-        f"{path}: no {kind} weights there; download {published.name}{known} from {published.where} "
+        f"{path}: no {kind} weights there; download {published.name}{known} from {published.site}{published.name} "
         f"and put it in the folder {folder}{os.sep}{published.hint}"
     )
 
