@@ -1,7 +1,6 @@
 """DeepLabV2-ResNet101 with multi-scale fusion, the network that COCO-Stuff segmentation scores are computed with."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import paddle
@@ -102,13 +101,9 @@ class DeepLabV2(nn.Layer):
         Returns:
             [N, classes, h, w] float32, h about H / 8.
         """
-        return self.fused(self.base, x)
-
-    def fused(self, base: Callable[[paddle.Tensor], paddle.Tensor], x: paddle.Tensor) -> paddle.Tensor:
-        """`forward` with another function in place of the network of one scale."""
-        logits = base(x)
+        logits = self.base(x)
         for scale in SCALES:
-            smaller = base(_shrink(x, scale, self.legacy))
+            smaller = self.base(_shrink(x, scale, self.legacy))
             smaller = F.interpolate(smaller, size=logits.shape[2:], mode="bilinear", align_corners=False)
             logits = paddle.maximum(logits, smaller)
         return logits

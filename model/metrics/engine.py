@@ -5,7 +5,7 @@ and for other people's programs, which it takes without unpickling anything.
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,22 +60,20 @@ class _Part(nn.Layer):
         return getattr(self.net, self.method)(x)
 
 
-def compiled(net: nn.Layer, method: str, example: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
-    """A method of a network, float32 [N, C, H, W] of any size to one output, as a function of arrays.
+def accelerate(net: nn.Layer, method: str, shape: Sequence[int]) -> None:
+    """Let the engine compute a method of a network from now on, with the weights that it has now.
 
-    The engine's answer to `example` is compared with the network's own: where Paddle cannot build the engine, cannot
-    run it or computes something else, there is none.
+    The engine's answer to an example is compared with the network's own: where Paddle cannot build the engine, cannot
+    run it or computes something else, the network stays as it is, and so it does on a GPU.
 
     Args:
         net: any network, in evaluation mode.
-        method: which of its methods.
-        example: an input, small.
-
-    Returns:
-        The function, or None where the plain network has to do: on a GPU, or when the engine fails.
+        method: which of its methods, from a float32 tensor [N, C, H, W] of any size to one output.
+        shape: of the example, small.
     """
-    if not paddle.get_device().startswith("cpu"):
-        return None
+    if method in vars(net) or not paddle.get_device().startswith("cpu"):
+        return
+    example = np.zeros(shape, np.float32)
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), paddle.no_grad():
             warnings.simplefilter("ignore")  # exporting says what only the writer of an export wants to know
@@ -86,9 +84,9 @@ def compiled(net: nn.Layer, method: str, example: np.ndarray) -> Callable[[np.nd
             want = getattr(net, method)(paddle.to_tensor(example)).numpy()
     except Exception as error:  # the engine's failures are of many kinds, and none matters: the network itself remains
         logging.getLogger(__name__).info("the inference engine does not serve here: %s", error)
-        return None
-    scale = float(np.abs(want).max())
-    return run if got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-4 * scale) else None
+        return
+    if got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-4 * float(np.abs(want).max())):
+        setattr(net, method, lambda x: paddle.to_tensor(run(x.numpy())))
 
 
 def program_file(prefix: Path) -> Path | None:

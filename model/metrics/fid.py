@@ -10,7 +10,7 @@ import paddle
 from model.data.visual import tensor_to_image
 from model.errors import UserError
 from model.judges.inception import FEATURES, INPUT_SIZE, FIDInception
-from model.metrics.engine import compiled
+from model.metrics.engine import accelerate
 from model.metrics.images import Cache, files_digest
 from model.metrics.samples import check_finite, comparable
 
@@ -135,21 +135,17 @@ class FeatureExtractor:
         self.net = net
         self.weights_sha256 = weights_sha256
         self.features = features
-        self._trunk: Callable[[np.ndarray], np.ndarray] | None = None
 
     def expect(self, pictures: int) -> None:
         """Say how many pictures come: for many it pays to build Paddle's inference engine, on a CPU."""
-        if self._trunk is None and pictures >= _ENGINE_FROM and isinstance(self.net, FIDInception):
-            self._trunk = compiled(self.net, "last_block", np.zeros((1, 3, INPUT_SIZE, INPUT_SIZE), np.float32))
+        if pictures >= _ENGINE_FROM and isinstance(self.net, FIDInception):
+            accelerate(self.net, "last_block", (1, 3, INPUT_SIZE, INPUT_SIZE))
 
     @paddle.no_grad()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """uint8 RGB [n, H, W, 3] -> float32 [n, features]."""
         pictures = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
-        tensor = paddle.to_tensor(pictures)
-        if self._trunk is None:
-            return self.net(tensor).numpy()
-        return self._trunk(self.net.prepare(tensor).numpy()).mean(axis=(2, 3))
+        return self.net(paddle.to_tensor(pictures)).numpy()
 
 
 def image_statistics(batches: Iterable[np.ndarray], extractor: FeatureExtractor) -> FeatureStatistics:

@@ -30,7 +30,7 @@ from PIL import Image
 from model.errors import UserError
 from model.files import file_digest
 from model.judges.deeplab import DeepLabV2, network_input
-from model.metrics.engine import compiled, load_program, program_file
+from model.metrics.engine import accelerate, load_program, program_file
 from model.serving.engines import onnx_engine
 
 # Building the engine takes as long as some 8 pictures without it.
@@ -118,19 +118,14 @@ class DeepLabPredictor:
         sampling = "in/out" if net.legacy else "1/scale"
         self.protocol = f"BGR minus the mean, own size, maximum over scales 1, 0.5, 0.75 (sampled {sampling})"
 
-        self._base: Callable[[np.ndarray], np.ndarray] | None = None
-
     def expect(self, pictures: int) -> None:
         """Say how many pictures come: for many it pays to build Paddle's inference engine, on a CPU."""
-        if self._base is None and pictures >= _ENGINE_FROM:
-            self._base = compiled(self.net.base, "forward", np.zeros((1, 3, 33, 41), np.float32))
+        if pictures >= _ENGINE_FROM:
+            accelerate(self.net.base, "forward", (1, 3, 33, 41))
 
     @paddle.no_grad()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        x = paddle.to_tensor(network_input(pictures))
-        if self._base is None:
-            return self.net(x).numpy()
-        return self.net.fused(lambda scaled: paddle.to_tensor(self._base(scaled.numpy())), x).numpy()
+        return self.net(paddle.to_tensor(network_input(pictures))).numpy()
 
 
 def _onnx(path: Path, input_format: InputFormat | None) -> FunctionPredictor:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,14 @@ def class_table(result: Mapping[str, Any], classes: int | None = None) -> str:
 
 def protocol_text(result: Mapping[str, Any]) -> str:
     """The protocol as indented lines."""
-    lines = []
 
-    def tell_of(entry: Mapping[str, Any], indent: str) -> None:
+    def lines(entry: Mapping[str, Any], indent: str) -> Iterator[str]:
         for key, value in entry.items():
             inner = isinstance(value, Mapping)
-            lines.append(f"{indent}{key}:" if inner else f"{indent}{key}: {printable(value)}")
-            tell_of(value if inner else {}, indent + "  ")
+            yield f"{indent}{key}:" if inner else f"{indent}{key}: {printable(value)}"
+            yield from lines(value, indent + "  ") if inner else ()
 
-    tell_of(result["protocol"], "  ")
-    return "\n".join(lines)
+    return "\n".join(lines(result["protocol"], "  "))
 
 
 def text(result: Mapping[str, Any]) -> str:
