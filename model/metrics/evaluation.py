@@ -88,7 +88,12 @@ def evaluate(
     reference = dataclasses.replace(real, pictures=real.pictures[: settings.max_pictures])
     size = settings.size or read_rgb(sources[0].pictures[0]).shape[:2]
     rows: dict[str, dict[str, float]] = {source.name: {} for source in sources}
-    protocol = _protocol(sources, reference, size)
+    protocol = {
+        "image_size": f"{size[1]}x{size[0]}",
+        "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
+        "generated": {source.name: _counted(source.pictures) for source in sources},
+        "reference": {**_counted(reference.pictures), "folder": common_folder(reference.pictures)},
+    }
     result: dict[str, Any] = {"rows": rows, "classes": [], "protocol": protocol, "sheets": []}
 
     # All that can be missing is looked for before hours are spent with the first network.
@@ -126,15 +131,6 @@ def _sources(settings: Settings, generated_dir: Pictures, other_dir: Pictures | 
             f"{settings.name} and {settings.other_name} must be two different names, and neither may be 'photos'"
         )
     return [Source.of(pictures, settings.max_pictures, name) for name, pictures in given]
-
-
-def _protocol(sources: Sequence[Source], reference: Source, size: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "image_size": f"{size[1]}x{size[0]}",
-        "resampling": "Pillow bicubic where a picture has another size; label maps nearest",
-        "generated": {source.name: _counted(source.pictures) for source in sources},
-        "reference": {**_counted(reference.pictures), "folder": common_folder(reference.pictures)},
-    }
 
 
 def check_counts(metrics: Iterable[str], counts: Mapping[str, int], pr_k: int = Settings.pr_k) -> None:

@@ -3,7 +3,6 @@
 `Painter.load` reads such files like checkpoints.
 """
 
-import io
 import os
 from collections.abc import Mapping
 
@@ -28,11 +27,9 @@ def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.nda
             if not (np.abs(array) < np.finfo(np.float16).max).all():
                 raise UserError(f"{net}/{key} holds numbers that are not finite in 16 bits: it cannot be packed")
             stored[f"{net}/{key}"] = array.astype(np.float16) if array.dtype.kind == "f" else array
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **stored)
-    with replacing(path) as temporary:
-        temporary.write_bytes(stream.getvalue())
-    return len(stream.getvalue())
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **stored)
+    return os.path.getsize(path)
 
 
 def read_packed(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:

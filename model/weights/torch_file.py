@@ -106,7 +106,7 @@ def _read_zip(file: BinaryIO) -> _Contents:
             raise Damaged(f"its byte order {order[:20]!r} is unknown")
         if archive.getinfo(root + "data.pkl").file_size > MAX_PICKLE:
             raise Damaged("its data.pkl is unreasonably large")
-        tensors = _flatten(_unpickle(io.BytesIO(archive.read(root + "data.pkl"))))
+        tensors = _flatten(read_pickle(io.BytesIO(archive.read(root + "data.pkl")), _FUNCTIONS, _storage))
         keys = {tensor.storage.key for tensor in tensors.values()}
         storages = {key: archive.read(f"{root}data/{key}") for key in keys if f"{root}data/{key}" in names}
     return tensors, storages, "<" if order == b"little" else ">"
@@ -114,7 +114,7 @@ def _read_zip(file: BinaryIO) -> _Contents:
 
 def _read_legacy(file: BinaryIO) -> _Contents:
     """The stream of pickles that torch wrote before 1.6."""
-    _, version, system, tree, keys = (_unpickle(file) for _ in range(5))
+    _, version, system, tree, keys = (read_pickle(file, _FUNCTIONS, _storage) for _ in range(5))
     if version != PROTOCOL_VERSION:
         raise Damaged("its protocol version is unknown")
     little = system.get("little_endian", True) if isinstance(system, dict) else True
@@ -245,10 +245,6 @@ _FUNCTIONS = {
     "torch.nn.parameter.Parameter": _parameter,
     "torch.Size": tuple,
 }
-
-
-def _unpickle(file: BinaryIO) -> Any:
-    return read_pickle(file, _FUNCTIONS, _storage)
 
 
 # ---- writing ----
