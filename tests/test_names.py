@@ -18,7 +18,7 @@ import val
 from model.data.dataset import PhotoMaps
 from model.data.listing import list_items
 from model.errors import printable
-from model.metrics.images import list_pictures, partners
+from model.metrics.images import partners
 from model.options import OPT
 from tools import check_dataset
 
@@ -159,61 +159,37 @@ def test_photos_and_maps_in_one_folder_are_told_by_their_suffix(tmp_path, split)
 
 
 @pytest.mark.parametrize(
-    "maps, photos",
-    [("train val", "Train VAL"), ("train2017 val2017", "training validation"), ("train val test", "train val extra")],
+    "maps, photos, phase, found",  # the items, of which each split has its number and x/y, or why there are none
+    [
+        ("train val", "Train VAL", "train", "0 x/y"),
+        ("train val", "Train VAL", "val", "1 x/y"),
+        ("train2017 val2017", "training validation", "train", "0 x/y"),
+        ("train2017 val2017", "training validation", "val", "1 x/y"),
+        ("train val", "train valid", "val", "1 x/y"),
+        ("train val test", "train val extra", "train", "0 x/y"),
+        ("train val test", "train val extra", "val", "1 x/y"),
+        ("train val test", "train val Testing", "test", "2 x/y"),
+        ("train test", "train test2017", "test", "1 x/y"),
+        ("test more", "test more", "test", "0 x/y"),  # a test split alone divides nothing but a test
+        ("test more", "test more", "train", "more/1 more/x/y test/0 test/x/y"),
+        ("test more", "test more", "val", "more/1 more/x/y test/0 test/x/y"),
+        ("train", "train", "val", "maps/val is not a folder"),
+        ("train test", "train test", "val", "maps/val is not a folder"),
+        ("train val", "train val", "test", "maps/test is not a folder"),
+        ("train val test", "train val extra", "test", "no subfolder test or testing, as .* but extra"),
+        ("train test testing", "train test", "test", "test and testing, which both mean test"),
+    ],
 )
-def test_splits_are_known_by_their_usual_names(tmp_path, maps, photos):
+def test_splits_are_known_by_their_usual_names(tmp_path, maps, photos, phase, found):
     for kind, names in (("maps", maps), ("photos", photos)):
         for number, split in enumerate(names.split()):
             pictures(tmp_path / f"with {kind}", [f"{number}", "x/y"], split)
         (tmp_path / f"with {kind}" / kind).rename(tmp_path / kind)
-    for number, phase in enumerate(("train", "val")):
+    if "/y" in found:
         items = list_items(nested(tmp_path), phase)
-        assert [item.name for item in items] == [str(number), "x/y"] and all(item.image for item in items)
-
-
-@pytest.mark.parametrize(
-    "maps, photos, reason",
-    [
-        ("train val test", "train val Testing", None),
-        ("train test", "train test2017", None),
-        ("train val", "train val", "maps/test is not a folder"),
-        ("train val test", "train val extra", "no subfolder test or testing, as .* but extra"),
-        ("train test testing", "train test", "test and testing, which both mean test"),
-    ],
-)
-def test_a_test_split_is_a_folder_of_that_name(tmp_path, maps, photos, reason):
-    for kind, names in (("maps", maps), ("photos", photos)):
-        for split in names.split():
-            pictures(tmp_path / f"with {kind}", ["1"], split)
-        (tmp_path / f"with {kind}" / kind).rename(tmp_path / kind)
-    if reason:
-        refuses(reason, list_items, nested(tmp_path), "test")
+        assert [item.name for item in items] == found.split() and all(item.image for item in items)
     else:
-        (item,) = list_items(nested(tmp_path), "test")
-        assert "/test/" in item.label and item.image
-
-
-def test_a_test_split_alone_divides_nothing_but_a_test(tmp_path):
-    pictures(tmp_path, ["1"], "test")
-    pictures(tmp_path, ["2"], "more")
-    for phase, names in (("train", ["more/2", "test/1"]), ("val", ["more/2", "test/1"]), ("test", ["1"])):
-        assert [item.name for item in list_items(nested(tmp_path), phase)] == names
-
-
-@pytest.mark.parametrize("maps", ["train", "train test"])
-def test_a_split_that_is_not_there_is_not_taken_from_others(tmp_path, maps):
-    for split in maps.split():
-        pictures(tmp_path, ["1"], split)
-    refuses("maps/val is not a folder", list_items, nested(tmp_path), "val")
-
-
-@pytest.mark.parametrize("theirs", ["validation", "valid", "val"])
-def test_splits_of_other_names_pair(tmp_path, theirs):
-    pictures(tmp_path, ["1"], "train")
-    pictures(tmp_path, ["1"], "val")
-    (tmp_path / "photos" / "val").rename(tmp_path / "photos" / theirs)
-    assert all(item.image for item in list_items(nested(tmp_path), "val"))
+        refuses(found, list_items, nested(tmp_path), phase)
 
 
 def test_validation_without_photos_says_so(tmp_path, monkeypatch, main):
@@ -265,19 +241,12 @@ def test_names_that_all_differ_alike_are_told(tmp_path, photos, maps):
     refuses("all names differ alike, as .*rename one kind", list_items, nested(tmp_path), "train")
 
 
-def test_pictures_pair_by_folder_where_their_names_come_twice(tmp_path):
-    for root in ("photos", "generated"):
-        pictures(tmp_path / root, ["a/1", "b/1"], "val")
-    mine, theirs = (list_pictures(tmp_path / root / "photos") for root in ("generated", "photos"))
-    for a, b in zip(mine, partners(mine, theirs, "photo"), strict=True):
-        assert a.relative_to(tmp_path / "generated") == b.relative_to(tmp_path / "photos")
-
-
 @pytest.mark.parametrize(
     "mine, theirs, pairs",
     [
         (["1", "a/1"], ["1", "a/1"], {"1": "1", "a/1": "a/1"}),  # at several depths
         (["a/1", "a/b/1"], ["a/1", "a/b/1"], {"a/1": "a/1", "a/b/1": "a/b/1"}),
+        (["a/1", "b/1"], ["a/1", "b/1"], {"a/1": "a/1", "b/1": "b/1"}),
         (["1", "2"], ["x/1", "y/2"], {"1": "x/1", "2": "y/2"}),  # by the name, which one alone has
         (["x/1", "y/2"], ["1", "2", "3"], {"x/1": "1", "y/2": "2"}),
         (["photos/1"], ["1", "photos/1"], {"photos/1": "photos/1"}),
