@@ -71,27 +71,25 @@ def run(folders, networks, first="good", other_dir=None, **options):
     return evaluate(folders / first, folders / "photo", folders / "label", settings, other_dir=other_dir, **networks)
 
 
-def test_copies_of_the_photos_are_perfect(folders, networks):
-    result = run(folders, networks)
-    row = result["rows"]["generated"]
-    assert row["fid"] == pytest.approx(0, abs=DOUBLE_SUMS)
-    assert (row["pixel_accuracy"], row["mean_accuracy"], row["mean_iou"]) == (1, 1, 1)
-    assert row["fw_iou"] == pytest.approx(1)
-    assert "fid" not in result["rows"]["photos"] and result["rows"]["photos"]["mean_iou"] == 1
-    assert "warning" not in result
+def relabel(folders, change, folder="label"):
+    """Write each label map, or each picture of another folder, as `change` gives it of its array."""
+    for path in (folders / folder).iterdir():
+        Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
 
 
 def test_worse_pictures_score_worse_beside_the_better(folders, networks):
     result = run(folders, networks, first="bad", other_dir=folders / "good", other_name="torch", name="ours")
     ours, torch = result["rows"]["ours"], result["rows"]["torch"]
     assert ours["fid"] > torch["fid"] == pytest.approx(0, abs=DOUBLE_SUMS)
+    assert "fid" not in result["rows"]["photos"] and result["rows"]["photos"]["mean_iou"] == 1
+    assert "warning" not in result
     for key in ("pixel_accuracy", "mean_accuracy", "mean_iou", "fw_iou"):
-        assert ours[key] < torch[key]
+        assert ours[key] < torch[key] == pytest.approx(1)
     labels = np.stack([np.asarray(Image.open(path)) for path in sorted((folders / "label").iterdir())])
     wrong = ((labels != CAR) & (labels != 255))[:, :, :16].sum()
     assert ours["pixel_accuracy"] == pytest.approx(1 - wrong / (labels != 255).sum())
-    (sky,) = [entry for entry in result["classes"] if entry["name"] == "sky-other"]
-    assert sky["label_id"] == SKY and sky["ours"]["iou"] < sky["torch"]["iou"] == 1
+    sky = result["classes"][SKY]
+    assert sky["name"] == "sky-other" and sky["label_id"] == SKY and sky["ours"]["iou"] < sky["torch"]["iou"] == 1
     assert sky["ours"]["pixels"] == (labels == SKY).sum()
 
 
@@ -109,18 +107,15 @@ def test_protocol_says_what_was_compared(folders, networks):
 
 
 def test_photos_and_labels_of_another_size_are_brought_to_the_pictures(folders, networks):
-    for path in (folders / "photo").iterdir():
-        Image.open(path).resize((96, 64), Image.Resampling.NEAREST).save(path)
-    for path in (folders / "label").iterdir():
-        Image.open(path).resize((96, 64), Image.Resampling.NEAREST).save(path)
+    for folder in ("photo", "label"):
+        relabel(folders, lambda array: array.repeat(2, 0).repeat(2, 1), folder)
     result = run(folders, networks)
     assert result["rows"]["generated"]["pixel_accuracy"] == 1
     assert result["rows"]["generated"]["fid"] < 1e-3
     larger = run(folders, networks, at_label_size=True)
     assert 0.9 < larger["rows"]["generated"]["pixel_accuracy"] <= 1
-    (sky,) = [entry for entry in larger["classes"] if entry["name"] == "sky-other"]
-    (less,) = [entry for entry in result["classes"] if entry["name"] == "sky-other"]
-    assert sky["generated"]["pixels"] == 4 * less["generated"]["pixels"]
+    pixels, fewer = (scores["classes"][SKY]["generated"]["pixels"] for scores in (larger, result))
+    assert pixels == 4 * fewer
 
 
 def test_cache_spares_the_networks(folders, networks, tmp_path):
@@ -176,9 +171,7 @@ def test_ids_that_mean_unlabelled_are_not_scored(folders, networks, tmp_path):
     assert scored["protocol"]["segmentation"]["ignored_label_ids"] == "all from 182 up (unlabelled)"
     assert declared["protocol"]["segmentation"]["ignored_label_ids"] == "0,255; all from 182 up (unlabelled)"
     assert declared["classes"][PERSON]["generated"]["pixels"] == 0 < scored["classes"][PERSON]["generated"]["pixels"]
-    for path in (folders / "label").iterdir():
-        ids = np.asarray(Image.open(path))
-        Image.fromarray(np.where(ids == PERSON, 255, ids).astype(np.uint8)).save(path)
+    relabel(folders, lambda ids: np.where(ids == PERSON, 255, ids).astype(np.uint8))
     assert run(folders, networks, first="bad", metrics=("seg",))["rows"] == declared["rows"] != scored["rows"]
     refuses("unknown_ids 'person'", run, folders, networks, unknown_ids="person")
 
@@ -195,13 +188,11 @@ class Sees(GreyReader):
 
 @pytest.mark.parametrize(("options", "behind"), [({}, 11), ({"unknown_ids": "200"}, 200)])
 def test_unlabelled_behind_the_classes_is_not_scored(folders, options, behind):
-    for path in (folders / "label").iterdir():
-        ids = np.full((32, 48), 5, np.uint8)
-        ids[:8], ids[8:12] = behind, 4
-        Image.fromarray(ids).save(path)
-    result = run(
-        folders, {"predictor": Sees(5, classes=11)}, metrics=("seg",), dataset_mode="custom", label_nc=11, **options
-    )
+    ids = np.full((32, 48), 5, np.uint8)
+    ids[:8], ids[8:12] = behind, 4
+    relabel(folders, lambda _: ids)
+    options = dict(metrics=("seg",), dataset_mode="custom", label_nc=11) | options
+    result = run(folders, {"predictor": Sees(5, classes=11)}, **options)
     assert result["rows"]["generated"]["pixel_accuracy"] == pytest.approx(20 / 24)
     assert len(result["classes"]) == 11 and {4, 5} == {i for i in range(11) if result["classes"][i]["photos"]["pixels"]}
 
@@ -210,8 +201,7 @@ def test_sheets_of_cityscapes_show_its_colours(folders, tmp_path):
     """Whose names begin with 'unlabeled'."""
     road = np.full((32, 48), 7, np.uint8)
     road[:9] = 255
-    for path in (folders / "label").iterdir():
-        Image.fromarray(road).save(path)
+    relabel(folders, lambda _: road)
     options = dict(metrics=("seg",), dataset_mode="cityscapes", label_nc=35, sheets=1, output_dir=tmp_path / "sheets")
     result = run(folders, {"predictor": Sees(0, classes=19)}, **options)
     assert result["rows"]["generated"]["pixel_accuracy"] == 1
@@ -326,17 +316,24 @@ def test_sets_that_are_too_small_for_a_metric_are_told_before_the_network_runs(f
 @pytest.mark.parametrize(
     "options, words",
     [
-        (dict(metrics=("ssim",)), "expected fid, seg"),
+        (dict(metrics="fid,kit"), "'kit' is unknown: expected fid, seg.*did you mean kid"),
         (dict(other_name="generated", other_dir="bad"), "two different names"),
         (dict(first="nowhere"), "is not a folder"),
         (dict(first="empty"), "holds no pictures"),
+        (
+            dict(first="a.npz", metrics="fid,kid"),
+            "a.npz is not a folder: .*, not statistics of them, which cannot give",
+        ),
+        (dict(first="broken", metrics="fid"), r"p1\.png"),
         *((dict(name=name), "no plain word") for name in ("../up", "a|b", ".", "")),
         (dict(metrics=("fid",), sheets=1, output_dir="out"), "sheets show segmentations"),
         (dict(dataset_mode="ade20k", label_nc=150), "182 classes; dataset_mode ade20k expects"),
     ],
 )
 def test_what_cannot_be_scored_is_told(folders, networks, options, words):
-    (folders / "empty").mkdir()
+    for name in ("empty", "broken"):
+        (folders / name).mkdir()
+    (folders / "broken" / "p1.png").write_bytes(b"no picture")
     folder = {key: folders / options[key] for key in ("other_dir", "output_dir") if key in options}
     refuses(words, run, folders, networks, **{**options, **folder})
 
@@ -347,32 +344,10 @@ def test_pictures_without_a_label_map_are_told(folders, networks):
     refuses("need the label maps", evaluate, folders / "good", folders / "photo", **networks)
 
 
-def test_a_damaged_picture_is_told(folders, networks):
-    (folders / "good" / "p1.png").write_bytes(b"no picture")
-    refuses(r"p1\.png", run, folders, networks, metrics=("fid",))
-
-
-def test_stored_statistics_are_no_folder_of_pictures(folders, networks):
-    np.savez(folders / "stored.npz", mu=np.zeros(6), sigma=np.eye(6))
-    message = "stored.npz is not a folder: .*, not statistics of them, which cannot give KID"
-    sets, settings = (folders / "good", folders / "stored.npz"), Settings(metrics="fid,kid")
-    refuses(message, evaluate, *sets, settings=settings, **networks)
-
-
-@pytest.mark.parametrize(
-    "name, value",
-    [
-        ("kid_subset_size", 1),
-        ("kid_subsets", 0),
-        ("kid_seed", -1),
-        ("kid_seed", 2**32),
-        ("pr_k", 0),
-        ("metrics", "fid,kit"),
-    ],
-)
-def test_settings_out_of_range_are_told(name, value):
-    words = "'kit' is unknown.*did you mean kid" if name == "metrics" else f"{name} {value} is out of range: expected "
-    refuses(words, Settings, **{name: value})
+def test_settings_out_of_range_are_told():
+    for name, value in dict(kid_subset_size=1, kid_subsets=0, kid_seed=-1, pr_k=0).items():
+        refuses(f"{name} {value} is out of range: expected ", Settings, **{name: value})
+    refuses(f"kid_seed {2**32} is out of range: expected ", Settings, kid_seed=2**32)
 
 
 # ---- pictures ----
@@ -439,9 +414,7 @@ def test_command_line_with_a_model_of_ones_own(folders, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = [str(folders / "good"), str(folders / "photo"), "--labels", str(folders / "label"), "--metrics", "seg"]
     arguments += ["--seg_model", f"{model}:build", "--seg_mean", "0", "0", "0", "--seg_std", "1", "1", "1"]
-    for path in (folders / "label").iterdir():  # ids as colours
-        ids = np.asarray(Image.open(path))
-        Image.fromarray(np.stack([ids, 255 - ids, 0 * ids + 7], -1)).save(path)
+    relabel(folders, lambda ids: np.stack([ids, 255 - ids, 0 * ids + 7], -1))  # as colours
     lines = [f"{i} {i} {255 - i} 7 {name}\n" for i, name in ((0, "one"), (2, "two"), (156, "three"), (255, ""))]
     (tmp_path / "colours.txt").write_text("".join(lines))
     arguments += ["--palette", str(tmp_path / "colours.txt")]

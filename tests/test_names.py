@@ -90,9 +90,9 @@ def test_a_damaged_photo_ends_a_run_in_one_line_that_names_it(workers, tmp_path)
 # ---- folders in folders ----
 
 
-def nested(tmp_path, **changes):
-    return OPT(dataset_mode="custom", label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"),
-               no_instance=True, label_nc=4, **changes)  # fmt: skip
+def nested(tmp_path):
+    folders = dict(label_dir=str(tmp_path / "maps"), image_dir=str(tmp_path / "photos"))
+    return OPT(dataset_mode="custom", no_instance=True, label_nc=4, **folders)
 
 
 def test_files_of_one_name_in_several_folders_stay_apart(tmp_path):
@@ -137,8 +137,7 @@ def test_instance_maps_lie_in_the_same_folders(tmp_path):
 def test_maps_in_the_folder_of_photos_are_told_from_them(tmp_path):
     pictures(tmp_path, ["a/1", "2"], "")
     (tmp_path / "maps").rename(tmp_path / "photos" / "maps")
-    opt = OPT(dataset_mode="custom", label_dir=str(tmp_path / "photos" / "maps"), image_dir=str(tmp_path / "photos"),
-              no_instance=True, label_nc=4)  # fmt: skip
+    opt = replace(nested(tmp_path), label_dir=str(tmp_path / "photos" / "maps"))
     assert [item.name for item in list_items(opt, "train")] == ["2", "a/1"]
 
 
