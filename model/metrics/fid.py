@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,7 @@ def fid(first: FeatureStatistics, second: FeatureStatistics) -> float:
     return _distance(first.mean, first.root, second.mean, second.root)
 
 
+@dataclass
 class FeatureExtractor:
     """Pictures -> pooled Inception features.
 
@@ -131,10 +133,9 @@ class FeatureExtractor:
         features: length of a feature vector.
     """
 
-    def __init__(self, net: Callable[[paddle.Tensor], paddle.Tensor], weights_sha256: str, features: int = FEATURES):
-        self.net = net
-        self.weights_sha256 = weights_sha256
-        self.features = features
+    net: Callable[[paddle.Tensor], paddle.Tensor]
+    weights_sha256: str
+    features: int = FEATURES
 
     def expect(self, pictures: int) -> None:
         """Say how many pictures come: for many it pays to build Paddle's inference engine, on a CPU."""

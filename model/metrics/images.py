@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from model.data.agreement import Agreement
-from model.data.listing import passed_over
+from model.data.listing import list_folder, passed_over
 from model.data.palettes import Palette
 from model.data.pictures import MAP_SUFFIXES, PHOTO_SUFFIXES, read_photo
 from model.data.reading import read_ids
 from model.errors import UserError, listed, tell
-from model.files import read_npz, replacing, walk
+from model.files import read_npz, replacing
 from model.progress import progress_bar
 
 # What data sets append to a picture's own name: Cityscapes' photos and label maps.
@@ -48,20 +48,13 @@ def list_pictures(folder: str | os.PathLike, suffixes: Sequence[str] = PHOTO_SUF
     if not folder.is_dir():
         stored = ", not statistics of them, which cannot give KID, precision or recall" * (folder.suffix == ".npz")
         raise UserError(f"{folder} is not a folder: give the folder that holds the pictures{stored}")
-    found, others = [], Counter()
-    for inside, _, names in walk(folder):
-        for name in names:
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in suffixes:
-                found.append(folder / inside / name)
-            else:
-                others[suffix] += 1
-    unread = passed_over(others)
+    listing = list_folder(folder, suffixes, key=ascii, recursive=True)  # each file for itself, whatever its name
+    found, unread = sorted(map(Path, listing.files.values())), passed_over(listing.others)
     if not found:
         raise UserError(f"{folder} holds no pictures ({', '.join(sorted(suffixes))}){unread and f' but {unread}'}")
     if unread:
         tell(f"{folder}: {len(found)} pictures; not read for their suffix: {unread}", sys.stderr)
-    return sorted(found)
+    return found
 
 
 def list_maps(folder: str | os.PathLike) -> list[Path]:

@@ -75,7 +75,7 @@ def _format(path: Path) -> tuple[Callable[[Path], dict[str, np.ndarray]], FileIn
         if names and all(name.endswith(".npy") for name in names):
             return read_npz, FileInfo("NumPy", "torch")
         return read_torch, FileInfo("PyTorch (zip)", "torch")
-    if start.startswith(LEGACY_START):
+    if start[:1] == b"\x80" and start.startswith(LEGACY_START, 2):
         return read_torch, FileInfo("PyTorch (legacy)", "torch")
     if start[:1] == b"\x80":
         return read_pdparams, FileInfo("Paddle", "paddle")

@@ -21,9 +21,8 @@ from model.weights.damage import Damaged, reading
 from model.weights.numbers import TORCH, decoded, name_of
 from model.weights.pickles import Name, read_pickle
 
-# The first bytes of the legacy format: a pickle of the number 0x1950a86a20f9469cfc6c.
-LEGACY_START = tuple(bytes([0x80, protocol]) + b"\x8a\n" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
-                     for protocol in (2, 3, 4, 5))  # fmt: skip
+# The legacy format begins with a pickle of this number, behind the two bytes that say its protocol.
+LEGACY_START = b"\x8a\n" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 PROTOCOL_VERSION = 1001
 
 # Far above what weights need (a checkpoint of 1,000 tensors has a pickle of 0.2 MB), far below what would hurt.
