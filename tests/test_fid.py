@@ -56,13 +56,6 @@ def reference_sets():
     return {"a": a, "b": b, "c": c, "e": e, "f": 0.8 * rng.standard_normal((400, 64)) - 0.3}
 
 
-def statistics_of(features, batch=7):
-    statistics = FeatureStatistics(features.shape[1])
-    for start in range(0, len(features), batch):
-        statistics.add(features[start : start + batch])
-    return statistics
-
-
 # ---- the distance ----
 
 
@@ -84,8 +77,7 @@ def test_scaled_gaussians_are_the_closed_form_apart():
 @pytest.mark.parametrize("count", [2, 10, 63, 65, 500])
 def test_a_set_is_zero_from_itself_at_any_rank(count):
     features = np.random.default_rng(1).standard_normal((count, 64))
-    statistics = statistics_of(features)
-    assert fid(statistics, statistics_of(features, batch=64)) == pytest.approx(0, abs=DOUBLE_SUMS)
+    assert fid(FeatureStatistics(features), FeatureStatistics(features)) == pytest.approx(0, abs=DOUBLE_SUMS)
     cov = np.cov(features, rowvar=False)
     assert frechet_distance(features.mean(0), cov, features.mean(0), cov) == pytest.approx(0, abs=DOUBLE_SUMS)
 
@@ -103,31 +95,33 @@ def test_reference_distances_hold(pair, with_root, exact, tolerance):
     sets = reference_sets()
     first, second = (sets[name] for name in pair)
     means_and_covariances = [part for s in (first, second) for part in (s.mean(0), np.cov(s, rowvar=False))]
-    for got in (frechet_distance(*means_and_covariances), fid(statistics_of(first), statistics_of(second))):
+    for got in (frechet_distance(*means_and_covariances), fid(FeatureStatistics(first), FeatureStatistics(second))):
         assert got == pytest.approx(with_root, abs=tolerance)
         assert got == pytest.approx(exact, abs=DOUBLE_SUMS)
 
 
 def test_what_cannot_be_compared_is_refused():
-    one = FeatureStatistics(2)
-    one.add(np.ones((1, 2)))
+    one = FeatureStatistics(np.ones((1, 2)))
     refuses("at least 2 pictures in each set, and one has 1", fid, one, one)
     refuses("do not belong together", frechet_distance, np.zeros(2), np.eye(2), np.zeros(3), np.eye(3))
     refuses("not all finite", frechet_distance, np.zeros(2), np.eye(2) * np.nan, np.zeros(2), np.eye(2))
-    broken = statistics_of(np.array([[1.0, np.inf], [0.0, 1.0]]))
+    broken = FeatureStatistics(np.array([[1.0, np.inf], [0.0, 1.0]]))
     refuses("not all finite", fid, broken, broken)
 
 
 # ---- the statistics ----
 
 
+@pytest.mark.parametrize("count", [2, 101])
 @pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_streaming_statistics_are_numpys(offset):
-    features = np.random.default_rng(2).standard_normal((101, 5)) + offset
-    for statistics in (statistics_of(features), statistics_of(features, batch=1), statistics_of(features, batch=101)):
-        assert statistics.count == 101
-        np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=DOUBLE)
-        np.testing.assert_allclose(statistics.covariance, np.cov(features, rowvar=False), rtol=0, atol=1e-8)
+def test_statistics_are_numpys(offset, count, monkeypatch):
+    monkeypatch.setattr("model.metrics.fid._BLOCK", 30)
+    features = np.random.default_rng(2).standard_normal((count, 5)) + offset
+    statistics = FeatureStatistics(features)
+    assert statistics.count == count
+    np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=DOUBLE)
+    for covariance in (statistics.covariance, statistics.root @ statistics.root.T):
+        np.testing.assert_allclose(covariance, np.cov(features, rowvar=False), rtol=0, atol=1e-8)
 
 
 def test_file_statistics_do_not_depend_on_batches_and_sizes(folder, extractor):

@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -13,7 +14,7 @@ from model.errors import UserError
 from model.metrics import engine
 from model.metrics.engine import program_file
 from model.metrics.predictors import FunctionPredictor, InputFormat, class_maps, load_predictor
-from model.metrics.segmentation import CITYSCAPES_TRAIN, confusion_matrix, scheme_for, segmentation_scores
+from model.metrics.segmentation import CITYSCAPES_TRAIN, confusion_matrix, scheme_of, segmentation_scores
 
 # ---- scores ----
 
@@ -39,6 +40,10 @@ def test_what_cannot_be_scored_is_refused():
 
 
 # ---- label ids ----
+
+
+def scheme_for(dataset_mode, label_nc, classes):
+    return scheme_of(SimpleNamespace(classes=classes), dataset_mode, label_nc, size=None)
 
 
 def test_coco_classes_are_the_label_ids():

@@ -1,5 +1,6 @@
 """Frechet Inception distance: features of picture sets, their statistics, the distance between two."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,37 +23,20 @@ _ENGINE_FROM = 64
 _BLOCK = 4096  # vectors that are in memory in float64 at a time
 
 
+@dataclass(frozen=True)
 class FeatureStatistics:
-    """Feature vectors of a picture set, which come in any number of batches, and their statistics in float64.
+    """Feature vectors of a picture set [count, features], of any floating type, and their statistics in float64.
 
     All vectors are kept, 8 kB a picture with the Inception's: KID, precision and recall need them, and a covariance of
     few pictures has low rank, so that its root follows from them without decomposing a large matrix.
-
-    Args:
-        features: length of a vector.
     """
 
-    def __init__(self, features: int):
-        self._batches = [np.zeros((0, features), np.float32)]
-
-    def add(self, features: np.ndarray) -> None:
-        """Take in feature vectors, [n, features] of any floating type."""
-        features, length = np.asarray(features), self._batches[0].shape[1]
-        if features.ndim != 2 or features.shape[1] != length:
-            raise ValueError(f"features of shape {features.shape}, expected [n, {length}]")
-        self._batches.append(features)
-
-    @property
-    def vectors(self) -> np.ndarray:
-        """The vectors [count, features] in their order, of the type they came in."""
-        if len(self._batches) > 1:
-            self._batches = [np.concatenate(self._batches)]
-        return self._batches[0]
+    vectors: np.ndarray
 
     @property
     def count(self) -> int:
         """How many vectors there are."""
-        return sum(map(len, self._batches))
+        return len(self.vectors)
 
     @property
     def mean(self) -> np.ndarray:
@@ -65,7 +49,7 @@ class FeatureStatistics:
         mean, parts = self.mean, np.array_split(self.vectors, -(-self.count // _BLOCK))
         return sum(centred.T @ centred for centred in (part - mean for part in parts)) / (self.count - 1)
 
-    @property
+    @functools.cached_property
     def root(self) -> np.ndarray:
         """R [features, m] with R R^T = covariance."""
         if self.count > self.vectors.shape[1]:
@@ -153,11 +137,11 @@ def image_statistics(batches: Iterable[np.ndarray], extractor: FeatureExtractor)
     """Statistics of images in memory: batches of float [N, 3, H, W] in [-1, 1], taken as the uint8 that would be saved,
     or of uint8 [N, H, W, 3].
     """
-    statistics = FeatureStatistics(extractor.features)
+    vectors = [np.zeros((0, extractor.features), np.float32)]
     for images in batches:
         saved = images if images.dtype == np.uint8 else np.stack([tensor_to_image(image) for image in images])
-        statistics.add(extractor(saved))
-    return statistics
+        vectors.append(extractor(saved))
+    return FeatureStatistics(np.concatenate(vectors))
 
 
 def file_statistics(
@@ -183,15 +167,15 @@ def file_statistics(
     """
     files = {"files": files_digest(paths), "count": len(paths), "size": size}
     cache = Cache(cache_dir, "fid", {**files, "weights": extractor.weights_sha256, "version": FEATURES_VERSION})
-    statistics, known = FeatureStatistics(extractor.features), cache.load().get("vectors")
-    if known is not None and known.dtype.kind == "f" and known.shape[1:] == (extractor.features,):
-        statistics.add(known)
-    done = statistics.count
+    known = cache.load().get("vectors", np.zeros(0))
+    fits = known.dtype.kind == "f" and known.shape[1:] == (extractor.features,)
+    vectors = [known if fits else np.zeros((0, extractor.features), np.float32)]
+    done = len(vectors[0])
     extractor.expect(len(paths) - done)
     how = batch_size, size, f"{title}: Inception features", progress
-    for _, pictures in cache.batches(lambda: {"vectors": statistics.vectors}, paths, done, *how):
-        statistics.add(extractor(pictures))
-    return statistics
+    for _, pictures in cache.batches(lambda: {"vectors": np.concatenate(vectors)}, paths, done, *how):
+        vectors.append(extractor(pictures))
+    return FeatureStatistics(np.concatenate(vectors))
 
 
 def cheap_fid(images: Iterable[np.ndarray], reference: FeatureStatistics, extractor: FeatureExtractor) -> float:

@@ -120,8 +120,10 @@ class Scheme:
         return np.where(inside, self.labels[np.where(inside, prediction, 0)], -1)
 
 
-def scheme_for(dataset_mode: str, label_nc: int, classes: int, names: Sequence[str] = ()) -> Scheme:
-    """The scheme of a data set for a network with that many classes.
+def scheme_of(
+    predictor: Predictor, dataset_mode: str, label_nc: int, size: tuple[int, int], names: Sequence[str] = ()
+) -> Scheme:
+    """The scheme of a data set for a predictor, which is shown a blank picture of `size` if it does not say `classes`.
 
     COCO-Stuff: 182 classes, the label ids. ADE20K: 150 classes, label 1 first (151: label 0 first); label 0 is dropped.
     Cityscapes: 19 (trainIds) or 34/35 (labelIds) classes; the 19 of the benchmark count. Otherwise the classes are the
@@ -130,6 +132,11 @@ def scheme_for(dataset_mode: str, label_nc: int, classes: int, names: Sequence[s
     Raises:
         UserError: the network has another number of classes than the data set.
     """
+    classes = getattr(predictor, "classes", None)
+    if classes is None:
+        output = predictor(np.zeros((1, *size, 3), np.uint8))
+        usual = {"ade20k": 150, "cityscapes": 19}.get(dataset_mode, label_nc)
+        classes = output.shape[1] if output.ndim == 4 else usual  # ids do not tell it
     same = range(label_nc)
     known, ignored = _SCHEMES.get(dataset_mode, ({label_nc: (same, same)}, f"all from {label_nc} up (unlabelled)"))
     if classes not in known:
@@ -143,19 +150,3 @@ def scheme_for(dataset_mode: str, label_nc: int, classes: int, names: Sequence[s
     names = names or class_names(dataset_mode, label_nc)
     named = [names[i] if i < len(names) else f"class {i}" for i in labels]
     return Scheme(labels, np.isin(labels, counted), named, ignored)
-
-
-def scheme_of(
-    predictor: Predictor, dataset_mode: str, label_nc: int, size: tuple[int, int], names: Sequence[str] = ()
-) -> Scheme:
-    """The scheme of a data set for a predictor, which is shown a blank picture of `size` if it does not say `classes`.
-
-    Raises:
-        UserError: see `scheme_for`.
-    """
-    classes = getattr(predictor, "classes", None)
-    if classes is None:
-        output = predictor(np.zeros((1, *size, 3), np.uint8))
-        usual = {"ade20k": 150, "cityscapes": 19}.get(dataset_mode, label_nc)
-        classes = output.shape[1] if output.ndim == 4 else usual  # ids do not tell it
-    return scheme_for(dataset_mode, label_nc, classes, names)
