@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -89,12 +88,15 @@ def partners(
     for path, key in zip(pictures, keys, strict=True):
         name = pairing_key(path)
         fitting = by_path.get(key) or (by_name.get(name, []) if names[name] == 1 else [])
-        if len(fitting) > 1:
-            _refuse_twins(*fitting[:2])
         if not fitting:
             missing.append(os.path.relpath(path, mine))
-        elif found.setdefault(fitting[0], path) != path:
-            _refuse_twins(found[fitting[0]], path)
+            continue
+        first, second = fitting[:2] if len(fitting) > 1 else (found.setdefault(fitting[0], path), path)
+        if first != second:
+            raise UserError(
+                f"{first} and {second} have the same name, and files are paired by name: give a folder that holds one "
+                "of them, or put both sets into folders that are called alike"
+            )
     if missing:
         raise UserError(
             f"{mine}: {len(missing)} of {len(pictures)} pictures ({listed(missing, 5)}) have no {what} of the same "
@@ -107,13 +109,6 @@ def _paths_in(folder: str, files: Sequence[Path]) -> list[str]:
     """The files' paths in a folder, with their `pairing_key` in place of the file's name."""
     parents = {parent: os.path.relpath(parent, folder) for parent in {path.parent for path in files}}
     return [unicodedata.normalize("NFC", f"{parents[path.parent]}/{pairing_key(path)}") for path in files]
-
-
-def _refuse_twins(first: Path, second: Path) -> NoReturn:
-    raise UserError(
-        f"{first} and {second} have the same name, and files are paired by name: give a folder that holds one of them, "
-        "or put both sets into folders that are called alike"
-    )
 
 
 def common_folder(files: Sequence[Path]) -> str:
