@@ -67,53 +67,46 @@ def convert(*arguments):
     return convert_weights.main([str(a) for a in arguments])
 
 
-def generator_outputs(opt, theirs, ours):
-    label, instance, _ = maps(opt)
-    z = np.random.default_rng(1).normal(size=(2, opt.z_dim)).astype(np.float32) if opt.use_vae else None
-    seg = torch_spade.one_hot_semantics(label, instance, opt)
-    want = theirs(seg, None if z is None else torch.from_numpy(z))
-    got = ours(Semantics(label, instance, opt), None if z is None else paddle.to_tensor(z))
-    return [want], [got]
+NETWORKS = {
+    "G with VAE": (VAE, "SPADEGenerator", define_G),
+    "G": (PLAIN, "SPADEGenerator", define_G),
+    "D": (PLAIN, "MultiscaleDiscriminator", define_D),
+    "E": (VAE, "ConvEncoder", define_E),
+}
 
 
-def discriminator_outputs(opt, theirs, ours):
+def inputs(name):
+    """What the network of this name takes in torch, and here."""
+    opt = NETWORKS[name][0]
     label, instance, image = maps(opt)
-    seg = torch_spade.one_hot_semantics(label, instance, opt)
-    want = theirs(torch.cat([seg, torch.from_numpy(image)], 1))
-    got = ours(Semantics(label, instance, opt), paddle.to_tensor(image))
-    return [t for scale in want for t in scale], [t for scale in got for t in scale]
-
-
-def encoder_outputs(opt, theirs, ours):
-    _, _, image = maps(opt)
-    return theirs(torch.from_numpy(image)), ours(paddle.to_tensor(image))
+    theirs, ours = torch_spade.one_hot_semantics(label, instance, opt), Semantics(label, instance, opt)
+    if name == "E":
+        return [torch.from_numpy(image)], [paddle.to_tensor(image)]
+    if name == "D":
+        return [torch.cat([theirs, torch.from_numpy(image)], 1)], [ours, paddle.to_tensor(image)]
+    z = np.random.default_rng(1).normal(size=(2, opt.z_dim)).astype(np.float32)
+    return ([theirs, torch.from_numpy(z)], [ours, paddle.to_tensor(z)]) if opt.use_vae else ([theirs, None], [ours])
 
 
 def compute_the_same(name, theirs, target):
-    """Assert that the converted file's network, by its name below, gives what the torch network gives."""
-    opt, _, define, outputs = NETWORKS[name]
+    """Assert that the converted file's network, by its name, gives what the torch network gives."""
+    opt, _, define = NETWORKS[name]
     ours = define(opt)
     missing, unexpected = ours.set_state_dict(paddle.load(str(target)))
     assert not missing and not unexpected
     ours.eval()
+    for_torch, for_paddle = inputs(name)
     with torch.no_grad(), paddle.no_grad():
-        for want, got in zip(*outputs(opt, theirs, ours), strict=True):
-            close(got, want, PARITY / 10, PARITY)
-
-
-NETWORKS = {
-    "G with VAE": (VAE, "SPADEGenerator", define_G, generator_outputs),
-    "G": (PLAIN, "SPADEGenerator", define_G, generator_outputs),
-    "D": (PLAIN, "MultiscaleDiscriminator", define_D, discriminator_outputs),
-    "E": (VAE, "ConvEncoder", define_E, encoder_outputs),
-}
+        wanted, got = (paddle.utils.flatten(outputs) for outputs in (theirs(*for_torch), ours(*for_paddle)))
+    for one, other in zip(wanted, got, strict=True):
+        close(other, one, PARITY / 10, PARITY)
 
 
 @needs_torch
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_torch_weights_compute_the_same_and_go_back_strictly(tmp_path, name, zipped, capsys):
-    opt, theirs, *_ = NETWORKS[name]
+    opt, theirs, _ = NETWORKS[name]
     theirs = trained(getattr(torch_spade, theirs)(opt))
     source, target, back = tmp_path / "latest_net.pth", tmp_path / "n.pdparams", tmp_path / "back.pth"
     torch.save(theirs.state_dict(), source, _use_new_zipfile_serialization=zipped)
@@ -154,7 +147,7 @@ def parametrized(net):
 )
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_names_of_todays_torch(tmp_path, name, wrapped, ending):
-    opt, theirs, *_ = NETWORKS[name]
+    opt, theirs, _ = NETWORKS[name]
     theirs = parametrized(trained(getattr(torch_spade, theirs)(opt)))
     state = {wrapped.format(key): tensor for key, tensor in theirs.state_dict().items()}
     assert any(key.endswith("parametrizations.weight.0._u") for key in state)
@@ -180,7 +173,7 @@ def test_other_parametrizations_are_refused_by_name(tmp_path):
 @pytest.mark.parametrize("ending", ["pdparams", "pth", "safetensors", "npz", "ckpt"])
 @pytest.mark.parametrize("name", ["G", "D"])
 def test_every_format_round_trips(tmp_path, name, ending):
-    opt, _, define, _ = NETWORKS[name]
+    opt, _, define = NETWORKS[name]
     arrays = export_official(define(opt))
     load_official(net := define(opt), {k: v + 1 if v.dtype == np.int64 else v * 1.5 for k, v in arrays.items()})
     paddle.save(net.state_dict(), str(tmp_path / "n.pdparams"))

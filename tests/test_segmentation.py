@@ -208,8 +208,9 @@ def test_without_onnxruntime_the_way_out_is_told(tmp_path, monkeypatch):
     refuses("pip install onnxruntime", load_predictor, tmp_path / "a.onnx")
 
 
-def write_onnx(path, batch):
-    """A model of two outputs, of which the first are scores: its input's positive part."""
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, batch):
+    """Of two outputs, of which the first are scores: its input's positive part."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     shape = [batch, 3, "h", "w"]
@@ -217,12 +218,7 @@ def write_onnx(path, batch):
     nodes = [onnx.helper.make_node("Relu", ["x"], ["y"]), onnx.helper.make_node("Neg", ["x"], ["z"])]
     graph = onnx.helper.make_graph(nodes, "seg", values[:1], values[1:])
     opset = [onnx.helper.make_opsetid("", 13)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
-
-
-@pytest.mark.parametrize("batch", ["n", 1])
-def test_onnx_model_with_a_free_or_a_fixed_batch(tmp_path, batch):
-    write_onnx(tmp_path / "seg.onnx", batch)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), str(tmp_path / "seg.onnx"))
     predictor = load_predictor(tmp_path / "seg.onnx", PLAIN)
     np.testing.assert_array_equal(class_maps(predictor(PICTURES), (4, 6)), PICTURES.argmax(-1))
 

@@ -159,14 +159,10 @@ def read_batches(
         coming = submit(0) if paths else []
         for start in starts:
             current, coming = coming, submit(start + batch_size)
-            by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
-            for i, future in enumerate(current, start=start):
-                picture = future.result()
-                positions, pictures = by_shape.setdefault(picture.shape, ([], []))
-                positions.append(i)
-                pictures.append(picture)
-            for positions, pictures in by_shape.values():
-                yield positions, np.stack(pictures)
+            pictures = [future.result() for future in current]
+            for shape in dict.fromkeys(picture.shape for picture in pictures):
+                alike = [i for i, picture in enumerate(pictures) if picture.shape == shape]
+                yield [start + i for i in alike], np.stack([pictures[i] for i in alike])
 
 
 class Cache:

@@ -109,7 +109,7 @@ class Judge:
             path.unlink()
         return written
 
-    def _row(self, titles: Sequence[str], truth: Path, pictures: Sequence[Path]) -> list[Image.Image]:
+    def _row(self, titles: Sequence[str], truth: Path, pictures: Sequence[Path]) -> list[np.ndarray | Image.Image]:
         """The cells of a sheet's row: the label map's, those of the pictures, which have titles, and the legend."""
         names, colours, unknown = self.names, self.colours.copy(), unknown_class(self.settings)
         colours[unknown] = 0
@@ -126,8 +126,11 @@ class Judge:
         ]
         upper = [colorize(ids[0], colours), *images]
         lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
-        stacks = [grid([[enlarged(half, _LEAST_SIDE)] for half in pair]) for pair in zip(upper, lower, strict=True)]
-        return [*stacks, legend(np.concatenate(ids), names, colours, stacks[0].height, _LEGEND_WIDTH)]
+        stacks = []
+        for pair in zip(upper, lower, strict=True):
+            above, below = (np.asarray(enlarged(half, _LEAST_SIDE)) for half in pair)
+            stacks.append(np.concatenate([above, np.full((2, *above.shape[1:]), 255, np.uint8), below]))
+        return [*stacks, legend(np.concatenate(ids), names, colours, len(stacks[0]), _LEGEND_WIDTH)]
 
 
 def _agreement(truth: np.ndarray, prediction: np.ndarray) -> float:
