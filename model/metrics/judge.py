@@ -33,7 +33,6 @@ class Judge:
     def __init__(self, predictor: Predictor, settings: Settings, size: tuple[int, int]):
         self.predictor, self.settings, self.size = predictor, settings, size
         self.palette = read_palette(settings.palette) if settings.palette else None
-        self.palette_digest = file_digest(settings.palette) if settings.palette else ""
         self.names, self.colours = names_and_colours(settings, self.palette)
         self._maps: dict[tuple[Path, tuple[int, int]], np.ndarray] = {}
         self._agreement = Agreement()
@@ -87,7 +86,7 @@ class Judge:
         folder = None if self.predictor.weights_sha256 == "unknown" else self.settings.cache_dir
         key = [files_digest(source.pictures), files_digest(truth), self.predictor.name, self.predictor.weights_sha256]
         key += [self.predictor.protocol, self.settings.dataset_mode, self.settings.label_nc, self.size]
-        key += [self.settings.at_label_size, self.palette_digest, IDS]
+        key += [self.settings.at_label_size, file_digest(self.settings.palette) if self.palette else "", IDS]
         key += [self.settings.unknown_ids] if self.settings.unknown_ids else []
         return Cache(folder, "seg", key)
 
