@@ -112,7 +112,8 @@ def generator(G, opt, form: str) -> Graph:
         x = graph.reshape(graph.add(x, graph.weight("fc.bias", as_array(G.fc.bias))), [-1, channels, *size])
     else:
         x = semantics.first_map(G.fc)
-    graph.tanh(G.body(_Map(graph, x, channels, tuple(size)), semantics).leave())
+    picture = graph.tanh(G.body(_Map(graph, x, channels, tuple(size)), semantics).leave())
+    graph.output(picture, "picture", ["batch", opt.output_nc, *opt.generator_size])
     return graph
 
 
@@ -126,7 +127,8 @@ def encoder(E, size: tuple[int, int]) -> Graph:
         x = graph.matmul(graph.floats(_resize(size[0])), x)
     x = graph.reshape(E.body(_Map(graph, x, channels, (SIDE, SIDE))).leave(), [-1, E.fc_mu.weight.shape[0]])
     x = graph.matmul(x, graph.weight("fc_mu.weight", as_array(E.fc_mu.weight)))
-    graph.add(x, graph.weight("fc_mu.bias", as_array(E.fc_mu.bias)))
+    mean = graph.add(x, graph.weight("fc_mu.bias", as_array(E.fc_mu.bias)))
+    graph.output(mean, "mean", ["batch", E.fc_mu.bias.shape[0]])
     return graph
 
 

@@ -35,6 +35,9 @@ class PaddleOps:
     def input(self, name, kind, shape):
         return self._inputs[name]
 
+    def output(self, x, name, shape):
+        return x
+
     def weight(self, name):
         return getattr(self._layer, self._layer.names[name])
 
@@ -115,20 +118,15 @@ class _Traced(nn.Layer):
         return self._graph.replay(PaddleOps(self, named))
 
 
-def save(graph: Graph, prefix: Path, arrays: Path) -> Path:
-    """Write a graph as a Paddle inference model.
-
-    Args:
-        prefix: the program's file without its ending.
-        arrays: the weights' file; graphs over the same weights share it.
-
-    Returns:
-        The program's file, which ends in .json, or .pdmodel before Paddle 3.
-    """
-    layer = _Traced(graph)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
-    os.replace(prefix.with_suffix(".pdiparams"), arrays)
-    prefix.with_suffix(".pdiparams.info").unlink(missing_ok=True)
-    return next(file for file in (prefix.with_suffix(".json"), prefix.with_suffix(".pdmodel")) if file.is_file())
+def save(graphs: Mapping[str, Graph], folder: Path) -> dict[str, str]:
+    """As `onnx_ops.save`: Paddle inference models, whose programs end in .json, or .pdmodel before Paddle 3."""
+    files = {}
+    for name, graph in graphs.items():
+        layer, prefix = _Traced(graph), folder / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
+        os.replace(prefix.with_suffix(".pdiparams"), folder / f"{name.partition('_')[0]}.pdiparams")
+        prefix.with_suffix(".pdiparams.info").unlink(missing_ok=True)
+        files[name] = next(f"{name}{end}" for end in (".json", ".pdmodel") if prefix.with_suffix(end).is_file())
+    return files
