@@ -348,16 +348,8 @@ function showStyles() {
 
 // ------------------------------------------------------------------------------------------------------ start, uploads
 
-function tile(content, title, action) {
-  const button = make("button", { type: "button", title, onclick: guarded(action) });
-  button.setAttribute("aria-label", title);
-  if (content instanceof Element) button.append(content);
-  else button.innerHTML = content; // ours, without anything from outside
-  return button;
-}
-
-// A tile that asks for a file; `use` gets the server's answer to it.
-function uploadTile(content, title, input, name, use) {
+// What `use` does with the server's answer to a chosen file.
+function uploads(input, name, use) {
   input.onchange = guarded(async () => {
     const file = input.files[0];
     input.value = "";
@@ -370,47 +362,35 @@ function uploadTile(content, title, input, name, use) {
       throw new Error(`${file.name}: ${error.message}`);
     }
   });
-  return tile(content, title, () => input.click());
-}
-
-async function fillStart() {
-  const box = $(".start .tiles"), input = $(".start input[type=file]");
-  box.append(
-    tile("Blank<br><i lang='zh'>空白</i>", "Fill everything with the chosen class", () => begin(blank())),
-    uploadTile("Upload<br><i lang='zh'>上传</i>", "Upload a label map", input, "read_map",
-      async (answer) => begin(await drawingOf(answer.drawing))),
-  );
-  for (const [index, text] of model.scenes.entries()) {
-    const scene = await drawingOf(text), small = make("canvas", { width, height });
-    paintPixels(small.getContext("2d"), scene);
-    box.append(tile(small, `Sample scene ${index + 1}`, () => begin(scene)));
-  }
 }
 
 const blank = () => new Uint16Array(2 * area).fill(chosen, 0, area);
 
+async function fillStart() {
+  uploads($(".start input[type=file]"), "read_map", async (answer) => begin(await drawingOf(answer.drawing)));
+  for (const [index, text] of model.scenes.entries()) {
+    const scene = await drawingOf(text), small = make("canvas", { width, height });
+    paintPixels(small.getContext("2d"), scene);
+    const about = { title: `Sample scene ${index + 1}`, onclick: () => begin(scene) };
+    $(".start .tiles").append(make("button", { type: "button", ...about }, small));
+  }
+}
+
 function fillStyles() {
   $(".style").hidden = !model.styles;
-  const box = $(".style .tiles"), input = $(".style input[type=file]");
-  const seed = make("div", { className: "seed" });
-  seed.innerHTML = '<input type="number" min="0" max="4294967295" step="1" value="0" aria-label="Seed">';
-  const field = seed.firstChild, another = () => setStyle({ seed: Math.floor(Math.random() * 10000) });
-  field.onchange = () => setStyle({ seed: Math.min(Math.max(Math.floor(Number(field.value)) || 0, 0), 4294967295) });
-  seed.append(tile("Random <i lang='zh'>随机</i>", "Another seed", another));
-  box.append(seed);
-  if (model.photos) {
-    const title = "Take the style of a photo of yours";
-    box.append(uploadTile("Photo<br><i lang='zh'>上传</i>", title, input, "read_photo", setStyle));
-  }
+  $("[data-do=photo]").hidden = !model.photos;
+  uploads($(".style input[type=file]"), "read_photo", setStyle);
   for (const [index, entry] of model.gallery.entries()) {
-    const image = make("img", { src: entry.photo, alt: "" });
-    const button = tile(image, `Style ${index + 1}`, () => setStyle({ gallery: index }));
+    const about = { title: `Style ${index + 1}`, onclick: () => setStyle({ gallery: index }) };
+    const button = make("button", { type: "button", ...about }, make("img", { src: entry.photo, alt: "" }));
     button.dataset.gallery = index;
-    box.append(button);
+    $(".style .tiles").append(button);
   }
-  for (const button of $$(".slot")) {
+  const seed = $(".seed input");
+  seed.onchange = () => setStyle({ seed: Math.min(Math.max(Math.floor(Number(seed.value)) || 0, 0), 2 ** 32 - 1) });
+  for (const [number, button] of $$(".slot").entries()) {
     button.onclick = () => {
-      slot = Number(button.dataset.slot);
+      slot = number;
       showStyles();
     };
   }
@@ -523,6 +503,10 @@ async function start() {
     if (event.key === "Enter") $(".list button")?.click();
   };
   const actions = {
+    blank: () => begin(blank()),
+    upload: () => $(".start input[type=file]").click(),
+    photo: () => $(".style input[type=file]").click(),
+    random: () => setStyle({ seed: Math.floor(Math.random() * 10000) }),
     undo: () => travel(done, undone),
     redo: () => travel(undone, done),
     link: copyLink,
