@@ -21,7 +21,7 @@ from model.metrics.fid import FeatureExtractor
 from model.options import OPT
 from model.serving.export import export
 from model.serving.painter import Painter
-from model.serving.styles import arc, line, on_arc
+from model.serving.styles import on_arc, on_line
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +130,10 @@ def test_style_image_and_interpolation(run, monkeypatch):
 
 
 def test_ways_between_styles_begin_and_end_at_them():
-    rng = np.random.default_rng(0)
-    start, end = rng.standard_normal((2, 4, 64)).astype(np.float32)
-    for way in (arc, line):
-        z = way(start, end, 5)
-        assert len(z) == 5 and z[0].dtype == np.float32
-        close(z[0], start, ROUNDING)
-        close(z[-1], end, ROUNDING)
+    ends = np.random.default_rng(0).standard_normal((2, 4, 64)).astype(np.float32)
+    for between in (on_arc, on_line):
+        for share in (0, 1):
+            close(between(*ends, share), ends[share], ROUNDING)
 
 
 def test_an_arc_between_styles_keeps_their_length():
@@ -145,8 +142,8 @@ def test_an_arc_between_styles_keeps_their_length():
     assert np.allclose(middle @ one / np.linalg.norm(one), middle @ two / np.linalg.norm(two), rtol=0.1)
     assert np.linalg.norm(middle) == pytest.approx(np.linalg.norm(one), rel=0.05)
     assert np.allclose(on_arc(one, one, 0.3), one) and np.allclose(on_arc(one, 0 * one, 0.25), 0.75 * one)
-    lengths = [np.linalg.norm(z) for z in arc(one[None], one[None, ::-1], 3)]
-    assert lengths[1] == pytest.approx(lengths[0], rel=GRADIENT)
+    middle = on_arc(one[None], one[None, ::-1], 0.5)
+    assert np.linalg.norm(middle) == pytest.approx(np.linalg.norm(one), rel=GRADIENT) and middle.dtype == np.float32
 
 
 def test_labels_alone(run, tmp_path, trained):
