@@ -118,10 +118,8 @@ def build_engine(runtime: str, task: Task) -> Cycle:
 
 def gradients(net) -> dict[str, np.ndarray]:
     """A generator's gradients by official name, in torch's layout."""
-    if not hasattr(net, "sublayers"):
-        return {name: p.grad.numpy() for name, p in net.named_parameters()}
-    found = {name: p.grad.numpy() for name, p in net.named_parameters()}
-    return {name: g.T if name == "fc.weight" and g.ndim == 2 else g for name, g in found.items()}
+    turned = "fc.weight" if hasattr(net, "sublayers") and net.fc.weight.ndim == 2 else ""
+    return {name: p.grad.numpy().T if name == turned else p.grad.numpy() for name, p in net.named_parameters()}
 
 
 def compare(runs: dict[str, Cycle], training: bool, ours: str = "pattern") -> dict[str, float]:

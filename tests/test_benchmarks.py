@@ -77,10 +77,13 @@ def test_engines(run):
         assert row["difference"] < 1e-3 < row["image_deviation"]
 
 
-def test_generator_refuses_to_time_different_things(monkeypatch):
+def test_different_things_are_not_timed():
     image = np.zeros((1, 3, 4, 4), np.float32)
-    refuses("difference is 0.5", generator.compare, {"pattern": lambda: image, "torch": lambda: image + 0.5}, False)
-    refuses("difference is nan", generator.compare, {"pattern": lambda: image, "torch": lambda: image + np.nan}, False)
+    for other in (0.5, np.nan):
+        runs = {"pattern": lambda: image, "torch": lambda other=other: image + other}
+        refuses(f"difference is {other}", generator.compare, runs, False)
+    losses = {"pattern": {"d_loss": 1.1}, "torch": {"d_loss": 1.0}}
+    refuses("pattern's d_loss is 1.1", train_step.loss_difference, losses)
 
 
 @pytest.mark.slow
@@ -90,11 +93,6 @@ def test_train_step_with_memory(run):
     positive(row, "ratio_vs_torch", "ratio_vs_dense", "memory_ratio_vs_torch", "memory_ratio_vs_dense")
     assert set(row["losses"]) == {"pattern", "dense", "torch"} and len(row["losses"]["torch"]) == 7
     assert row["pattern_peak_mb"] > row["pattern_work_mb"] > 0
-
-
-def test_train_step_refuses_other_losses():
-    losses = {"pattern": {"d_loss": 1.1}, "torch": {"d_loss": 1.0}}
-    refuses("pattern's d_loss is 1.1", train_step.loss_difference, losses)
 
 
 def test_data(run):
@@ -277,8 +275,8 @@ def test_wrong_map_folders_are_told(tmp_path):
     refuses("one.png: not found", harness.load_maps, tmp_path, (4, 4))
 
 
-def allocator(megabytes: int):
-    """Used by the memory test, in a child process."""
+def allocator(megabytes):
+    """For the next test, in its child process."""
     return lambda: np.ones(megabytes * 2**20, np.uint8).sum()
 
 

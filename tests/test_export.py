@@ -249,7 +249,7 @@ def test_graphs_that_no_export_writes_are_refused(hostile, tmp_path, runtime, ch
 def test_command_line_tells_mistakes(tmp_path):
     said = python(ROOT / "tools/export.py", "nothing", "--output", "out", cwd=tmp_path, status=2).stderr
     assert said.splitlines()[-1].startswith("error: ") and not any(tmp_path.iterdir())
-    refuses("expected latest, best or a number", export_tool.main, ["nothing", "--which_epoch", "first"])
+    refuses("expected latest, best or the number", export_tool.main, ["nothing", "--which_epoch", "first"])
     with pytest.raises(SystemExit):
         export_tool.main(["nothing", "--forms", "sparse"])
 

@@ -88,8 +88,6 @@ class Synthesizer:
             if which != "latest":
                 raise UserError(f"{path} is an exported model and holds one set of weights: leave out {which}")
             return cls(Exported(path, runtime, form))
-        if which not in ("latest", "best") and not which.isdecimal():
-            raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
         from model.ops.device import set_device  # Paddle, which exported folders do without
         from model.serving.painter import Painter
 
