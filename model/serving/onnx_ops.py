@@ -47,6 +47,7 @@ class OnnxOps:
     matmul = partialmethod(_node, "MatMul")
     relu = partialmethod(_node, "Relu")
     tanh = partialmethod(_node, "Tanh")
+    gather = partialmethod(_node, "Gather", axis=0)
     integers = partialmethod(_constant, dtype=np.int32)
     floats = partialmethod(_constant, dtype=np.float32)
 
@@ -73,9 +74,6 @@ class OnnxOps:
 
     def one_hot(self, label, classes):
         return self._node("OneHot", label, self.integers(classes), self.floats([0, 1]), axis=1)
-
-    def gather(self, table, index):
-        return self._node("Gather", table, index, axis=0)
 
     def take(self, x, positions, axis):
         return self._node("Gather", x, self._constant(positions, np.int64), axis=axis)

@@ -31,6 +31,13 @@ class PaddleOps:
     tanh = staticmethod(paddle.tanh)
     transpose = staticmethod(paddle.transpose)
     concat = staticmethod(paddle.concat)
+    half = staticmethod(lambda codes: codes // 2)
+    odd = staticmethod(lambda codes: (codes % 2).astype("float32"))
+    differ = staticmethod(lambda x, y: (x != y).astype("float32"))
+    one_hot = staticmethod(lambda label, classes: F.one_hot(label, classes).transpose([0, 3, 1, 2]))
+    sum_rows = staticmethod(lambda x: x.sum(1))
+    reshape = staticmethod(lambda x, shape: x.reshape([int(side) for side in shape]))
+    instance_norm = staticmethod(lambda x, channels: F.instance_norm(x, eps=EPSILON))
 
     def input(self, name, kind, shape):
         return self._inputs[name]
@@ -47,18 +54,6 @@ class PaddleOps:
     def floats(self, values):
         return paddle.to_tensor(np.asarray(values, np.float32))
 
-    def half(self, codes):
-        return codes // 2
-
-    def odd(self, codes):
-        return (codes % 2).astype("float32")
-
-    def differ(self, x, y):
-        return (x != y).astype("float32")
-
-    def one_hot(self, label, classes):
-        return F.one_hot(label, classes).transpose([0, 3, 1, 2])
-
     def gather(self, table, index):
         if len(index.shape) == 1:
             return paddle.gather(table, index)
@@ -67,20 +62,11 @@ class PaddleOps:
     def take(self, x, positions, axis):
         return paddle.index_select(x, self.integers(positions), axis)
 
-    def sum_rows(self, x):
-        return x.sum(1)
-
-    def reshape(self, x, shape):
-        return x.reshape([int(side) for side in shape])
-
     def leaky_relu(self, x, slope, of_conv):
         if slope == 1:
             return x
         # fused with a convolution it crashes Paddle 3.3.1's engine; fused with a sum it takes no time
         return paddle.maximum(x, x * slope) if of_conv else F.leaky_relu(x, slope)
-
-    def instance_norm(self, x, channels):
-        return F.instance_norm(x, eps=EPSILON)
 
     def upsample(self, x):
         # not F.interpolate, whose oneDNN kernel Paddle 3.3.1's engine cannot call

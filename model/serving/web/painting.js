@@ -316,14 +316,11 @@ function resize(size) {
 // -------------------------------------------------------------------------------------------------------------- styles
 
 // A style is {seed}, {gallery: index} or {vector, photo}; the server knows seeds and vectors.
-function forServer(given) {
-  if (!given) return null;
-  return "seed" in given ? { seed: given.seed } : { vector: given.vector ?? model.gallery[given.gallery]?.vector };
-}
+const whole = (given) => model.gallery[given?.gallery] ?? given;
 
 function style() {
-  if (!model.styles) return {};
-  return { first: forServer(styles[0]), second: forServer(styles[1]), mix: Number($(".mix").value) };
+  const [first, second] = styles.map((given) => given && { ...whole(given), photo: undefined });
+  return model.styles ? { first, second, mix: Number($(".mix").value) } : {};
 }
 
 function setStyle(given) {
@@ -336,7 +333,7 @@ function setStyle(given) {
 function showStyles() {
   $(".mix").disabled = !styles[1];
   for (const [number, sign] of $$(".slot span").entries()) {
-    const given = styles[number], photo = given?.photo ?? model.gallery[given?.gallery]?.photo;
+    const given = styles[number], photo = whole(given)?.photo;
     sign.style.backgroundImage = photo ? `url("${photo}")` : "";
     sign.textContent = photo ? "" : given ? given.seed ?? "photo" : "none";
   }
