@@ -149,18 +149,12 @@ def test_training_split_is_read_as_for_validation(run, tmp_path, trained):
     assert np.abs(shown - np.asarray(photo)).mean() < 12  # twice through JPEG; a flip or a crop would give 70
 
 
-STEP = "output/model/step_00000003"
-
-
-@pytest.mark.parametrize("path", ["output", "output/model", "output/model/latest", STEP, f"{STEP}/n_g.pdparams"])
-def test_checkpoint_paths(trained, monkeypatch, path):
+def test_checkpoints_by_path_and_epoch(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    painter = Painter.load(path)
-    assert painter.step == 3 and painter.E is not None and not painter.G.training
-
-
-def test_epochs_and_best(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+    step = "output/model/step_00000003"
+    for path in ("output", "output/model", "output/model/latest", step, f"{step}/n_g.pdparams"):
+        painter = Painter.load(path)
+        assert painter.step == 3 and painter.E is not None and not painter.G.training
     assert Painter.load("output", "1").step == 3
     refuses("no checkpoint of epoch 7: there are latest, and of epochs: 1", Painter.load, "output/model", "7")
     refuses("no checkpoint of best", Painter.load, "output/model", "best")
