@@ -36,8 +36,8 @@ UNKNOWN = 255  # the unknown class in label files
 # Command line
 
 
-def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentParser:
-    """Add the flags that every benchmark has; `defaults` replaces their defaults by name. Returns `parser`."""
+def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags that every benchmark has; returns `parser`."""
     parser.add_argument("--repeats", type=positive, default=5, help="timed rounds; each round runs every variant")
     parser.add_argument("--warmup", type=int, default=1, help="untimed rounds before")
     parser.add_argument("--threads", type=positive, default=CORES, help="threads of every framework")
@@ -49,7 +49,6 @@ def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentP
     parser.add_argument(
         "--quick", action="store_true", help="one round, without memory and the dense form: two minutes"
     )
-    parser.set_defaults(**defaults)
     return parser
 
 
