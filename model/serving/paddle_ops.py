@@ -95,11 +95,8 @@ class _Traced(nn.Layer):
         ]
         self.eval()
 
-    def forward(self, inputs):
-        return self._run(inputs)
-
     @paddle.jit.not_to_static  # straight on: there is no control flow whose source would have to be translated
-    def _run(self, inputs):
+    def forward(self, inputs):
         named = {spec.name: x for spec, x in zip(self.specs, inputs, strict=True)}
         return self._graph.replay(PaddleOps(self, named))
 
