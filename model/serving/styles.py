@@ -3,6 +3,16 @@
 import numpy as np
 
 
+def line(start: np.ndarray, end: np.ndarray, steps: int) -> list[np.ndarray]:
+    """Styles [N, z_dim] on the straight line from one to another, both included."""
+    return [on_line(start, end, t) for t in np.linspace(0, 1, steps)]
+
+
+def arc(start: np.ndarray, end: np.ndarray, steps: int) -> list[np.ndarray]:
+    """Styles [N, z_dim] from one draw of noise to another, both included, on the way as long as noise is."""
+    return [on_arc(start, end, t) for t in np.linspace(0, 1, steps)]
+
+
 def on_line(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:
     """The style float32 [..., z_dim] at `share` (0..1) of the straight line between two."""
     return (start + (end - start) * np.float32(share)).astype(np.float32)

@@ -11,7 +11,7 @@ from model.data.dataset import PhotoMaps
 from model.data.loader import Loader
 from model.errors import UserError
 from model.options import OPT
-from model.serving.styles import on_arc, on_line
+from model.serving.styles import arc, line
 from model.serving.synthesizer import Synthesizer
 from model.serving.val_options import ValOPT
 
@@ -67,11 +67,11 @@ class Styles:
         if self.name == "mean":
             return [np.zeros((n, z_dim), np.float32)]
         if self.name == "image":
-            between, ends = on_line, [np.tile(z, (n, 1)) for z in self._ends]
-        else:
-            numbers = np.zeros(n, np.int64) if self._is_one else np.asarray(batch["index"])
-            between, ends = on_arc, [self._noise(numbers + i * 2**32) for i in range(2 if self.steps else 1)]
-        return [between(*ends, share) for share in np.linspace(0, 1, self.steps)] or ends
+            ends = [np.tile(z, (n, 1)) for z in self._ends]
+            return line(*ends, self.steps) if self.steps else ends
+        numbers = np.zeros(n, np.int64) if self._is_one else np.asarray(batch["index"])
+        start = self._noise(numbers)
+        return arc(start, self._noise(numbers + 2**32), self.steps) if self.steps else [start]
 
     def _noise(self, numbers: np.ndarray) -> np.ndarray:
         return np.stack([self._synthesizer.noise(self._seed, int(number)) for number in numbers])
