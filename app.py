@@ -5,9 +5,11 @@ Ctrl-C or SIGTERM ends it. Exit status: 0, or 2 after a mistake in options or fi
 """
 
 import argparse
+import contextlib
 import gc
 import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from model.errors import UserError, run_cli, tell
@@ -33,6 +35,16 @@ def find_model(given: str | None) -> Path:
     raise UserError(f"no model in {TRAINED}: train one (python train.py --preset sample) or give --checkpoint")
 
 
+@contextlib.contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """For imports: what they make stays, and looking for garbage among it took a fifth of their time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Open the painting page of a trained model.")
@@ -51,19 +63,17 @@ def main(argv: list[str] | None = None) -> int:
 
     if not is_exported(path):
         ahead.start(options.device)
-    gc.disable()  # what imports make stays: looking for garbage among it took a fifth of their time
+    with _garbage_kept():
+        from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
 
-    from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
+        try:
+            from model.serving.page import build_page, launch_page
+        except ModuleNotFoundError as error:
+            raise UserError(f"{error.name} is not installed: pip install -r requirements-app.txt") from None
+        from model.serving.painting import Studio
 
-    try:
-        from model.serving.page import build_page, launch_page
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install -r requirements-app.txt") from None
-    from model.serving.painting import Studio
-
-    synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
+        synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
     tell(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}")
-    gc.enable()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # with which Gradio asks itself whether it is there
     studio = Studio(synthesizer)
     page = build_page(studio)

@@ -13,7 +13,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import harness  # noqa: E402
-from benchmarks.harness import UNKNOWN, Timing  # noqa: E402
+from benchmarks.harness import UNKNOWN  # noqa: E402
 from model import CORES  # noqa: E402
 from model.data.sample import ensure_sample  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
@@ -98,14 +98,9 @@ class PlainPictures:
         return {"image": image, "semantics": semantics}
 
 
-def endless(make) -> Iterator:
-    """What `make()` gives, again and again."""
-    while True:
-        yield from make()
-
-
-def timed(stream: Iterator, batches: int) -> float:
+def timed(loader: Iterable, batches: int) -> float:
     """Seconds per batch over `batches` batches, after one batch that waits for the workers to start."""
+    stream = (batch for _ in itertools.count() for batch in loader)
     next(stream)
     begin = time.perf_counter()
     for _ in range(batches):
@@ -115,11 +110,7 @@ def timed(stream: Iterator, batches: int) -> float:
 
 def megabytes(batch) -> float:
     """Size of a batch's arrays."""
-    sizes = []
-    for value in batch.values():
-        array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
-        sizes.append(array.nbytes)
-    return sum(sizes) / 2**20
+    return sum(np.asarray(value).nbytes for value in batch.values()) / 2**20
 
 
 def one_core(folder: Path, args: argparse.Namespace) -> dict[str, object]:
@@ -153,21 +144,20 @@ def workers(folder: Path, args: argparse.Namespace) -> dict[str, object]:
 
     def ours(modulation):
         with make_loader(options(folder, args, modulation), "train") as loader:
-            return timed(endless(lambda: loader), args.batches)
+            return timed(loader, args.batches)
 
     def plain():
         data = PlainPictures(folder, options(folder, args, "dense"))
         loader = torch.utils.data.DataLoader(
             data, args.batch, shuffle=True, num_workers=args.workers, drop_last=True, persistent_workers=True
         )
-        return timed(endless(lambda: loader), args.batches)
+        return timed(loader, args.batches)
 
-    seconds = {"ours": [], "ids": [], "plain": []}
+    timings = {"ours": [], "ids": [], "plain": []}
     for _ in range(args.repeats):
-        seconds["ours"].append(ours("pattern"))
-        seconds["ids"].append(ours("dense"))
-        seconds["plain"].append(plain())
-    timings = {name: Timing(tuple(values)) for name, values in seconds.items()}
+        timings["ours"].append(ours("pattern"))
+        timings["ids"].append(ours("dense"))
+        timings["plain"].append(plain())
     return harness.speed_row(f"workers {args.workers}", timings, "ours")
 
 

@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import harness  # noqa: E402
-from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields  # noqa: E402
+from benchmarks.variants import Cycle, Task, fill, forms_of, memory  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
 
 TOLERANCE = 1e-3  # of a pixel's value, which is in [-1, 1]
@@ -48,61 +48,50 @@ def build(form: str, fields: dict, training: bool) -> Cycle:
         the last call.
     """
     task = Task(**fields)
-    return (_torch if form == "torch" else _paddle)(form, task, training)
-
-
-def _paddle(form: str, task: Task, training: bool) -> Cycle:
-    import paddle
-
-    from model.generator import define_G
-    from model.semantics import Semantics
-
     opt = task.options(form)
-    net = fill(define_G(opt), "G", task.seed)
+    if form == "torch":
+        import torch
+
+        from benchmarks.torch_spade import SPADEGenerator, one_hot_semantics
+
+        net, tensor, without_gradients = SPADEGenerator(opt), torch.from_numpy, torch.inference_mode
+
+        def paint(batch):
+            return net(one_hot_semantics(batch["label"], batch.get("instance"), opt), z)
+
+        def clear():
+            net.zero_grad(set_to_none=True)
+    else:
+        import paddle
+
+        from model.generator import define_G
+        from model.semantics import Semantics
+
+        net, tensor, without_gradients = define_G(opt), paddle.to_tensor, paddle.no_grad
+
+        def paint(batch):
+            return net(Semantics.from_batch(batch, opt), z)
+
+        def clear():
+            for parameter in net.parameters():
+                parameter.clear_gradient(set_to_zero=False)  # Layer.clear_gradients has no such option on Paddle 2.6
+
+    fill(net, "G", task.seed)
     net.train() if training else net.eval()
-    z = paddle.to_tensor(task.noise((task.batch, opt.z_dim))) if task.vae else None
-    probe = paddle.to_tensor(task.noise((task.batch, 3, *task.shape), 1))
+    z = tensor(task.noise((task.batch, opt.z_dim))) if task.vae else None
+    probe = tensor(task.noise((task.batch, 3, *task.shape), 1))
 
     def infer(batch):
-        with paddle.no_grad():
-            return net(Semantics.from_batch(batch, opt), z).numpy()
+        with without_gradients():
+            return paint(batch).numpy()
 
     def learn(batch):
-        for parameter in net.parameters():
-            parameter.clear_gradient(set_to_zero=False)  # Layer.clear_gradients has no such option on Paddle 2.6
-        image = net(Semantics.from_batch(batch, opt), z)
+        clear()
+        image = paint(batch)
         (image * probe).mean().backward()
         return image.detach().numpy()
 
-    cycle = Cycle(learn if training else infer, task.batches(form))
-    cycle.net = net
-    return cycle
-
-
-def _torch(form: str, task: Task, training: bool) -> Cycle:
-    import torch
-
-    from benchmarks.torch_spade import SPADEGenerator, one_hot_semantics
-
-    opt = task.options()
-    net = fill(SPADEGenerator(opt), "G", task.seed)
-    net.train(training)
-    z = torch.from_numpy(task.noise((task.batch, opt.z_dim))) if task.vae else None
-    probe = torch.from_numpy(task.noise((task.batch, 3, *task.shape), 1))
-
-    def infer(batch):
-        with torch.inference_mode():
-            return net(one_hot_semantics(batch["label"], batch.get("instance"), opt), z).numpy()
-
-    def learn(batch):
-        net.zero_grad(set_to_none=True)
-        image = net(one_hot_semantics(batch["label"], batch.get("instance"), opt), z)
-        (image * probe).mean().backward()
-        return image.detach().numpy()
-
-    cycle = Cycle(learn if training else infer, task.batches(form))
-    cycle.net = net
-    return cycle
+    return Cycle(learn if training else infer, task.batches(form), net)
 
 
 def build_engine(runtime: str, task: Task) -> Cycle:
@@ -129,10 +118,8 @@ def build_engine(runtime: str, task: Task) -> Cycle:
 
 def gradients(net) -> dict[str, np.ndarray]:
     """A generator's gradients by official name, in torch's layout."""
-    if not hasattr(net, "sublayers"):
-        return {name: p.grad.numpy() for name, p in net.named_parameters()}
-    found = {name: p.grad.numpy() for name, p in net.named_parameters()}
-    return {name: g.T if name == "fc.weight" and g.ndim == 2 else g for name, g in found.items()}
+    turned = "fc.weight" if hasattr(net, "sublayers") and net.fc.weight.ndim == 2 else ""
+    return {name: p.grad.numpy().T if name == turned else p.grad.numpy() for name, p in net.named_parameters()}
 
 
 def compare(runs: dict[str, Cycle], training: bool, ours: str = "pattern") -> dict[str, float]:
@@ -163,7 +150,7 @@ def numbering_seconds(task: Task) -> float:
     from model.semantics import pattern_arrays
 
     maps, opt, seconds = task.load(), task.options(), []
-    for start in range(len(maps.names)):
+    for start in range(len(maps.label)):
         label, instance = maps.batch(task.batch, start)
         begin = time.perf_counter()
         pattern_arrays(label, instance if task.instances else None, opt)
@@ -202,32 +189,29 @@ def work(runs: dict[str, Cycle], batch: int) -> dict[str, float]:
     return {"gmac": total[0] / batch / 1e9, "torch_gmac": counter.get_total_flops() / 2 / batch / 1e9}
 
 
+def timed(name: str, ours: str, runs: dict[str, Cycle], task: Task, args: argparse.Namespace, training: bool = False):
+    """A result row of what these runs compute, and how fast."""
+    compared = compare(runs, training, ours) | (work(runs, task.batch) if ours == "pattern" else {})
+    row = harness.speed_row(name, harness.alternate(runs, args.repeats, args.warmup), ours, **compared)
+    row["numbering_s"] = numbering_seconds(task)
+    row["ratio_vs_torch_with_numbering"] = row["torch_s"] / (row[f"{ours}_s"] + row["numbering_s"])
+    return row
+
+
 def measure(task: Task, training: bool, args: argparse.Namespace) -> dict[str, object]:
     """The result row of one mode."""
-    forms = [form for form in FORMS if not (args.no_dense and form == "dense")]
-    runs = {form: build(form, vars(task), training) for form in forms}
-    compared = compare(runs, training) | work(runs, task.batch)
-    timings = harness.alternate(runs, args.repeats, args.warmup)
-    mode = "forward+backward" if training else "inference"
-    row = harness.speed_row(f"{mode} {task.title}", timings, **compared)
-    row["numbering_s"] = numbering_seconds(task)
-    row["ratio_vs_torch_with_numbering"] = row["torch_s"] / (row["pattern_s"] + row["numbering_s"])
+    runs = {form: build(form, vars(task), training) for form in forms_of(args)}
+    row = timed(
+        f"{'forward+backward' if training else 'inference'} {task.title}", "pattern", runs, task, args, training
+    )
     del runs
-    if not (args.no_memory or harness.Interrupt.came):
-        target = "benchmarks.generator:build"
-        row.update(memory_fields({form: memory(target, form, task, training=training) for form in forms}))
-    return row
+    return row | memory("benchmarks.generator:build", task, args, training=training)
 
 
 def measure_engine(runtime: str, task: Task, args: argparse.Namespace) -> dict[str, object]:
     """The result row of one runtime of an exported model."""
     runs = {"engine": build_engine(runtime, task), "torch": build("torch", vars(task), False)}
-    compared = compare(runs, False, "engine")
-    timings = harness.alternate(runs, args.repeats, args.warmup)
-    row = harness.speed_row(f"inference {task.title} {ENGINES[runtime]}", timings, "engine", **compared)
-    row["numbering_s"] = numbering_seconds(task)
-    row["ratio_vs_torch_with_numbering"] = row["torch_s"] / (row["engine_s"] + row["numbering_s"])
-    return row
+    return timed(f"inference {task.title} {ENGINES[runtime]}", "engine", runs, task, args)
 
 
 def main() -> int:
@@ -235,8 +219,6 @@ def main() -> int:
     Task.add_flags(parser)
     modes = ("both", "inference", "training", "engines")
     parser.add_argument("--mode", choices=modes, default="both", help="rows to measure; both: inference and training")
-    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
-    parser.add_argument("--no-dense", action="store_true", help="leave the dense form out, the slowest")
     args = harness.parse(parser)
     task = Task.of(args)
     print(f"label maps: {task.load().source}; ngf {task.ngf}; medians of {args.repeats} alternated runs")

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -35,8 +36,8 @@ UNKNOWN = 255  # the unknown class in label files
 # Command line
 
 
-def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentParser:
-    """Add the flags that every benchmark has; `defaults` replaces their defaults by name. Returns `parser`."""
+def add_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags that every benchmark has; returns `parser`."""
     parser.add_argument("--repeats", type=positive, default=5, help="timed rounds; each round runs every variant")
     parser.add_argument("--warmup", type=int, default=1, help="untimed rounds before")
     parser.add_argument("--threads", type=positive, default=CORES, help="threads of every framework")
@@ -48,7 +49,6 @@ def add_flags(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentP
     parser.add_argument(
         "--quick", action="store_true", help="one round, without memory and the dense form: two minutes"
     )
-    parser.set_defaults(**defaults)
     return parser
 
 
@@ -107,11 +107,8 @@ def machine(threads: int) -> dict[str, str | int]:
 
 def _cpu_model() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+    names = re.findall(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE) if info.exists() else []
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def describe(info: Mapping[str, object]) -> str:
@@ -122,30 +119,9 @@ def describe(info: Mapping[str, object]) -> str:
 # Time
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of the repeated runs of one variant, in the order they were run."""
-
-    seconds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """The 25th and the 75th percentile; the interquartile range is their difference."""
-        low, high = np.percentile(self.seconds, [25, 75])
-        return float(low), float(high)
-
-    def ratio_to(self, ours: "Timing") -> float:
-        """How many times longer this takes than `ours`: medians of runs that were made in the same rounds."""
-        return self.median / ours.median
-
-
 def alternate(
     variants: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 1, pause: float = 0.25
-) -> dict[str, Timing]:
+) -> dict[str, list[float]]:
     """Time callables in rounds, so that a slow spell of the machine meets all of them.
 
     Args:
@@ -156,7 +132,7 @@ def alternate(
             take a core from the other framework's run.
 
     Returns:
-        The timings, by name, in the order of `variants`.
+        The seconds of each round, by name, in the order of `variants`.
     """
     if not variants or repeats < 1:
         raise ValueError(f"{len(variants)} variants and {repeats} repeats; expected 1 or more of each")
@@ -181,7 +157,7 @@ def alternate(
         Interrupt.came = True
         if not rounds:
             raise
-    return {name: Timing(tuple(elapsed[name] for elapsed in rounds)) for name in names}
+    return {name: [elapsed[name] for elapsed in rounds] for name in names}
 
 
 class Interrupt:
@@ -197,19 +173,16 @@ def progress(what: str, left: float) -> None:
         print(f"\r{what}, {round(left) // 60}:{round(left) % 60:02d} left  ", end=end, file=sys.stderr, flush=True)
 
 
-def speed_row(name: str, timings: Mapping[str, Timing], ours: str = "pattern", **extra) -> dict[str, object]:
-    """One result row: seconds and quartiles of every variant, and the ratio of each other variant to `ours`.
+def speed_row(name: str, timings: Mapping[str, Sequence[float]], ours: str = "pattern", **extra) -> dict[str, object]:
+    """One result row: median and quartiles of every variant's seconds, and each other variant's median over `ours`.
 
     A variant `torch` gives `torch_s`, `torch_quartiles_s` and `ratio_vs_torch`; `extra` is added as it is.
     """
     row: dict[str, object] = {"name": name, **extra}
-    for variant, timing in timings.items():
-        row[f"{variant}_s"] = timing.median
-        row[f"{variant}_quartiles_s"] = list(timing.quartiles)
-    for variant, timing in timings.items():
-        if variant != ours:
-            row[f"ratio_vs_{variant}"] = timing.ratio_to(timings[ours])
-    return row
+    for variant, seconds in timings.items():
+        row[f"{variant}_s"] = statistics.median(seconds)
+        row[f"{variant}_quartiles_s"] = np.percentile(seconds, [25, 75]).tolist()
+    return row | {f"ratio_vs_{name}": row[f"{name}_s"] / row[f"{ours}_s"] for name in timings if name != ours}
 
 
 # Memory
@@ -220,8 +193,7 @@ class Memory:
     """Resident memory of a fresh process, in bytes."""
 
     imported: int  # after the imports, before anything is built
-    built: int  # after the factory and the warm-up runs
-    peak: int  # the highest in the measured runs
+    peak: int  # the highest in the measured run
 
     @property
     def used(self) -> int:
@@ -229,21 +201,13 @@ class Memory:
         return self.peak - self.imported
 
 
-def peak_memory(
-    target: str,
-    arguments: Mapping[str, object] | None = None,
-    runs: int = 2,
-    warmup: int = 1,
-    imports: Sequence[str] = (),
-) -> Memory:
-    """Peak memory of a callable, measured in a process that runs nothing else.
+def peak_memory(target: str, arguments: Mapping[str, object], imports: Sequence[str] = ()) -> Memory:
+    """Peak memory of a callable's second run, after which optimiser states and caches exist, in a process of its own.
 
     Args:
         target: "module:function". The function is called with `arguments` and returns the callable to measure. The
             module is importable from the project's root; its imports are not counted.
         arguments: keyword arguments, as JSON can hold them.
-        runs: measured runs.
-        warmup: runs before, after which optimiser states and caches exist.
         imports: further modules to load before the size is first read: frameworks that the function imports itself.
 
     Raises:
@@ -252,15 +216,11 @@ def peak_memory(
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "memory.json"
-        task = {"target": target, "arguments": dict(arguments or {}), "runs": runs, "warmup": warmup}
-        task["imports"] = list(imports)
+        task = json.dumps({"target": target, "arguments": arguments, "imports": imports})
         child = subprocess.run(
-            [sys.executable, "-m", "benchmarks.harness", json.dumps(task), str(answer)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-        )
+            [sys.executable, "-m", "benchmarks.harness", task, str(answer)],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        )  # fmt: skip
         if child.returncode != 0 or not answer.exists():
             raise RuntimeError(f"measuring {target} failed with status {child.returncode}: {child.stderr[-2000:]}")
         return Memory(**json.loads(answer.read_text()))
@@ -274,14 +234,14 @@ def _measure_memory(task: Mapping[str, object], answer: Path) -> None:
     gc.collect()
     imported = _status("VmRSS")
     run = factory(**task["arguments"])
-    for _ in range(task["warmup"]):
-        run()
+    run()
     gc.collect()
-    built = _status("VmRSS")
-    _reset_peak()
-    for _ in range(task["runs"]):
-        run()
-    answer.write_text(json.dumps({"imported": imported, "built": built, "peak": _status("VmHWM")}))
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again from the present size
+    except OSError:
+        print("the peak cannot be reset here: it includes building the networks", file=sys.stderr)
+    run()
+    answer.write_text(json.dumps({"imported": imported, "peak": _status("VmHWM")}))
 
 
 def _status(field: str) -> int:
@@ -295,14 +255,6 @@ def _status(field: str) -> int:
     raise RuntimeError(f"/proc/self/status holds no {field}; memory is measured on Linux only")
 
 
-def _reset_peak() -> None:
-    """Start VmHWM again from the present size; where the system forbids it, the peak includes building and warm-up."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        print("the peak cannot be reset here: it includes building the networks", file=sys.stderr)
-
-
 # Label maps and images
 
 
@@ -311,32 +263,29 @@ class Maps:
     """Label and instance maps of one size.
 
     Attributes:
-        names: file names without suffix.
         label: int32 [n, H, W], the unknown class as `label_nc`.
         instance: int32 [n, H, W]; the label maps where there are no others.
         source: where they come from.
     """
 
-    names: tuple[str, ...]
     label: np.ndarray
     instance: np.ndarray
     source: str
 
     def batch(self, size: int, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Label and instance maps [size, H, W] from number `start` on, from the first again after the last."""
-        index = np.arange(start, start + size) % len(self.names)
+        index = np.arange(start, start + size) % len(self.label)
         return self.label[index], self.instance[index]
 
 
-def load_maps(folder: str | Path | None, size: tuple[int, int], label_nc: int = 182, limit: int = 16) -> Maps:
-    """Maps of a folder, spread evenly, resized as the nearest pixel.
+def load_maps(folder: str | Path | None, size: tuple[int, int], label_nc: int = 182) -> Maps:
+    """At most 16 maps of a folder, spread evenly, resized as the nearest pixel.
 
     Args:
         folder: holds train_label/ (and train_inst/) or trainannot/ with PNG files of equal names; None for the
             built-in sample.
         size: height and width in pixels.
         label_nc: number of classes; 255 in a file is the unknown class.
-        limit: at most so many maps.
 
     Raises:
         UserError: a folder or an instance map is missing, or a label is out of range.
@@ -344,21 +293,19 @@ def load_maps(folder: str | Path | None, size: tuple[int, int], label_nc: int = 
     source = "built-in sample" if folder is None else str(folder)
     folder = ensure_sample(ROOT / "dataset" / "sample") if folder is None else Path(folder)
     files = sorted((folder / "train_label").glob("*.png")) or sorted((folder / "trainannot").glob("*.png"))
-    files = files[:: max(1, len(files) // limit)][:limit]
+    files = files[:: max(1, len(files) // 16)][:16]
     if not files:
         raise UserError(
             f"{folder}: no PNG label maps; --maps takes a folder with train_label/ and train_inst/ or trainannot/ in it"
         )
-    labels, instances = [], []
-    for file in files:
-        label = _read_map(file, size)
-        label[label == UNKNOWN] = label_nc
-        if label.max() > label_nc:
-            raise UserError(f"{file}: label {label.max()} is outside 0..{label_nc - 1} and {UNKNOWN} (unknown)")
-        labels.append(label)
-        has_instances = (folder / "train_inst").is_dir()
-        instances.append(_read_map(folder / "train_inst" / file.name, size) if has_instances else label)
-    return Maps(tuple(file.stem for file in files), np.stack(labels), np.stack(instances), source)
+    label = np.stack([_read_map(file, size) for file in files])
+    label[label == UNKNOWN] = label_nc
+    for file, one in zip(files, label, strict=True):
+        if one.max() > label_nc:
+            raise UserError(f"{file}: label {one.max()} is outside 0..{label_nc - 1} and {UNKNOWN} (unknown)")
+    instances = folder / "train_inst"
+    instance = np.stack([_read_map(instances / file.name, size) for file in files]) if instances.is_dir() else label
+    return Maps(label, instance, source)
 
 
 def _read_map(file: Path, size: tuple[int, int]) -> np.ndarray:

@@ -45,22 +45,12 @@ class Row(NamedTuple):
 
     def command(self, args: argparse.Namespace, file: Path) -> list[str]:
         script = ["benchmarks.train_step"] if self.what == "step" else ["benchmarks.generator", "--mode", self.what]
-        words = [
-            "--case",
-            self.case,
-            "--threads",
-            str(self.threads),
-            "--json",
-            str(file),
-            "--repeats",
-            str(args.repeats),
-        ]
-        words += ["--batch", str(self.batch)] if self.batch else []
-        words += [] if self.dense else ["--no-dense"]
-        words += [] if self.memory else ["--no-memory"]
-        words += ["--quick"] if args.quick else []
+        words = ["--case", self.case, "--threads", self.threads, "--json", file, "--repeats", args.repeats]
+        words += ["--batch", self.batch] if self.batch else []
+        words += ["--no-dense"] * (not self.dense) + ["--no-memory"] * (not self.memory) + ["--quick"] * args.quick
         maps = args.camvid if self.case == "camvid" else args.maps
-        return [sys.executable, "-m", *script, *words, *(["--maps", str(Path(maps).resolve())] if maps else [])]
+        words += ["--maps", Path(maps).resolve()] if maps else []
+        return [sys.executable, "-m", *map(str, script + words)]
 
 
 ROWS = (
@@ -106,16 +96,15 @@ def measure(rows: list[Row], args: argparse.Namespace) -> tuple[list[dict], bool
             told = f", about {left / 60:.0f} minutes left" if number else ""
             print(f"row {number + 1} of {len(rows)}: {row.case} {row.what}, {row.threads} threads{told}", flush=True)
             file = Path(folder, "rows.json")
+            command = row.command(args, file)
             try:
-                done = subprocess.run(
-                    row.command(args, file), cwd=harness.ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-                )
+                status = subprocess.run(command, cwd=harness.ROOT, stdout=subprocess.DEVNULL).returncode
             except KeyboardInterrupt:
+                status = 130
+            if status == 130:
                 return lines, False
-            if done.returncode == 130:
-                return lines, False
-            if done.returncode:
-                raise UserError(f"{' '.join(row.command(args, file)[1:])} ended with status {done.returncode}")
+            if status:
+                raise UserError(f"{' '.join(command[1:])} ended with status {status}")
             found = json.loads(file.read_text(encoding="utf-8"))
             lines += [cells(row, values) for values in found]
     return lines, True

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import harness  # noqa: E402
-from benchmarks.variants import FORMS, Cycle, Task, fill, memory, memory_fields, prepare  # noqa: E402
+from benchmarks.variants import Cycle, Task, fill, forms_of, memory, prepare  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
 
 TOLERANCE = 2e-3  # of a loss: |a - b| / max(|b|, 1)
@@ -67,32 +67,22 @@ def loss_difference(losses: dict[str, dict[str, float]]) -> float:
     return worst
 
 
-def loss_rows(losses: dict[str, dict[str, float]]) -> list[dict[str, object]]:
-    """The first step's losses, one row each."""
-    return [{"loss": name} | {form: f"{values[name]:.6f}" for form, values in losses.items()}
-            for name in losses["torch"]]  # fmt: skip
-
-
 def measure(task: Task, args: argparse.Namespace) -> dict[str, object]:
     """The result row of a task."""
-    runs = {form: build(form, vars(task)) for form in args.forms}
+    runs = {form: build(form, vars(task)) for form in forms_of(args)}
     losses = {form: run() for form, run in runs.items()}
-    print(harness.table(loss_rows(losses)))
+    shown = {name: {form: f"{values[name]:.6f}" for form, values in losses.items()} for name in losses["torch"]}
+    print(harness.table([{"loss": name, **values} for name, values in shown.items()]))
     compared = {"loss_difference": loss_difference(losses), "losses": losses}
     row = harness.speed_row(f"step {task.title}", harness.alternate(runs, args.repeats, args.warmup), **compared)
     del runs
-    if not (args.no_memory or harness.Interrupt.came):
-        row.update(memory_fields({form: memory("benchmarks.train_step:build", form, task) for form in args.forms}))
-    return row
+    return row | memory("benchmarks.train_step:build", task, args)
 
 
 def main() -> int:
     parser = harness.add_flags(argparse.ArgumentParser(description=__doc__.splitlines()[0]))
     Task.add_flags(parser)
-    parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
-    parser.add_argument("--no-dense", action="store_true", help="leave the dense form out, the slowest")
     args = harness.parse(parser)
-    args.forms = tuple(form for form in FORMS if not (args.no_dense and form == "dense"))
     task = Task.of(args)
     print(f"label maps: {task.load().source}; ngf {task.ngf}; medians of {args.repeats} alternated runs")
     return harness.report([lambda: measure(task, args)], args, COLUMNS)

@@ -6,7 +6,8 @@ is measured loads only its own.
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,8 @@ from model.options import OPT
 OURS = {"pattern": {}, "dense": {"modulation": "dense", "kernels": "plain"}}
 FILE_CLASSES = 182  # ids in COCO-Stuff's files and in the built-in sample's
 FORMS = (*OURS, "torch")
-IMPORTS = {
-    "pattern": ("paddle", "model.trainer", "model.vgg", "model.weights.files"),
-    "dense": ("paddle", "model.trainer", "model.vgg", "model.weights.files"),
-    "torch": ("torch", "benchmarks.torch_spade"),
-}
+IMPORTS = dict.fromkeys(OURS, ("paddle", "model.trainer", "model.vgg", "model.weights.files"))
+IMPORTS["torch"] = ("torch", "benchmarks.torch_spade")
 
 
 # What users train, each as it differs from COCO-Stuff's options at 256x256, batch 1.
@@ -71,12 +69,10 @@ class Task:
         parser.add_argument(
             "--case", choices=CASES, default="coco", help="options and size, as the data set's users train"
         )
-        for name, text in (
-            ("size", "width in pixels"),
-            ("batch", "images in a batch"),
-            ("ngf", "width of the networks"),
-        ):
+        for name, text in dict(size="width in pixels", batch="images in a batch", ngf="width of the networks").items():
             parser.add_argument(f"--{name}", type=harness.positive, help=f"{text}, in place of the case's")
+        parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+        parser.add_argument("--no-dense", action="store_true", help="leave the dense form out, the slowest")
 
     @classmethod
     def of(cls, args: argparse.Namespace, **changes) -> "Task":
@@ -115,7 +111,7 @@ class Task:
     def batches(self, form: str) -> list[dict[str, np.ndarray]]:
         """A batch for every map as the loader's workers would make it, the neighbourhoods numbered for "pattern"."""
         maps, opt, batches = self.load(), self.options(form), []
-        for start in range(len(maps.names)):
+        for start in range(len(maps.label)):
             label, instance = maps.batch(self.batch, start)
             batch = {"label": label} | ({"instance": instance} if self.instances else {})
             batch["image"] = harness.random_images(self.batch, self.shape, self.seed + start)
@@ -156,33 +152,35 @@ def prepare(trainer, task: Task, tensor: Callable):
     return trainer
 
 
-def memory(target: str, form: str, task: Task, **arguments) -> harness.Memory:
-    """Peak memory of one form; `target` ("module:function") takes form, a task's fields and `arguments`."""
-    return harness.peak_memory(
-        target, {"form": form, "fields": vars(task), **arguments}, runs=1, warmup=1, imports=IMPORTS[form]
-    )
+def forms_of(args: argparse.Namespace) -> list[str]:
+    """The forms to compare."""
+    return [form for form in FORMS if not (args.no_dense and form == "dense")]
 
 
-def memory_fields(found: Mapping[str, harness.Memory]) -> dict[str, float]:
-    """Result fields: each form's peak in MB, of the whole process and without the frameworks, and our share of it."""
-    fields = {}
-    for form, value in found.items():
-        fields[f"{form}_peak_mb"] = value.peak / 2**20
-        fields[f"{form}_work_mb"] = value.used / 2**20
-    for form in found:
+def memory(target: str, task: Task, args: argparse.Namespace, **arguments) -> dict[str, float]:
+    """Result fields: each form's peak in MB, of the whole process and without the frameworks, and our share of it.
+
+    Args:
+        target: "module:function", which takes form, a task's fields and `arguments`.
+    """
+    if args.no_memory or harness.Interrupt.came:
+        return {}
+    fields, found = {}, {}
+    for form in forms_of(args):
+        given = {"form": form, "fields": vars(task), **arguments}
+        found[form] = value = harness.peak_memory(target, given, IMPORTS[form])
+        fields |= {f"{form}_peak_mb": value.peak / 2**20, f"{form}_work_mb": value.used / 2**20}
         if form != "pattern":
-            fields[f"memory_ratio_vs_{form}"] = found["pattern"].peak / found[form].peak
-            fields[f"work_memory_ratio_vs_{form}"] = found["pattern"].used / found[form].used
+            fields[f"memory_ratio_vs_{form}"] = found["pattern"].peak / value.peak
+            fields[f"work_memory_ratio_vs_{form}"] = found["pattern"].used / value.used
     return fields
 
 
 class Cycle:
-    """A callable that gives the next item to `work` at each call; `last` is what it returned."""
+    """A callable that gives the next item to `work` at each call; `net` is what it works with."""
 
-    def __init__(self, work: Callable, items: list):
-        self.work, self.items, self.turn, self.last = work, items, 0, None
+    def __init__(self, work: Callable, items: list, net=None):
+        self.net, self._work, self._items = net, work, itertools.cycle(items)
 
     def __call__(self):
-        self.last = self.work(self.items[self.turn % len(self.items)])
-        self.turn += 1
-        return self.last
+        return self._work(next(self._items))

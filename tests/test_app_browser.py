@@ -1,4 +1,4 @@
-"""The painting page in a real Chromium: draw, follow, upload, style, undo, save, link; desktop and phone."""
+"""The painting page in a real Chromium: draw, follow, upload, style, undo, save, link; desktop and phone. And films."""
 
 import base64
 import io
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from reference_cases import write_model
-from test_app import MODEL
+from test_app import MODEL, file_of
+from test_film import write
 
 from model.data.palettes import class_names, palette
 from model.data.sample import make_scene
@@ -130,7 +131,7 @@ def sea(window):
     studio = window(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
     picture = studio.settle()
     studio.choose("sea")
-    studio.page.click(".start .tiles button:first-child")
+    studio.page.click("[data-do=blank]")
     picture = studio.changed(picture)
     assert share(studio.drawing(), "sea") == 1
     studio.choose("giraffe")
@@ -228,18 +229,16 @@ def test_photos_and_bad_uploads(window, tmp_path):
     Image.fromarray(photo).save(tmp_path / "photo.jpg")
     studio.page.set_input_files(".style input[type=file]", tmp_path / "photo.jpg")
     picture = studio.changed(picture)
-    (tmp_path / "fake.png").write_text("no picture")
-    Image.fromarray(np.where(label == 255, 200, label).astype(np.uint8)).save(tmp_path / "ids.png")
+    bad = {
+        "fake.png": (b"no picture", "the file is not a picture"), "large.png": (bytes(11 * 2**20), "at most 10 MB"),
+        "ids.png": (file_of(Image.fromarray(np.where(label == 255, 200, label).astype(np.uint8))), "holds ids 200"),
+    }  # fmt: skip
     before = studio.drawing()
-    studio.page.set_input_files(".start input[type=file]", tmp_path / "fake.png")
-    assert studio.message().startswith("fake.png: the file is not a picture")
-    studio.page.click(".message button")
-    studio.page.set_input_files(".start input[type=file]", tmp_path / "ids.png")
-    assert "holds ids 200" in studio.message()
-    (tmp_path / "large.png").write_bytes(bytes(11 * 2**20))
-    studio.page.click(".message button")
-    studio.page.set_input_files(".start input[type=file]", tmp_path / "large.png")
-    assert "at most 10 MB" in studio.message()
+    for name, (content, message) in bad.items():
+        (tmp_path / name).write_bytes(content)
+        studio.page.set_input_files(".start input[type=file]", tmp_path / name)
+        assert studio.message().startswith(f"{name}: ") and message in studio.message()
+        studio.page.click(".message button")
     assert (studio.drawing() == before).all() and studio.settle() == picture
     studio.page.click(".start .tiles button:last-child")  # and the page goes on
     studio.changed(picture)
@@ -289,3 +288,16 @@ def test_busy_sign_and_a_server_that_went_away(window):
     page.unroute("**/call/**")
     page.click(".start .tiles button:nth-child(4)")
     studio.changed(picture)
+
+
+def test_films_play(browser, tmp_path):
+    write(tmp_path / "a.mp4")
+    source = base64.b64encode((tmp_path / "a.mp4").read_bytes()).decode()
+    page = browser.new_page()
+    page.set_content(f'<video muted src="data:video/mp4;base64,{source}"></video>')
+    size = page.evaluate(
+        "async () => { const v = document.querySelector('video'); const ended = new Promise(r => v.onended = r);"
+        " await v.play(); await ended; return [v.videoWidth, v.videoHeight, v.duration]; }"
+    )
+    page.close()
+    assert size == [64, 32, pytest.approx(1, abs=0.05)]

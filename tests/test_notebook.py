@@ -1,6 +1,5 @@
 """run.ipynb: stripped, valid, its commands known to the command lines; and executed from top to bottom, cut short."""
 
-import ast
 import json
 import re
 import shutil
@@ -33,10 +32,7 @@ def parameters():
     """The values of the cell that users may change."""
     (cell,) = [cell for cell in cells("code") if "parameters" in cell.metadata.get("tags", ())]
     values = {}
-    for node in ast.parse(cell.source).body:
-        names = node.targets[0].elts if isinstance(node.targets[0], ast.Tuple) else node.targets
-        value = ast.literal_eval(node.value)
-        values |= dict(zip([name.id for name in names], value if len(names) > 1 else [value], strict=True))
+    exec(cell.source, {}, values)
     return values
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import GRADIENT, ROOT, ROUNDING, Call, close, python, refuses
+from common import GRADIENT, ROOT, ROUNDING, Call, close, python, refuses, same
 from PIL import Image
 from test_film import frames
 from test_train import TINY, Thumbnail, write_data
@@ -21,7 +21,7 @@ from model.metrics.fid import FeatureExtractor
 from model.options import OPT
 from model.serving.export import export
 from model.serving.painter import Painter
-from model.serving.styles import arc, line, on_arc
+from model.serving.styles import on_arc, on_line
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,9 @@ def trained(tmp_path_factory):
     """A folder with data and a run of one epoch, of 3 steps."""
     folder = tmp_path_factory.mktemp("trained")
     write_data(folder / "data")
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(folder)
         train.main([*TINY, "--max_steps", "3", "--nThreads", "0", "--display_freq", "0"])
-    finally:
-        os.chdir(before)
     return folder
 
 
@@ -69,7 +66,6 @@ def test_spread_takes_pictures_of_the_whole_split(run, tmp_path):
     assert "wrote 1 pictures" in run("--spread", 1, "--label_dir", "data/val_label")
     done = run("--spread", 2, "--results_dir", tmp_path / "two", "--panels")
     assert "label maps 2, val split" in done and list(pictures(tmp_path / "two/panels")) == ["val0.jpg", "val1.jpg"]
-    refuses("exclude each other: the first so many, or evenly spread ones", run, "--spread", 2, "--how_many", 2)
 
 
 def test_a_film_shows_the_pictures_in_one_style(run, tmp_path):
@@ -81,27 +77,13 @@ def test_a_film_shows_the_pictures_in_one_style(run, tmp_path):
     for a, b in zip(shown, painted, strict=True):
         assert np.abs(a.astype(int) - b).mean() < 20  # the codec's
     run("--style_image", "data/val_img/val0.jpg", "--results_dir", tmp_path / "one", "--format", "png")
-    for a, b in zip(painted, pictures(tmp_path / "one" / "pics").values(), strict=True):
-        np.testing.assert_array_equal(a, b)  # the first photo's style
+    same(painted, list(pictures(tmp_path / "one" / "pics").values()))  # the first photo's style
 
 
 def test_a_film_of_the_way_between_styles(run, tmp_path):
-    ends = "--style_image", "data/val_img/val0.jpg", "--style_image2", "data/val_img/val1.jpg"
-    run("--video", tmp_path / "way.mp4", "--how_many", 1, "--style_steps", 5, *ends)
+    run("--video", tmp_path / "way.mp4", "--how_many", 1, "--style_steps", 5)
+    assert list(pictures(tmp_path / "out" / "pics")) == [f"val0_style0{k}.jpg" for k in range(5)]
     assert len(frames(tmp_path / "way.mp4")[0]) == 5
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--video", "film.avi"), "video 'film.avi' is no .mp4 file"),
-        (("--video", "film.mp4", "--how_many", "1"), "a film of one picture"),
-        (("--video", "film.mp4", "--fps", "0"), "fps 0 is out of range"),
-    ],
-)
-def test_films_that_cannot_be_made_are_told(run, options, message):
-    refuses(message, run, *options)
-    assert not Path("film.mp4").exists()
 
 
 def test_batch_size_changes_nothing(run, tmp_path):
@@ -109,11 +91,6 @@ def test_batch_size_changes_nothing(run, tmp_path):
     run("--style", "random", "--results_dir", tmp_path / "three", "--batchSize", 3)
     one, three = pictures(tmp_path / "one" / "pics"), pictures(tmp_path / "three" / "pics")
     assert all(np.abs(one[name].astype(int) - three[name]).max() <= 2 for name in one)
-
-
-def test_style_steps_are_as_many_pictures_of_a_map(run, tmp_path):
-    run("--style_steps", 3, "--how_many", 1)
-    assert list(pictures(tmp_path / "out" / "pics")) == [f"val0_style0{k}.jpg" for k in range(3)]
 
 
 def test_style_image_and_interpolation(run, monkeypatch):
@@ -130,13 +107,10 @@ def test_style_image_and_interpolation(run, monkeypatch):
 
 
 def test_ways_between_styles_begin_and_end_at_them():
-    rng = np.random.default_rng(0)
-    start, end = rng.standard_normal((2, 4, 64)).astype(np.float32)
-    for way in (arc, line):
-        z = way(start, end, 5)
-        assert len(z) == 5 and z[0].dtype == np.float32
-        close(z[0], start, ROUNDING)
-        close(z[-1], end, ROUNDING)
+    ends = np.random.default_rng(0).standard_normal((2, 4, 64)).astype(np.float32)
+    for between in (on_arc, on_line):
+        for share in (0, 1):
+            close(between(*ends, share), ends[share], ROUNDING)
 
 
 def test_an_arc_between_styles_keeps_their_length():
@@ -145,8 +119,8 @@ def test_an_arc_between_styles_keeps_their_length():
     assert np.allclose(middle @ one / np.linalg.norm(one), middle @ two / np.linalg.norm(two), rtol=0.1)
     assert np.linalg.norm(middle) == pytest.approx(np.linalg.norm(one), rel=0.05)
     assert np.allclose(on_arc(one, one, 0.3), one) and np.allclose(on_arc(one, 0 * one, 0.25), 0.75 * one)
-    lengths = [np.linalg.norm(z) for z in arc(one[None], one[None, ::-1], 3)]
-    assert lengths[1] == pytest.approx(lengths[0], rel=GRADIENT)
+    middle = on_arc(one[None], one[None, ::-1], 0.5)
+    assert np.linalg.norm(middle) == pytest.approx(np.linalg.norm(one), rel=GRADIENT) and middle.dtype == np.float32
 
 
 def test_labels_alone(run, tmp_path, trained):
@@ -161,8 +135,7 @@ def test_labels_alone(run, tmp_path, trained):
     for folder in (["--dataroot", tmp_path / "alone"], ["--label_dir", tmp_path / "alone" / "val_label"]):
         out = run(*folder, "--results_dir", tmp_path / folder[0])
         assert "instances  no maps: edges run where classes meet" in out and f"split of {folder[1]}" in out
-        without = pictures(tmp_path / folder[0] / "pics")
-        assert all((without[name] == picture).all() for name, picture in with_instances.items())
+        same(pictures(tmp_path / folder[0] / "pics"), with_instances)
     refuses("label maps alone", run, "--dataroot", tmp_path / "alone", "--style", "photo")
     refuses("label maps alone", run, "--dataroot", tmp_path / "alone", "--metrics", "fid")
 
@@ -176,18 +149,12 @@ def test_training_split_is_read_as_for_validation(run, tmp_path, trained):
     assert np.abs(shown - np.asarray(photo)).mean() < 12  # twice through JPEG; a flip or a crop would give 70
 
 
-STEP = "output/model/step_00000003"
-
-
-@pytest.mark.parametrize("path", ["output", "output/model", "output/model/latest", STEP, f"{STEP}/n_g.pdparams"])
-def test_checkpoint_paths(trained, monkeypatch, path):
+def test_checkpoints_by_path_and_epoch(trained, monkeypatch):
     monkeypatch.chdir(trained)
-    painter = Painter.load(path)
-    assert painter.step == 3 and painter.E is not None and not painter.G.training
-
-
-def test_epochs_and_best(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+    step = "output/model/step_00000003"
+    for path in ("output", "output/model", "output/model/latest", step, f"{step}/n_g.pdparams"):
+        painter = Painter.load(path)
+        assert painter.step == 3 and painter.E is not None and not painter.G.training
     assert Painter.load("output", "1").step == 3
     refuses("no checkpoint of epoch 7: there are latest, and of epochs: 1", Painter.load, "output/model", "7")
     refuses("no checkpoint of best", Painter.load, "output/model", "best")
@@ -228,36 +195,29 @@ def alone(trained, tmp_path):
 
 
 def test_a_strangers_file_runs_nothing(run, alone, tmp_path):
-    folder = alone()
-    (folder / "n_g.pdparams").write_bytes(pickle.dumps(Call(os.mkdir, str(tmp_path / "was_run"))))
-    refuses("nothing of it was run", run, "--checkpoint", folder / "n_g.pdparams")
+    file = alone() / "n_g.pdparams"
+    file.write_bytes(pickle.dumps(Call(os.mkdir, str(tmp_path / "was_run"))))
+    refuses("nothing of it was run", run, "--checkpoint", file)
     assert not (tmp_path / "was_run").exists()
 
 
-def test_a_generator_without_its_options_is_refused(run, tmp_path, trained):
-    shutil.copy(trained / "output/model/n_g.pdparams", tmp_path)
-    refuses("no opt.yaml beside it", run, "--checkpoint", tmp_path / "n_g.pdparams")
-
-
-def test_a_generator_and_its_options_paint_without_photos_styles(run, alone):
+def test_a_generator_needs_its_options_and_for_photos_styles_the_encoder(run, alone, trained):
     folder = alone("n_g")
     assert "style      random" in run("--checkpoint", folder / "n_g.pdparams")
     assert "style      mean" in run("--checkpoint", folder, "--style", "mean")
     given = "--checkpoint", folder, "--style_image", "data/val_img/val0.jpg"
     refuses("needs the encoder, and there is none beside", run, *given)
-
-
-def test_an_encoder_beside_a_generator_gives_photos_styles(run, alone):
-    assert "style      photo" in run("--checkpoint", alone("n_g", "n_e"))
+    shutil.copy(trained / "output/model/n_e.pdparams", folder)
+    assert "style      photo" in run("--checkpoint", folder)
+    (folder / "opt.yaml").unlink()
+    refuses("no opt.yaml beside it", run, "--checkpoint", folder / "n_g.pdparams")
 
 
 def test_what_is_missing_is_told(run, tmp_path, trained):
     refuses("train first", run, "--checkpoint", tmp_path / "nothing")
     refuses("training split instead: --phase train", run, "--dataroot", tmp_path)
-    refuses("dataroot typo is not a folder", run, "--dataroot", "typo")
     (tmp_path / "style.jpg").write_text("none")
     refuses(r"^style image .*style\.jpg: ", run, "--style_image", tmp_path / "style.jpg")
-    refuses(r"^style image nowhere\.jpg: the file is not there", run, "--style_image", "nowhere.jpg")
 
 
 def test_folders_of_files(run, tmp_path, trained):
@@ -270,20 +230,23 @@ def test_folders_of_files(run, tmp_path, trained):
     named = pictures(tmp_path / "out" / "pics")
     out = run()
     assert "wrote 3 pictures" in out and "earlier runs" not in out
-    assert all((named[name] == picture).all() for name, picture in pictures(tmp_path / "out" / "pics").items())
+    same(pictures(tmp_path / "out" / "pics"), named)
     os.utime(tmp_path / "out" / "pics" / "val2.jpg", (0, 0))
     assert "(beside 1 files of earlier runs)" in run("--how_many", 2)
-
-
-def test_folders_are_not_passed_over(run, tmp_path, trained):
-    refuses("go with label_dir, which is empty", run, "--image_dir", "data/val_img")
-    refuses("exclude each other", run, "--dataroot", "data", "--label_dir", "data/val_label")
-    refuses("nowhere is not a folder: check --label_dir", run, "--label_dir", "nowhere")
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
+        (["--image_dir", "data/val_img"], "go with label_dir, which is empty"),
+        (["--dataroot", "data", "--label_dir", "data/val_label"], "exclude each other"),
+        (["--label_dir", "nowhere"], "nowhere is not a folder: check --label_dir"),
+        (["--dataroot", "typo"], "dataroot typo is not a folder"),
+        (["--style_image", "nowhere.jpg"], r"^style image nowhere\.jpg: the file is not there"),
+        (["--spread", "2", "--how_many", "2"], "exclude each other: the first so many, or evenly spread ones"),
+        (["--video", "film.avi"], "video 'film.avi' is no .mp4 file"),
+        (["--video", "film.mp4", "--how_many", "1"], "a film of one picture"),
+        (["--video", "film.mp4", "--fps", "0"], "fps 0 is out of range"),
         (["--metrics", "fid", "--style_steps", "2"], "exclude each other"),
         (["--metrics", "kid,pr"], "metric pr needs at least 4 pictures in each set, and the val split has 3"),
         (["--metrics", "kit"], "'kit' is unknown: .*did you mean kid"),
@@ -297,7 +260,7 @@ def test_folders_are_not_passed_over(run, tmp_path, trained):
 )
 def test_contradictions_are_refused_before_painting(run, judges, tmp_path, options, message):
     refuses(message, run, *options)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not Path("film.mp4").exists()
 
 
 @pytest.mark.parametrize("metric, file", [("fid", "pt_inception-2015-12-05-6726825d.pth"), ("seg", "cocostuff164k")])
@@ -343,10 +306,8 @@ def test_metrics_of_two_checkpoints_side_by_side(run, judges, tmp_path):
     assert result["protocol"]["segmentation"]["label_maps"] == "data/val_label"
     assert {path.name for path in (out / "pics").iterdir()} == {"stranger.png", "val0.png", "val1.png", "val2.png"}
     # label map, three pictures and the legend; two rows of pictures above segmentations
-    assert Image.open(out / "sheets" / "sheet_000.png").size == (
-        4 * (192 + 4) + 170 + 8,
-        2 * (2 * 192 + 2 + 4) + 4 + 18,
-    )
+    size = 4 * (192 + 4) + 170 + 8, 2 * (2 * 192 + 2 + 4) + 4 + 18
+    assert Image.open(out / "sheets" / "sheet_000.png").size == size
     assert "| again | " in (out / "metrics.md").read_text() and "comparison sheets are in" in said
     assert {path.parent.name for path in (out / "log").rglob("vdlrecords*")} == {"generated", "again", "photos"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from model.errors import UserError, run_cli, tell  # noqa: E402
+from model.errors import run_cli, tell  # noqa: E402
 from model.serving import FORMS, RUNTIMES  # noqa: E402
 
 
@@ -47,8 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     add("--forms", type=_several(FORMS), default=FORMS, metavar="LIST", help=forms_help)
     add("--force", action="store_true", help="replace an earlier export")
     args = parser.parse_args(argv)
-    if args.which_epoch not in ("latest", "best") and not args.which_epoch.isdecimal():
-        raise UserError(f"--which_epoch {args.which_epoch} is unknown: expected latest, best or a number of epochs")
 
     from model.ops.device import set_device
     from model.serving.export import export

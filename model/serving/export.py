@@ -2,13 +2,11 @@
 
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from model.errors import UserError, utf8
-from model.options import OPT
 from model.serving import FILE, FORMS, RUNTIMES, graph, paddle_ops
 from model.serving.description import OPT_FILE, Description
 from model.serving.painter import Painter
@@ -46,85 +44,55 @@ def export(
         UserError: the folder exists, or the onnx package is missing.
     """
     folder = Path(folder)
-    _refuse_to_replace(folder, force)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if not (folder / FILE).is_file():
+            raise UserError(f"{folder} exists and is no exported model: give another --output")
+        if not force:
+            raise UserError(f"{folder} exists: give another --output, or --force to replace it")
     utf8(folder.absolute(), "the library that writes and runs models")
-    graphs = {form: graph.generator(painter.G, painter.opt, form) for form in forms}
-    style = None if painter.E is None else graph.encoder(painter.E, painter.opt.generator_size)
+    graphs = {f"generator_{form}": graph.generator(painter.G, painter.opt, form) for form in forms}
+    if painter.E is not None:
+        graphs["encoder"] = graph.encoder(painter.E, painter.opt.generator_size)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    aside = tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True)
+    with aside as place:
+        new, old = Path(place, "new"), Path(place, "old")
+        new.mkdir()
         files = {}
         for runtime in runtimes:
-            before = _bytes(work)
-            files[runtime] = {"onnx": _write_onnx, "paddle": _write_paddle}[runtime](graphs, style, painter.opt, work)
-            say(f"{runtime}: {_bytes(work) - before:.0f} MB, {' and '.join(forms)} form")
+            before = _bytes(new)
+            saved = _writer(runtime)(graphs, new)
+            files[runtime] = {"generator": {form: saved.pop(f"generator_{form}") for form in forms}} | saved
+            say(f"{runtime}: {_bytes(new) - before:.0f} MB, {' and '.join(forms)} form")
         description = Description.of(painter.opt, step=painter.step, parameters=painter.info["parameters"], **files)
-        painter.opt.save(work / OPT_FILE)
+        painter.opt.save(new / OPT_FILE)
         for source in SHIPPED:
             text = source.read_text(encoding="utf-8")  # modules that lie side by side there
             text = re.sub(r"from model\.(\w+\.)*", "from ", text)
-            (work / source.name).write_text(text, encoding="utf-8")
-        (work / FILE).write_text(description.to_json(), encoding="utf-8")
-        work.chmod(0o755)
-        _put(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return description
-
-
-def _refuse_to_replace(folder: Path, force: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / FILE).is_file():
-        raise UserError(f"{folder} exists and is no exported model: give another --output")
-    if not force:
-        raise UserError(f"{folder} exists: give another --output, or --force to replace it")
-
-
-def _put(work: Path, folder: Path) -> None:
-    """Move the finished folder to its place, and what was there out of it; back again if that fails."""
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    moved = folder.exists()
-    try:
-        if moved:
+            (new / source.name).write_text(text, encoding="utf-8")
+        (new / FILE).write_text(description.to_json(), encoding="utf-8")
+        if folder.exists():
             os.replace(folder, old)
-        os.replace(work, folder)
-    except OSError:
-        if moved and not folder.exists():
-            os.replace(old, folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+    return description
 
 
 def _bytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
 
 
-def _write_onnx(graphs: dict[str, graph.Graph], style: graph.Graph | None, opt: OPT, folder: Path) -> dict:
+def _writer(runtime: str) -> Callable[[Mapping[str, graph.Graph], Path], dict[str, str]]:
+    if runtime == "paddle":
+        return paddle_ops.save
     try:
-        from model.serving.onnx_ops import WeightStore, save
+        from model.serving import onnx_ops
     except ImportError:
         raise UserError(
             "ONNX files need the onnx package: pip install -r requirements-app.txt, or give --runtimes paddle"
         ) from None
-    files = {"generator": {form: f"generator_{form}.onnx" for form in graphs}}
-    with WeightStore(folder / "generator.weights") as store:  # both forms read one file
-        for form, found in graphs.items():
-            shape = ["batch", opt.output_nc, *opt.generator_size]
-            save(found, folder / files["generator"][form], "picture", shape, store)
-    if style is not None:
-        files["encoder"] = "encoder.onnx"
-        with WeightStore(folder / "encoder.weights") as store:
-            save(style, folder / "encoder.onnx", "mean", ["batch", opt.z_dim], store)
-    return files
-
-
-def _write_paddle(graphs: dict[str, graph.Graph], style: graph.Graph | None, opt: OPT, folder: Path) -> dict:
-    def write(name, found):
-        return paddle_ops.save(found, folder / name, folder / f"{name.split('_')[0]}.pdiparams").name
-
-    files = {"generator": {form: write(f"generator_{form}", found) for form, found in graphs.items()}}
-    if style is not None:
-        files["encoder"] = write("encoder", style)
-    return files
+    return onnx_ops.save

@@ -31,37 +31,33 @@ def film(path: str | os.PathLike, fps: int) -> Iterator[Callable[[np.ndarray], N
     """
     import cv2  # here, since few runs make a film
 
-    path, writer, size, count = Path(path), None, None, 0
+    path, writer, sizes = Path(path), cv2.VideoWriter(), []
 
     def add(picture: np.ndarray) -> None:
-        nonlocal writer, size, count
-        if writer is None:
-            size = picture.shape
-            if size[0] % 2 or size[1] % 2:
-                raise UserError(f"{path}: pictures of {size[1]}x{size[0]}: a film needs an even width and height")
+        height, width, _ = picture.shape
+        sizes.append(f"{width}x{height}")
+        if len(sizes) == 1:
+            if height % 2 or width % 2:
+                raise UserError(f"{path}: pictures of {sizes[0]}: a film needs an even width and height")
             code = cv2.VideoWriter_fourcc(*"vp09")
-            writer = cv2.VideoWriter(utf8(unfinished, "OpenCV"), cv2.CAP_FFMPEG, code, fps, size[1::-1])
-            if not writer.isOpened():
+            if not writer.open(utf8(unfinished, "OpenCV"), cv2.CAP_FFMPEG, code, fps, (width, height)):
                 raise UserError(f"cannot write {path}: OpenCV {cv2.__version__} opens no VP9 film there")
-        if picture.shape != size:
-            sizes = f"{picture.shape[1]}x{picture.shape[0]}, the first {size[1]}x{size[0]}"
-            raise UserError(f"{path}: picture {count + 1} is {sizes}: a film needs pictures of one size")
+        if sizes[-1] != sizes[0]:
+            which = f"picture {len(sizes)} is {sizes[-1]}, the first {sizes[0]}"
+            raise UserError(f"{path}: {which}: a film needs pictures of one size")
         writer.write(np.ascontiguousarray(picture[..., ::-1]))
-        count += 1
 
     with replacing(path) as temporary:
         unfinished = path.with_name(f".{os.getpid()}.tmp.mp4")  # OpenCV goes by the ending
         try:
             yield add
-            if writer is not None:
-                writer.release()
+            writer.release()
             reader = cv2.VideoCapture(utf8(unfinished, "OpenCV"))
             found = sum(1 for _ in iter(reader.grab, False))
             reader.release()
-            if found != count or not count:  # OpenCV does not tell of a full disk
-                raise UserError(f"cannot write {path}: {found} of {count} pictures arrived; check the space there")
+            if found != len(sizes) or not sizes:  # OpenCV does not tell of a full disk
+                raise UserError(f"cannot write {path}: {found} of {len(sizes)} pictures arrived; check the space there")
             os.replace(unfinished, temporary)
         finally:
-            if writer is not None:
-                writer.release()
+            writer.release()
             unfinished.unlink(missing_ok=True)

@@ -112,7 +112,8 @@ def generator(G, opt, form: str) -> Graph:
         x = graph.reshape(graph.add(x, graph.weight("fc.bias", as_array(G.fc.bias))), [-1, channels, *size])
     else:
         x = semantics.first_map(G.fc)
-    graph.tanh(G.body(_Map(graph, x, channels, tuple(size)), semantics).leave())
+    picture = graph.tanh(G.body(_Map(graph, x, channels, tuple(size)), semantics).leave())
+    graph.output(picture, "picture", ["batch", opt.output_nc, *opt.generator_size])
     return graph
 
 
@@ -126,16 +127,12 @@ def encoder(E, size: tuple[int, int]) -> Graph:
         x = graph.matmul(graph.floats(_resize(size[0])), x)
     x = graph.reshape(E.body(_Map(graph, x, channels, (SIDE, SIDE))).leave(), [-1, E.fc_mu.weight.shape[0]])
     x = graph.matmul(x, graph.weight("fc_mu.weight", as_array(E.fc_mu.weight)))
-    graph.add(x, graph.weight("fc_mu.bias", as_array(E.fc_mu.bias)))
+    mean = graph.add(x, graph.weight("fc_mu.bias", as_array(E.fc_mu.bias)))
+    graph.output(mean, "mean", ["batch", E.fc_mu.bias.shape[0]])
     return graph
 
 
 def _resize(size: int) -> np.ndarray:
     """Bilinear interpolation of a line of `size` pixels to `SIDE`, as a matrix [SIDE, size]."""
     place = np.clip((np.arange(SIDE) + 0.5) * size / SIDE - 0.5, 0, size - 1)
-    low = np.minimum(place.astype(int), size - 1)
-    high, part = np.minimum(low + 1, size - 1), place - place.astype(int)
-    matrix = np.zeros((SIDE, size))
-    matrix[np.arange(SIDE), low] += 1 - part
-    matrix[np.arange(SIDE), high] += part
-    return matrix
+    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(size)))

@@ -1,7 +1,6 @@
 """Graphs as ONNX files."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from functools import partialmethod
 from pathlib import Path
 
@@ -24,24 +23,23 @@ class OnnxOps:
     axis, integers that are known now. sum_rows(x) -> the sum over axis 1.
     one_hot(label [N,H,W], classes) -> [N,classes,H,W]. conv(x, kernel [K,C,size,size], bias or None, size, stride) pads
     by size // 2. leaky_relu(x, slope, of_conv): the last says whether x may be a convolution's result. weight(name) is
-    an array of the graph's; integers(values) and floats(values) are constants.
+    an array of the graph's; integers(values) and floats(values) are constants. output(x, name, shape) comes last.
 
     Args:
-        weights: {name: float32 array} that `weight` finds.
+        weights: {name: tensor} that `weight` finds.
     """
 
-    def __init__(self, weights: Mapping[str, np.ndarray]):
-        self._weights, self._nodes, self._inputs, self._arrays = weights, [], [], {}
+    def __init__(self, weights: Mapping[str, TensorProto]):
+        self._weights, self.nodes, self.inputs, self.outputs, self.tensors = weights, [], [], [], []
 
-    def _node(self, kind, *inputs, **attributes):
-        name = f"{kind}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+    def _node(self, kind, *inputs, name=None, **attributes):
+        name = name or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
     def _constant(self, values, dtype):
-        name = f"constant_{len(self._arrays)}"
-        self._arrays[name] = np.asarray(values, dtype)
-        return name
+        self.tensors.append(numpy_helper.from_array(np.asarray(values, dtype), f"constant_{len(self.tensors)}"))
+        return self.tensors[-1].name
 
     add = partialmethod(_node, "Add")
     mul = partialmethod(_node, "Mul")
@@ -49,15 +47,20 @@ class OnnxOps:
     matmul = partialmethod(_node, "MatMul")
     relu = partialmethod(_node, "Relu")
     tanh = partialmethod(_node, "Tanh")
+    gather = partialmethod(_node, "Gather", axis=0)
     integers = partialmethod(_constant, dtype=np.int32)
     floats = partialmethod(_constant, dtype=np.float32)
 
     def input(self, name, kind, shape):
-        self._inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], shape))
+        self.inputs.append(helper.make_tensor_value_info(name, _TYPES[kind], shape))
         return name
 
+    def output(self, x, name, shape):
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        return self._node("Identity", x, name=name)
+
     def weight(self, name):
-        self._arrays[name] = self._weights[name]
+        self.tensors.append(self._weights[name])
         return name
 
     def half(self, codes):
@@ -71,9 +74,6 @@ class OnnxOps:
 
     def one_hot(self, label, classes):
         return self._node("OneHot", label, self.integers(classes), self.floats([0, 1]), axis=1)
-
-    def gather(self, table, index):
-        return self._node("Gather", table, index, axis=0)
 
     def take(self, x, positions, axis):
         return self._node("Gather", x, self._constant(positions, np.int64), axis=axis)
@@ -105,50 +105,38 @@ class OnnxOps:
         inputs = [x, kernel] if bias is None else [x, kernel, bias]
         return self._node("Conv", *inputs, kernel_shape=[size] * 2, strides=[stride] * 2, pads=[size // 2] * 4)
 
-    def finish(self, title: str, output: str, name: str, shape: list, store: "WeightStore"):
-        """The model: the graph with the value `output` given out as `name` of this shape; large arrays in the store."""
-        self._nodes.append(helper.make_node("Identity", [output], [name], name=name))
-        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
-        arrays = [
-            store.tensor(key, array) if key in self._weights else numpy_helper.from_array(array, key)
-            for key, array in self._arrays.items()
-        ]
-        graph = helper.make_graph(self._nodes, title, self._inputs, outputs, arrays)
-        opset = [helper.make_opsetid("", OPSET)]
-        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="paddle-spade")
 
+def save(graphs: Mapping[str, Graph], folder: Path) -> dict[str, str]:
+    """Write graphs as ONNX files, checked. Those of one network, whose names begin alike, share a file of weights.
 
-def save(graph: Graph, path: Path, name: str, shape: list, store: "WeightStore") -> None:
-    """Write a graph as an ONNX file, checked.
-
-    Args:
-        path: file to write. name, shape: of its result. store: for its weights, of the same folder.
+    Returns:
+        The files' names by those of the graphs.
     """
-    ops = OnnxOps(graph.weights)
-    model = ops.finish(path.stem, graph.replay(ops), name, shape, store)
-    path.write_bytes(model.SerializeToString())
-    checker.check_model(str(path))
+    files, networks = {name: f"{name}.onnx" for name in graphs}, {}
+    for title, graph in graphs.items():
+        network = title.partition("_")[0]
+        stored = networks.setdefault(network, {})
+        for name, array in graph.weights.items():
+            if name not in stored:
+                stored[name] = _stored(name, array, folder / f"{network}.weights")
+        ops = OnnxOps(stored)
+        graph.replay(ops)
+        made = helper.make_graph(ops.nodes, title, ops.inputs, ops.outputs, ops.tensors)
+        opset = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION, producer_name="paddle-spade")
+        (folder / files[title]).write_bytes(model.SerializeToString())
+        checker.check_model(str(folder / files[title]))
+    return files
 
 
-class WeightStore(AbstractContextManager):
-    """A file of arrays that the graphs of a folder share; a context that closes it."""
-
-    def __init__(self, path: Path):
-        self._file, self._name, self._places = path.open("wb"), path.name, {}
-
-    def tensor(self, name: str, array: np.ndarray) -> TensorProto:
-        """An array as a reference into the file, where it is written the first time."""
-        if name not in self._places:
-            self._file.write(bytes(-self._file.tell() % ALIGNMENT))
-            self._places[name] = self._file.tell()
-            self._file.write(np.ascontiguousarray(array, "<f4").data)
-            self._file.flush()
-        tensor = TensorProto(name=name, dims=array.shape, data_type=TensorProto.FLOAT)
-        tensor.data_location = TensorProto.EXTERNAL
-        place = {"location": self._name, "offset": self._places[name], "length": 4 * array.size}
-        for key, value in place.items():
-            tensor.external_data.add(key=key, value=str(value))
-        return tensor
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
+def _stored(name: str, array: np.ndarray, path: Path) -> TensorProto:
+    """An array as a reference into a file, at whose end it is written."""
+    with path.open("ab") as file:
+        file.write(bytes(-file.tell() % ALIGNMENT))
+        place = {"location": path.name, "offset": file.tell(), "length": 4 * array.size}
+        file.write(np.ascontiguousarray(array, "<f4").data)
+    tensor = TensorProto(name=name, dims=array.shape, data_type=TensorProto.FLOAT)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

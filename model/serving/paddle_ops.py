@@ -31,9 +31,19 @@ class PaddleOps:
     tanh = staticmethod(paddle.tanh)
     transpose = staticmethod(paddle.transpose)
     concat = staticmethod(paddle.concat)
+    half = staticmethod(lambda codes: codes // 2)
+    odd = staticmethod(lambda codes: (codes % 2).astype("float32"))
+    differ = staticmethod(lambda x, y: (x != y).astype("float32"))
+    one_hot = staticmethod(lambda label, classes: F.one_hot(label, classes).transpose([0, 3, 1, 2]))
+    sum_rows = staticmethod(lambda x: x.sum(1))
+    reshape = staticmethod(lambda x, shape: x.reshape([int(side) for side in shape]))
+    instance_norm = staticmethod(lambda x, channels: F.instance_norm(x, eps=EPSILON))
 
     def input(self, name, kind, shape):
         return self._inputs[name]
+
+    def output(self, x, name, shape):
+        return x
 
     def weight(self, name):
         return getattr(self._layer, self._layer.names[name])
@@ -44,18 +54,6 @@ class PaddleOps:
     def floats(self, values):
         return paddle.to_tensor(np.asarray(values, np.float32))
 
-    def half(self, codes):
-        return codes // 2
-
-    def odd(self, codes):
-        return (codes % 2).astype("float32")
-
-    def differ(self, x, y):
-        return (x != y).astype("float32")
-
-    def one_hot(self, label, classes):
-        return F.one_hot(label, classes).transpose([0, 3, 1, 2])
-
     def gather(self, table, index):
         if len(index.shape) == 1:
             return paddle.gather(table, index)
@@ -64,20 +62,11 @@ class PaddleOps:
     def take(self, x, positions, axis):
         return paddle.index_select(x, self.integers(positions), axis)
 
-    def sum_rows(self, x):
-        return x.sum(1)
-
-    def reshape(self, x, shape):
-        return x.reshape([int(side) for side in shape])
-
     def leaky_relu(self, x, slope, of_conv):
         if slope == 1:
             return x
         # fused with a convolution it crashes Paddle 3.3.1's engine; fused with a sum it takes no time
         return paddle.maximum(x, x * slope) if of_conv else F.leaky_relu(x, slope)
-
-    def instance_norm(self, x, channels):
-        return F.instance_norm(x, eps=EPSILON)
 
     def upsample(self, x):
         # not F.interpolate, whose oneDNN kernel Paddle 3.3.1's engine cannot call
@@ -106,29 +95,21 @@ class _Traced(nn.Layer):
         ]
         self.eval()
 
-    def forward(self, inputs):
-        return self._run(inputs)
-
     @paddle.jit.not_to_static  # straight on: there is no control flow whose source would have to be translated
-    def _run(self, inputs):
+    def forward(self, inputs):
         named = {spec.name: x for spec, x in zip(self.specs, inputs, strict=True)}
         return self._graph.replay(PaddleOps(self, named))
 
 
-def save(graph: Graph, prefix: Path, arrays: Path) -> Path:
-    """Write a graph as a Paddle inference model.
-
-    Args:
-        prefix: the program's file without its ending.
-        arrays: the weights' file; graphs over the same weights share it.
-
-    Returns:
-        The program's file, which ends in .json, or .pdmodel before Paddle 3.
-    """
-    layer = _Traced(graph)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
-    os.replace(prefix.with_suffix(".pdiparams"), arrays)
-    prefix.with_suffix(".pdiparams.info").unlink(missing_ok=True)
-    return next(file for file in (prefix.with_suffix(".json"), prefix.with_suffix(".pdmodel")) if file.is_file())
+def save(graphs: Mapping[str, Graph], folder: Path) -> dict[str, str]:
+    """As `onnx_ops.save`: Paddle inference models, whose programs end in .json, or .pdmodel before Paddle 3."""
+    files = {}
+    for name, graph in graphs.items():
+        layer, prefix = _Traced(graph), folder / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
+        os.replace(prefix.with_suffix(".pdiparams"), folder / f"{name.partition('_')[0]}.pdiparams")
+        prefix.with_suffix(".pdiparams.info").unlink(missing_ok=True)
+        files[name] = next(f"{name}{end}" for end in (".json", ".pdmodel") if prefix.with_suffix(end).is_file())
+    return files

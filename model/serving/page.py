@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported: i
 
 import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
+from starlette.responses import PlainTextResponse  # noqa: E402
 
 from model.errors import UserError  # noqa: E402
 from model.serving.painting import MAX_UPLOAD, Studio  # noqa: E402
@@ -33,15 +34,15 @@ def _gate(app: Callable) -> Callable:
             return await app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path not in ("", "/") and not path.startswith(_OPEN):
-            return await _refuse(send, 404, b"not found")
-        body, more = bytearray(), scope["method"] == "POST"
+            return await _refused("not found", 404)(scope, receive, send)
+        body, more = bytearray(), True
         while more:
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > MAX_BODY:
-                return await _refuse(send, 413, b"too large")
-        received = [{"type": "http.request", "body": bytes(body)}] if scope["method"] == "POST" else []
+                return await _refused("too large", 413)(scope, receive, send)
+        received = [{"type": "http.request", "body": bytes(body)}]
 
         async def replay():
             return received.pop() if received else await receive()
@@ -51,10 +52,7 @@ def _gate(app: Callable) -> Callable:
     return answer
 
 
-async def _refuse(send, status: int, text: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+_refused = partial(PlainTextResponse, headers={"connection": "close"})
 
 
 def _told(function: Callable) -> Callable:

@@ -55,9 +55,8 @@ class Painter:
             UserError: nothing there, files that are damaged or do not fit each other, a file that is no parameter file.
         """
         path = Path(path)
-        root = path / "model" if (path / "model").is_dir() else path
         if which != "latest":
-            path = _one_of(root, which)
+            path = _one_of(path / "model" if (path / "model").is_dir() else path, which)
         if checkpoint.exists(path):
             found = checkpoint.load(path, with_state=False, nets=lambda there: _shown(there, use_ema).values())
             opt, arrays, step, folder = OPT.load(found.opt_file), found.nets, found.step, found.path
@@ -105,6 +104,8 @@ class Painter:
 
 def _one_of(root: Path, which: str) -> Path:
     """The checkpoint of a folder that is the best, or the newest of those written at an epoch's end."""
+    if which != "best" and not which.isdecimal():
+        raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
     found, best = [], root / checkpoint.BEST
     if which == "best" and (best.exists() or best.is_symlink()):
         return best

@@ -215,7 +215,6 @@ class Studio:
     def _sample_scenes(self) -> tuple[list[str], list[dict]]:
         """Drawings of the sample scenes, as far as the model has their classes, and their photos with their styles."""
         drawings, photos, table = [], [], self._translation()
-        height, width = self._synthesizer.size
         unknown = self._synthesizer.unknown
         for seed in SCENES:
             photo, label, instance = make_scene(np.random.default_rng(seed), SCENE_SIZE)
@@ -225,9 +224,7 @@ class Studio:
             if (ids < 0).mean() > 0.2:
                 continue
             ids[ids < 0] = np.bincount(ids[ids >= 0]).argmax() if unknown is None else unknown
-            pictures = (Image.fromarray(plane.astype(np.int32)) for plane in (ids, objects))
-            planes = (picture.resize((width, height), Image.Resampling.NEAREST) for picture in pictures)
-            drawings.append(encode_drawing(*map(np.asarray, planes)))
+            drawings.append(encode_drawing(*map(self._synthesizer.resized, (ids, objects))))
         return drawings, [self._with_style(photo) for photo in photos] if self._synthesizer.has_encoder else []
 
     def _translation(self) -> np.ndarray:

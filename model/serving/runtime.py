@@ -12,7 +12,7 @@ from model.neighbourhoods import graph_inputs
 from model.options import OPT
 from model.serving import FILE
 from model.serving.description import OPT_FILE, Description
-from model.serving.engines import Engine, check_program, onnx_engine, paddle_engine
+from model.serving.engines import check_program, onnx_engine, paddle_engine
 
 Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 # What exported graphs consist of: operations on tensors. Programs could also hold some that write files.
@@ -23,32 +23,22 @@ OPERATIONS = frozenset(
     "multiply not_equal one_hot one_hot_v2 p reduce_sum relu remainder reshape reshape2 scale sum tanh tile "
     "transpose transpose2 unsqueeze unsqueeze2".split()
 )
+PACKAGES = {"onnx": "onnxruntime", "paddle": "paddle"}  # that the runtimes need
 
 
-def onnx_runner(file: Path) -> Run:
-    """An ONNX file's graph as a function of its inputs by name to its one output."""
-    return _loaded(onnx_engine, file)
-
-
-def paddle_runner(file: Path) -> Run:
-    """A Paddle inference model as a function of its inputs by name to its one output, on the CPU with oneDNN."""
-    check_program(file, OPERATIONS, "no export writes")
-    arrays = file.with_name(file.name.split(".")[0].split("_")[0] + ".pdiparams")
-    if not arrays.is_file():
-        raise UserError(f"{arrays} is missing: export the model again")
-    return _loaded(paddle_engine, file, arrays)
-
-
-def _loaded(make: Callable[..., Engine], file: Path, *rest: Path) -> Run:
+def runner(file: Path) -> Run:
+    """An ONNX file or a Paddle inference model as a function of its inputs by name to its one output, on the CPU."""
     try:
-        return make(file, *rest).run
+        if file.suffix == ".onnx":
+            return onnx_engine(file).run
+        check_program(file, OPERATIONS, "no export writes")
+        arrays = file.with_name(file.stem.partition("_")[0] + ".pdiparams")
+        arrays.stat()  # tells where it is missing
+        return paddle_engine(file, arrays).run
     except UserError:
         raise
     except Exception as error:  # the engines' errors have no common class
         raise UserError(f"{file} cannot be loaded ({str(error).splitlines()[0]}): export the model again") from None
-
-
-RUNNERS = {"onnx": ("onnxruntime", onnx_runner), "paddle": ("paddle", paddle_runner)}  # with the packages they need
 
 
 class Exported:
@@ -68,7 +58,7 @@ class Exported:
         self.opt = OPT.load(folder / OPT_FILE)
         if not found.fits(self.opt):
             raise UserError(f"{folder / OPT_FILE} and {FILE} beside it are of different models: export the model again")
-        packages = {name: package for name, (package, _) in RUNNERS.items() if getattr(found, name).get("generator")}
+        packages = {name: package for name, package in PACKAGES.items() if getattr(found, name).get("generator")}
         usable = [name for name, package in packages.items() if importlib.util.find_spec(package)]
         chosen = next((name for name in usable if runtime in ("auto", name)), None)
         if chosen is None:
@@ -76,13 +66,13 @@ class Exported:
             raise UserError(
                 f"{folder} cannot be run with runtime {runtime}: it needs {needed}: pip install -r requirements-app.txt"
             )
-        files, (_, self._runner) = getattr(found, chosen), RUNNERS[chosen]
+        files = getattr(found, chosen)
         generators, encoder = files["generator"], files.get("encoder")
         self.form = next(iter(generators)) if form == "auto" else form
         if self.form not in generators:
             raise UserError(f"{folder} has no form {form} of the generator: it has {', '.join(generators)}")
         file = folder / generators[self.form]
-        self.generate = self._runner(file)
+        self.generate = runner(file)
         self.has_encoder, self._encoder = bool(encoder), encoder and folder / encoder
         self.info = dict(file=str(file), step=found.step, device="cpu", parameters=found.parameters, runtime=chosen)
 
@@ -109,4 +99,4 @@ class Exported:
 
     @cached_property
     def _encode(self) -> Run:  # made when first used: many sessions never see a photo
-        return self._runner(self._encoder)
+        return runner(self._encoder)

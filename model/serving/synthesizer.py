@@ -88,8 +88,6 @@ class Synthesizer:
             if which != "latest":
                 raise UserError(f"{path} is an exported model and holds one set of weights: leave out {which}")
             return cls(Exported(path, runtime, form))
-        if which not in ("latest", "best") and not which.isdecimal():
-            raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
         from model.ops.device import set_device  # Paddle, which exported folders do without
         from model.serving.painter import Painter
 
@@ -116,13 +114,13 @@ class Synthesizer:
             UserError: ids or colours that the model does not know, maps of different sizes, a style it cannot take.
         """
         ids = self._label(label)
-        batch = {"label": self._resized(ids)[None]}
+        batch = {"label": self.resized(ids)[None]}
         if self.uses_instances:
             edges = ids if instance is None else instance_ids(instance, "the instance map")
             if edges.shape != ids.shape:
                 sizes = "the instance map is {1}x{0} and the label map {3}x{2}".format(*edges.shape, *ids.shape)
                 raise UserError(f"{sizes}: give both in the same size")
-            batch["instance"] = self._resized(edges)[None]
+            batch["instance"] = self.resized(edges)[None]
         z = self._style(style, seed)
         image = self.paint(batch, None if z is None else z[None])[0]
         return Image.fromarray(tensor_to_image(image))
@@ -133,7 +131,7 @@ class Synthesizer:
         Raises:
             UserError: ids or colours that the model does not know.
         """
-        return self._resized(self._label(label))
+        return self.resized(self._label(label))
 
     def paint(self, batch: Mapping[str, np.ndarray], z: np.ndarray | None) -> np.ndarray:
         """Pictures of a batch that is ready for the network.
@@ -221,7 +219,8 @@ class Synthesizer:
             f"{', '.join(told)}{more}; save it without smoothing, as PNG"
         )
 
-    def _resized(self, ids):
+    def resized(self, ids: np.ndarray) -> np.ndarray:
+        """A map of ids [H,W] at the model's size, by nearest neighbour."""
         if ids.shape == self.size:
             return ids
         return np.asarray(Image.fromarray(ids).resize(self.size[::-1], Image.Resampling.NEAREST))

@@ -16,12 +16,7 @@ from model.serving.synthesizer import Synthesizer
 from model.serving.val_options import ValOPT
 
 
-def choose_style(val: ValOPT, synthesizer: Synthesizer, has_photos: bool) -> str:
-    """The style of a validation run in one word: none, photo, image, random or mean.
-
-    Raises:
-        UserError: What was asked for needs a VAE, an encoder or photos that are not there.
-    """
+def _choice(val: ValOPT, synthesizer: Synthesizer, has_photos: bool) -> str:
     file = synthesizer.info["file"]
     if not synthesizer.z_dim:
         if val.style != "auto" or val.style_image or val.style_steps:
@@ -41,12 +36,15 @@ def choose_style(val: ValOPT, synthesizer: Synthesizer, has_photos: bool) -> str
 class Styles:
     """The styles that each batch of a validation run is painted in.
 
+    Attributes:
+        name: none, photo, image, random or mean.
+
     Raises:
-        UserError: A style image that cannot be read; see `choose_style`.
+        UserError: What was asked for needs a VAE, an encoder, photos or a style image that are not there.
     """
 
     def __init__(self, val: ValOPT, synthesizer: Synthesizer, has_photos: bool):
-        self.name = choose_style(val, synthesizer, has_photos)
+        self.name = _choice(val, synthesizer, has_photos)
         self.steps = val.style_steps
         self._seed, self._synthesizer = val.seed, synthesizer
         # A film's style must not change from picture to picture, unless that is asked for.

@@ -9,7 +9,8 @@ const canvas = $("canvas"), context = canvas.getContext("2d"), picture = $(".res
 const UNDO_STEPS = 50, LONGEST_LINK = 16000;
 
 let model; // what the server's `describe` says
-let width, height, ids, objects, base; // Uint16Array each; `base`: ids and objects that the drawing started from
+let width, height, area; // of the drawing in pixels
+let drawing, base; // Uint16Array [2,height,width] each, the drawing and what it started from
 let colours; // [red, green, blue] by id
 let undone = [], done = [];
 let tool = "brush", chosen = 0, brush = 1;
@@ -39,13 +40,9 @@ async function call(name, ...data) {
   }
 }
 
-async function reach(url, options) {
-  try {
-    return await fetch(url, options);
-  } catch {
-    throw new Error("The server does not answer: is it still running?");
-  }
-}
+const reach = (url, options) => fetch(url, options).catch(() => {
+  throw new Error("The server does not answer: is it still running?");
+});
 
 let hiding;
 function say(text, kind = "error") {
@@ -68,90 +65,81 @@ const guarded = (action) => async (...given) => {
 
 // -------------------------------------------------------------------------------------------------- drawings as text
 
-async function through(stream, bytes) {
-  return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
-}
+const through = (stream, data) => new Response(new Blob([data]).stream().pipeThrough(stream)).arrayBuffer();
 
-const toText = (bytes) => {
+function toBase64(buffer) {
+  const bytes = new Uint8Array(buffer);
   let text = "";
   for (let i = 0; i < bytes.length; i += 32768) text += String.fromCharCode(...bytes.subarray(i, i + 32768));
   return btoa(text);
-};
-const toBytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-const forLink = (text) => text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
-const fromLink = (text) => text.replaceAll("-", "+").replaceAll("_", "/");
-
-async function packed() {
-  const planes = new Uint16Array(2 * ids.length);
-  planes.set(ids);
-  planes.set(objects, ids.length);
-  return toText(await through(new CompressionStream("deflate"), planes));
 }
 
-async function unpacked(text) {
-  const bytes = await through(new DecompressionStream("deflate"), toBytes(text));
-  const planes = new Uint16Array(bytes.buffer);
-  const count = width * height;
-  if (planes.length !== 2 * count || planes.subarray(0, count).some((id) => id >= model.names.length)) {
+const packed = async (data) => toBase64(await through(new CompressionStream("deflate"), data));
+const forLink = (text) => text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+
+// What `packed` made, in a link or not.
+function unpacked(text) {
+  const letters = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
+  return through(new DecompressionStream("deflate"), Uint8Array.from(letters, (letter) => letter.charCodeAt(0)));
+}
+
+async function drawingOf(text) {
+  const planes = new Uint16Array(await unpacked(text));
+  if (planes.length !== 2 * area || planes.subarray(0, area).some((id) => id >= model.names.length)) {
     throw new Error("This drawing was made for another model.");
   }
-  return { ids: planes.slice(0, count), objects: planes.slice(count) };
+  return planes;
 }
 
 // --------------------------------------------------------------------------------------------------------- the canvas
 
-function paintPixels(target, source) {
+function paintPixels(target, planes) {
   const shown = target.createImageData(width, height), pixels = shown.data;
-  for (let i = 0, p = 0; i < source.ids.length; i++, p += 4) {
-    const rgb = colours[source.ids[i]];
-    const right = i + 1, below = i + width;
-    const edge = // between two objects of one class, which have the same colour
-      ((right % width && source.objects[i] !== source.objects[right] && source.ids[i] === source.ids[right]) ||
-        (below < source.ids.length && source.objects[i] !== source.objects[below] && source.ids[i] === source.ids[below]));
+  // two objects of one class, which have the same colour
+  const parted = (i, j) => planes[i] === planes[j] && planes[area + i] !== planes[area + j];
+  for (let i = 0, p = 0; i < area; i++, p += 4) {
+    const rgb = colours[planes[i]];
+    const edge = ((i + 1) % width && parted(i, i + 1)) || (i + width < area && parted(i, i + width));
     for (let c = 0; c < 3; c++) pixels[p + c] = edge ? rgb[c] * 0.55 : rgb[c];
     pixels[p + 3] = 255;
   }
   target.putImageData(shown, 0, 0);
 }
 
-const show = () => paintPixels(context, { ids, objects });
-
-function remember() {
-  done.push({ ids: ids.slice(), objects: objects.slice(), base });
-  if (done.length > UNDO_STEPS) done.shift();
-  undone = [];
-  arrows();
-}
-
-function arrows() {
+function show() {
+  paintPixels(context, drawing);
   $("[data-do=undo]").disabled = !done.length;
   $("[data-do=redo]").disabled = !undone.length;
 }
 
+function remember() {
+  done.push({ drawing: drawing.slice(), base });
+  if (done.length > UNDO_STEPS) done.shift();
+  undone = [];
+}
+
 function travel(from, to) {
   if (!from.length) return;
-  to.push({ ids: ids.slice(), objects: objects.slice(), base });
-  ({ ids, objects, base } = from.pop());
-  arrows();
-  show();
+  to.push({ drawing, base });
+  ({ drawing, base } = from.pop());
   follow();
 }
 
-function begin(drawing) {
+function begin(planes) {
   remember();
-  base = drawing;
-  ids = drawing.ids.slice();
-  objects = drawing.objects.slice();
-  show();
+  base = planes;
+  drawing = planes.slice();
   follow();
 }
 
-const separate = () => model.instances && $(".separate input").checked;
-const newObject = () => (separate() ? objects.reduce((most, number) => Math.max(most, number), 0) % 65535 + 1 : 0);
+function newObject() {
+  if (!model.instances || !$(".separate input").checked) return 0;
+  return drawing.subarray(area).reduce((most, number) => Math.max(most, number)) % 65535 + 1;
+}
 
 function setPixel(i, object) {
-  ids[i] = tool === "erase" ? base.ids[i] : chosen;
-  objects[i] = tool === "erase" ? base.objects[i] : object;
+  drawing[i] = tool === "erase" ? base[i] : chosen;
+  drawing[area + i] = tool === "erase" ? base[area + i] : object;
 }
 
 // A disk of `brush` pixels across, moved along a line.
@@ -169,19 +157,19 @@ function stroke(x0, y0, x1, y1, object) {
 }
 
 function fill(x, y) {
-  const start = y * width + x, id = ids[start], old = objects[start], object = newObject();
-  const seen = new Uint8Array(ids.length), waiting = [start];
+  const start = y * width + x, id = drawing[start], old = drawing[area + start], object = newObject();
+  const seen = new Uint8Array(area), waiting = [start];
   seen[start] = 1;
   while (waiting.length) {
     const i = waiting.pop(), column = i % width;
+    setPixel(i, object);
     for (const next of [column ? i - 1 : -1, column + 1 < width ? i + 1 : -1, i - width, i + width]) {
-      if (next >= 0 && next < ids.length && !seen[next] && ids[next] === id && objects[next] === old) {
+      if (next >= 0 && next < area && !seen[next] && drawing[next] === id && drawing[area + next] === old) {
         seen[next] = 1;
         waiting.push(next);
       }
     }
   }
-  for (let i = 0; i < seen.length; i++) if (seen[i]) setPixel(i, object);
 }
 
 let last = null; // place of the pointer while a stroke goes on
@@ -202,16 +190,13 @@ function press(event) {
   const [x, y] = place(event);
   if (x < 0 || y < 0 || x >= width || y >= height) return;
   if (tool === "pick") {
-    choose(ids[y * width + x]);
-    use("brush");
-    return;
+    choose(drawing[y * width + x]);
+    return use("brush");
   }
   remember();
   if (tool === "fill") {
     fill(x, y);
-    show();
-    follow();
-    return;
+    return follow();
   }
   canvas.setPointerCapture(event.pointerId);
   last = [x, y];
@@ -234,8 +219,8 @@ function move(event) {
     stroke(...last, ...now, object);
     last = now;
   }
-  show();
   if (seconds < 0.5) follow();
+  else show();
 }
 
 function release() {
@@ -248,27 +233,25 @@ function release() {
 
 let wanted = false, running = false, seconds = 1;
 
-// Ask for the picture of the drawing as it is now: one request at a time, and the newest drawing wins.
+// Show the drawing as it is now and ask for its picture: one request at a time, and the newest drawing wins.
 async function follow() {
+  show();
   wanted = true;
   if (running) return;
   running = true;
   root.dataset.following = "true";
   const sign = setTimeout(() => $(".result").setAttribute("aria-busy", "true"), 500);
-  while (wanted) {
+  const paint = guarded(async () => {
     wanted = false;
     const begun = performance.now();
-    try {
-      const answer = await call("paint", await packed(), style());
-      seconds = (performance.now() - begun) / 1000;
-      picture.src = answer.picture;
-      $("[data-do=picture]").disabled = false;
-      $(".time").textContent = `${seconds.toFixed(2)} s`;
-      root.dataset.pictures = Number(root.dataset.pictures ?? 0) + 1;
-    } catch (error) {
-      say(error.message);
-    }
-  }
+    const answer = await call("paint", await packed(drawing), style());
+    seconds = (performance.now() - begun) / 1000;
+    picture.src = answer.picture;
+    $("[data-do=picture]").disabled = false;
+    $(".time").textContent = `${seconds.toFixed(2)} s`;
+    root.dataset.pictures = Number(root.dataset.pictures ?? 0) + 1;
+  });
+  while (wanted) await paint();
   clearTimeout(sign);
   $(".result").setAttribute("aria-busy", "false");
   running = false;
@@ -277,43 +260,51 @@ async function follow() {
 
 // ---------------------------------------------------------------------------------------------------- classes, tools
 
+function make(kind, properties, ...inside) {
+  const made = Object.assign(document.createElement(kind), properties);
+  made.append(...inside);
+  return made;
+}
+
+// Mark the buttons of which `isOn` says so by their data.
+function mark(buttons, isOn) {
+  for (const button of $$(buttons)) button.setAttribute("aria-pressed", isOn(button.dataset));
+}
+
 function choose(id) {
   chosen = id;
   $(".chosen i").style.background = model.colours[id];
   $(".chosen b").textContent = model.names[id];
-  for (const button of $$(".list button")) button.setAttribute("aria-pressed", Number(button.dataset.id) === id);
+  mark(".list button", (data) => Number(data.id) === id);
 }
 
 function list() {
   const words = $(".search").value.trim().toLowerCase();
   const fits = (id) => model.names[id].toLowerCase().includes(words) || String(id) === words;
   const rest = model.names.map((_, id) => id).filter((id) => !model.first.includes(id));
-  const parts = model.first.length && rest.length ? [["Landscapes", model.first], ["All others", rest]] : [["", [...model.first, ...rest]]];
   const box = $(".list");
   box.replaceChildren();
-  for (const [title, members] of parts) {
+  for (const [title, members] of [["Landscapes", model.first], ["All others", rest]]) {
     const found = members.filter(fits);
-    if (title && found.length) box.append(Object.assign(document.createElement("h3"), { textContent: title }));
+    if (found.length && model.first.length && rest.length) box.append(make("h3", {}, title));
     for (const id of found) {
-      const button = document.createElement("button"), swatch = document.createElement("i");
-      button.type = "button";
-      button.dataset.id = id;
-      swatch.style.background = model.colours[id];
-      button.append(swatch, model.names[id]);
-      button.onclick = () => {
+      const onclick = () => {
         choose(id);
         if (tool === "erase" || tool === "pick") use("brush");
       };
+      const swatch = make("i", { style: `background: ${model.colours[id]}` });
+      const button = make("button", { type: "button", onclick }, swatch, model.names[id]);
+      button.dataset.id = id;
       box.append(button);
     }
   }
-  if (!box.children.length) box.append(Object.assign(document.createElement("p"), { className: "none", textContent: "No class of that name." }));
+  if (!box.children.length) box.append(make("p", { className: "none" }, "No class of that name."));
   choose(chosen);
 }
 
 function use(name) {
   tool = name;
-  for (const button of $$("[data-tool]")) button.setAttribute("aria-pressed", button.dataset.tool === name);
+  mark("[data-tool]", (data) => data.tool === name);
 }
 
 function resize(size) {
@@ -325,14 +316,11 @@ function resize(size) {
 // -------------------------------------------------------------------------------------------------------------- styles
 
 // A style is {seed}, {gallery: index} or {vector, photo}; the server knows seeds and vectors.
-function forServer(given) {
-  if (!given) return null;
-  return "seed" in given ? { seed: given.seed } : { vector: given.vector ?? model.gallery[given.gallery]?.vector };
-}
+const whole = (given) => model.gallery[given?.gallery] ?? given;
 
 function style() {
-  if (!model.styles) return {};
-  return { first: forServer(styles[0]), second: forServer(styles[1]), mix: Number($(".mix").value) };
+  const [first, second] = styles.map((given) => given && { ...whole(given), photo: undefined });
+  return model.styles ? { first, second, mix: Number($(".mix").value) } : {};
 }
 
 function setStyle(given) {
@@ -344,96 +332,62 @@ function setStyle(given) {
 
 function showStyles() {
   $(".mix").disabled = !styles[1];
-  for (const button of $$(".slot")) {
-    const number = Number(button.dataset.slot), given = styles[number], sign = button.querySelector("span");
-    const photo = given?.photo ?? model.gallery[given?.gallery]?.photo;
-    button.setAttribute("aria-pressed", number === slot);
+  for (const [number, sign] of $$(".slot span").entries()) {
+    const given = styles[number], photo = whole(given)?.photo;
     sign.style.backgroundImage = photo ? `url("${photo}")` : "";
-    sign.textContent = photo ? "" : given ? ("seed" in given ? given.seed : "photo") : "none";
+    sign.textContent = photo ? "" : given ? given.seed ?? "photo" : "none";
   }
   const active = styles[slot];
-  for (const tile of $$(".style .tiles [data-gallery]")) {
-    tile.setAttribute("aria-pressed", active?.gallery === Number(tile.dataset.gallery));
-  }
+  mark(".slot", (data) => Number(data.slot) === slot);
+  mark(".style .tiles [data-gallery]", (data) => Number(data.gallery) === active?.gallery);
   if (active && "seed" in active) $(".seed input").value = active.seed;
 }
 
 // ------------------------------------------------------------------------------------------------------ start, uploads
 
-function tile(label, content, action, title) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.title = title;
-  button.setAttribute("aria-label", title);
-  if (content) button.append(content);
-  else button.innerHTML = label; // ours, without anything from outside
-  button.onclick = guarded(action);
-  return button;
+// What `use` does with the server's answer to a chosen file.
+function uploads(input, name, use) {
+  input.onchange = guarded(async () => {
+    const file = input.files[0];
+    input.value = "";
+    if (!file) return;
+    const [size, most] = [file.size, model.max_upload].map((bytes) => bytes / 2 ** 20);
+    try {
+      if (size > most) throw new Error(`it has ${size.toFixed(1)} MB: at most ${most} MB are read, scale it down.`);
+      await use(await call(name, toBase64(await file.arrayBuffer())));
+    } catch (error) {
+      throw new Error(`${file.name}: ${error.message}`);
+    }
+  });
 }
 
-async function upload(input, name) {
-  const file = input.files[0];
-  input.value = "";
-  if (!file) return null;
-  if (file.size > model.max_upload) {
-    throw new Error(`${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MB: at most ${model.max_upload / 2 ** 20} MB are read, scale it down.`);
-  }
-  const text = await new Promise((good, bad) => {
-    const reader = new FileReader();
-    reader.onload = () => good(reader.result.slice(reader.result.indexOf(",") + 1));
-    reader.onerror = () => bad(new Error(`${file.name} cannot be read.`));
-    reader.readAsDataURL(file);
-  });
-  try {
-    return await call(name, text);
-  } catch (error) {
-    throw new Error(`${file.name}: ${error.message}`);
-  }
-}
+const blank = () => new Uint16Array(2 * area).fill(chosen, 0, area);
 
 async function fillStart() {
-  const box = $(".start .tiles"), input = $(".start input[type=file]");
-  box.append(tile("Blank<br><i lang='zh'>空白</i>", null, () => begin(blank(chosen)), "Fill everything with the chosen class"));
-  box.append(tile("Upload<br><i lang='zh'>上传</i>", null, () => input.click(), "Upload a label map"));
-  input.onchange = guarded(async () => {
-    const answer = await upload(input, "read_map");
-    if (answer) begin(await unpacked(answer.drawing));
-  });
+  uploads($(".start input[type=file]"), "read_map", async (answer) => begin(await drawingOf(answer.drawing)));
   for (const [index, text] of model.scenes.entries()) {
-    const scene = await unpacked(text), small = document.createElement("canvas");
-    Object.assign(small, { width, height });
+    const scene = await drawingOf(text), small = make("canvas", { width, height });
     paintPixels(small.getContext("2d"), scene);
-    box.append(tile("", small, () => begin(scene), `Sample scene ${index + 1}`));
+    const about = { title: `Sample scene ${index + 1}`, onclick: () => begin(scene) };
+    $(".start .tiles").append(make("button", { type: "button", ...about }, small));
   }
 }
-
-const blank = (id) => ({ ids: new Uint16Array(width * height).fill(id), objects: new Uint16Array(width * height) });
 
 function fillStyles() {
   $(".style").hidden = !model.styles;
-  const box = $(".style .tiles"), input = $(".style input[type=file]");
-  const seed = Object.assign(document.createElement("div"), { className: "seed" });
-  seed.innerHTML = '<input type="number" min="0" max="4294967295" step="1" value="0" aria-label="Seed">';
-  const field = seed.firstChild;
-  field.onchange = () => setStyle({ seed: Math.min(Math.max(Math.floor(Number(field.value)) || 0, 0), 4294967295) });
-  seed.append(tile("Random <i lang='zh'>随机</i>", null, () => setStyle({ seed: Math.floor(Math.random() * 10000) }), "Another seed"));
-  box.append(seed);
-  if (model.photos) {
-    box.append(tile("Photo<br><i lang='zh'>上传</i>", null, () => input.click(), "Take the style of a photo of yours"));
-    input.onchange = guarded(async () => {
-      const answer = await upload(input, "read_photo");
-      if (answer) setStyle(answer);
-    });
-  }
+  $("[data-do=photo]").hidden = !model.photos;
+  uploads($(".style input[type=file]"), "read_photo", setStyle);
   for (const [index, entry] of model.gallery.entries()) {
-    const image = Object.assign(document.createElement("img"), { src: entry.photo, alt: "" });
-    const button = tile("", image, () => setStyle({ gallery: index }), `Style ${index + 1}`);
+    const about = { title: `Style ${index + 1}`, onclick: () => setStyle({ gallery: index }) };
+    const button = make("button", { type: "button", ...about }, make("img", { src: entry.photo, alt: "" }));
     button.dataset.gallery = index;
-    box.append(button);
+    $(".style .tiles").append(button);
   }
-  for (const button of $$(".slot")) {
+  const seed = $(".seed input");
+  seed.onchange = () => setStyle({ seed: Math.min(Math.max(Math.floor(Number(seed.value)) || 0, 0), 2 ** 32 - 1) });
+  for (const [number, button] of $$(".slot").entries()) {
     button.onclick = () => {
-      slot = Number(button.dataset.slot);
+      slot = number;
       showStyles();
     };
   }
@@ -443,7 +397,7 @@ function fillStyles() {
 // --------------------------------------------------------------------------------------------------- saving and links
 
 function save(url, name) {
-  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  const link = make("a", { href: url, download: name });
   document.body.append(link);
   link.click();
   link.remove();
@@ -451,11 +405,10 @@ function save(url, name) {
 
 async function copyLink() {
   const settings = { styles: styles.map(known), mix: Number($(".mix").value), chosen, brush, separate: $(".separate input").checked };
-  const words = new TextEncoder().encode(JSON.stringify(settings));
-  const parts = new URLSearchParams({ s: forLink(toText(await through(new CompressionStream("deflate"), words))) });
-  const drawing = forLink(await packed());
-  const fits = drawing.length <= LONGEST_LINK;
-  if (fits) parts.set("d", drawing);
+  const parts = new URLSearchParams({ s: forLink(await packed(JSON.stringify(settings))) });
+  const text = forLink(await packed(drawing));
+  const fits = text.length <= LONGEST_LINK;
+  if (fits) parts.set("d", text);
   history.replaceState(null, "", "#" + parts);
   try {
     await navigator.clipboard.writeText(location.href);
@@ -476,16 +429,15 @@ async function openLink() {
   const parts = new URLSearchParams(location.hash.slice(1));
   if (!parts.has("s")) return false;
   try {
-    const bytes = await through(new DecompressionStream("deflate"), toBytes(fromLink(parts.get("s"))));
-    const settings = JSON.parse(new TextDecoder().decode(bytes));
-    const drawing = parts.has("d") ? await unpacked(fromLink(parts.get("d"))) : null;
+    const settings = JSON.parse(new TextDecoder().decode(await unpacked(parts.get("s"))));
+    const planes = parts.has("d") ? await drawingOf(parts.get("d")) : null;
     styles = [0, 1].map((number) => known(settings.styles[number]));
     $(".mix").value = Number(settings.mix) || 0;
     $(".separate input").checked = Boolean(settings.separate);
     choose(Number(settings.chosen) in model.names ? Number(settings.chosen) : 0);
     resize(Number(settings.brush) || 1);
     showStyles();
-    if (drawing) begin(drawing);
+    if (planes) begin(planes);
     else follow();
     return true;
   } catch {
@@ -516,6 +468,7 @@ async function start() {
   if (!window.CompressionStream) throw new Error("This browser is too old for the page: it needs one of 2023 or newer.");
   model = await call("describe");
   ({ width, height } = model);
+  area = width * height;
   colours = model.colours.map((code) => [1, 3, 5].map((at) => parseInt(code.slice(at, at + 2), 16)));
   $(".model").textContent = `Model: ${model.model}.`;
   Object.assign(canvas, { width, height });
@@ -529,11 +482,9 @@ async function start() {
   fillStyles();
   styles[0] = model.gallery.length ? { gallery: 0 } : { seed: 0 };
   showStyles();
-  base = model.scenes.length ? await unpacked(model.scenes[0]) : blank(chosen);
-  ids = base.ids.slice();
-  objects = base.objects.slice();
+  base = model.scenes.length ? await drawingOf(model.scenes[0]) : blank();
+  drawing = base.slice();
   show();
-  arrows();
   await fillStart();
   if (!(await openLink())) follow();
 
@@ -549,11 +500,15 @@ async function start() {
     if (event.key === "Enter") $(".list button")?.click();
   };
   const actions = {
+    blank: () => begin(blank()),
+    upload: () => $(".start input[type=file]").click(),
+    photo: () => $(".style input[type=file]").click(),
+    random: () => setStyle({ seed: Math.floor(Math.random() * 10000) }),
     undo: () => travel(done, undone),
     redo: () => travel(undone, done),
     link: copyLink,
     picture: () => save(picture.src, "picture.png"),
-    map: async () => save((await call("write_map", await packed())).map, "label_map.png"),
+    map: async () => save((await call("write_map", await packed(drawing))).map, "label_map.png"),
   };
   for (const button of $$("[data-do]")) button.onclick = guarded(actions[button.dataset.do]);
   window.addEventListener("keydown", key);
