@@ -337,9 +337,9 @@ def test_from_preset():
 def test_edited_defaults_reach_presets_and_command_line(tmp_path):
     shutil.copytree(ROOT / "model", tmp_path / "model", ignore=shutil.ignore_patterns("__pycache__", "assets"))
     file = tmp_path / "model" / "options.py"
-    edited = file.read_text(encoding="utf-8").replace("ndf: int = option(64,", "ndf: int = option(48,")
-    edited, found = re.subn(r'(preset: str = option\(\s*)"coco_stuff"', r'\1"facades"', edited)
-    assert edited.count("option(48,") == 1 and found == 1
+    edited = file.read_text(encoding="utf-8").replace("ndf: int = _networks(64,", "ndf: int = _networks(48,")
+    edited, found = re.subn(r'(preset: str = _data\(\s*)"coco_stuff"', r'\1"facades"', edited)
+    assert edited.count("_networks(48,") == 1 and found == 1
     file.write_text(edited, encoding="utf-8")
     code = "from model.command_line import parse_train\nfrom model.options import OPT\no = parse_train([])\n"
     code += "print(o.ndf, o.label_nc, OPT.from_preset('ade20k').ndf)"

@@ -8,7 +8,7 @@ import numbers
 import operator
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -46,6 +46,11 @@ def option(
     limits = dict(low=low, high=high, above=above, below=below)
     metadata = dict(group=group, help=text, choices=tuple(choices), renamed=renamed or {}, **limits)
     return field(default=default, metadata=metadata)
+
+
+def options_of(group: str) -> Callable[..., Any]:
+    """`option` for the fields of one group, which is not said again."""
+    return lambda default, text, **limits: option(default, group, text, **limits)
 
 
 _LIMITS = {
