@@ -1,6 +1,5 @@
 """A trained generator by itself: finding its weights and options, and making pictures."""
 
-import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from model.options import OPT
 from model.semantics import Semantics
 from model.serving.description import Description
 from model.training import checkpoint
-from model.training.checkpoint_folder import described, step_folders
+from model.training.checkpoint_folder import complete_folders, described
 from model.weights import packed
 from model.weights.networks import load_net, parameter_count
-from model.weights.paddle_file import DamagedError, read_pdparams
+from model.weights.paddle_file import read_pdparams
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,11 @@ class Painter:
 
 def _one_of(root: Path, which: str) -> Path:
     """The checkpoint of a folder that is the best, or the newest of those written at an epoch's end."""
-    found, best = [], root / checkpoint.BEST
+    best = root / checkpoint.BEST
     if which == "best" and (best.exists() or best.is_symlink()):
         return best
-    for folder in step_folders(root):
-        with contextlib.suppress(DamagedError):  # loading another one must not fail for it
-            found.append(described(folder))
-    ends = {one.meta["epoch"]: one.path for one in sorted(found, key=lambda one: one.serial) if one.epoch_end}
+    newest_last = reversed(complete_folders(root, described).items())  # by meta.json alone; loading looks at the rest
+    ends = {meta["epoch"]: folder for folder, meta in newest_last if meta.get("epoch_end")}
     if which != "best" and int(which) in ends:
         return ends[int(which)]
     epochs = ", ".join(map(str, sorted(ends))) or "none"

@@ -150,7 +150,7 @@ def save(
         root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(root).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        meta["serial"] = max((found.serial for found in complete_folders(root)), default=0) + 1
+        meta["serial"] = max((found["serial"] for found in complete_folders(root).values()), default=0) + 1
         _write_files(temporary, content, opt, meta)
 
         # A second checkpoint of the same step gets a name of its own: a folder cannot replace another in one operation.
@@ -183,13 +183,9 @@ def _write_files(folder: Path, content: Mapping[str, Any], opt: OPT, meta: Mappi
 
 
 def _bytes_in(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
     if isinstance(value, dict):
-        return sum(_bytes_in(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_bytes_in(item) for item in value)
-    return 32
+        value = tuple(value.values())
+    return sum(map(_bytes_in, value)) if isinstance(value, list | tuple) else getattr(value, "nbytes", 32)
 
 
 # ---- loading ----
@@ -222,12 +218,10 @@ def load(
         UserError: there is no checkpoint, none is whole, or it belongs to another architecture.
     """
     root, chosen = home(path)
-    if chosen is not None:
-        candidates = [chosen]
-    else:
-        latest = pointed(root, LATEST)
-        candidates = [root / latest] if latest else []
-        candidates += [found.path for found in complete_folders(root) if found.path.name != latest]
+    first = chosen or pointed(root, LATEST)
+    candidates = [root / first] if first else []
+    if chosen is None:
+        candidates += [folder for folder in complete_folders(root) if folder.name != first]
     if not candidates:
         raise UserError(f"{path} holds no checkpoint; train first, or give the folder that has `{LATEST}` in it")
 
@@ -247,33 +241,22 @@ def load(
 
 
 def _load_folder(folder: Path, opt: Any, nets: Callable | None, with_state: bool, verify: bool) -> Checkpoint:
-    found = examine(folder, verify)
-    if file_digest(folder / OPT_FILE) != found.meta["files"][OPT_FILE]["sha256"]:
+    meta = examine(folder, verify)
+    if file_digest(folder / OPT_FILE) != meta["files"][OPT_FILE]["sha256"]:
         try:
             OPT.load(folder / OPT_FILE)
         except UserError as error:
             raise DamagedError(str(error)) from None
         tell(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
-    if opt is not None:
-        compare_architecture(opt, OPT.load(folder / OPT_FILE), folder)
-    present = [name.removesuffix(".pdparams") for name in found.meta["files"] if name.endswith(".pdparams")]
+    differ = {} if opt is None else opt.incompatible(OPT.load(folder / OPT_FILE))
+    if differ:
+        told = "; ".join(f"{field} is {theirs!r} there and {ours!r} now" for field, (ours, theirs) in differ.items())
+        raise UserError(
+            f"{folder} was trained with other networks: {told}; "
+            "give the same options, another --output, or --fresh to start anew"
+        )
+    present = [name.removesuffix(".pdparams") for name in meta["files"] if name.endswith(".pdparams")]
     wanted = present if nets is None else nets(present)
     arrays = {name: read_pdparams(folder / f"{name}.pdparams") for name in wanted}
     state = read_state(folder / STATE_FILE) if with_state else {}
-    return Checkpoint(folder, found.meta["step"], found.meta["epoch"], arrays, state, found.meta)
-
-
-def compare_architecture(opt: Any, saved: Any, where: str | os.PathLike) -> None:
-    """Refuse a checkpoint of other networks.
-
-    Raises:
-        UserError: naming each field by which the networks differ (`OPT.incompatible`), with both values.
-    """
-    different = [
-        f"{field} is {theirs!r} there and {ours!r} now" for field, (ours, theirs) in opt.incompatible(saved).items()
-    ]
-    if different:
-        raise UserError(
-            f"{where} was trained with other networks: {'; '.join(different)}; "
-            "give the same options, another --output, or --fresh to start anew"
-        )
+    return Checkpoint(folder, meta["step"], meta["epoch"], arrays, state, meta)
