@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,10 @@ class Logger:
             UserError: the folder cannot be written, is in use, or holds the logs of another run.
         """
         self.enabled = enabled
-        self.step, self.total_steps, self.epochs, self.print_freq = step, total_steps, epochs, max(print_freq, 1)
+        self.step, self.total_steps, self.epochs, self.print_freq = step, total_steps, epochs, print_freq
         self._claim = self._log = self._records = self._bar = None
-        self._last = time.perf_counter()
-        self._first = (self._last, step)
-        self._sums: dict[str, float] = {}
-        self._count = self._images = 0
-        self._data_time = 0.0
+        self._first = (time.perf_counter(), step)
+        self._start_sums()
         if not enabled:
             return
         self._claim = claim(folder, "--log_dir")
@@ -136,10 +134,8 @@ class Logger:
         self.step += 1
         if not self.enabled:
             return
-        values = {name: float(value) for name, value in losses.items()}
-        self._log.append([values[name] for name in COLUMNS])
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._log.append([losses[name] for name in COLUMNS])
+        self._sums.update(losses)
         self._count += 1
         self._images += images
         self._data_time += data_time
@@ -148,6 +144,12 @@ class Logger:
             self._bar.update(1)
         if self.step % self.print_freq == 0 or self.step == self.total_steps:
             self._report(epoch, lrs or {})
+
+    def _start_sums(self) -> None:
+        self._last = time.perf_counter()
+        self._sums: Counter[str] = Counter()  # of the losses since then
+        self._count = self._images = 0
+        self._data_time = 0.0
 
     def _speed(self) -> float:
         """Images a second since the last report."""
@@ -168,28 +170,20 @@ class Logger:
         pace = "" if self._bar is not None else f" {self._pace(epoch)}"  # the bar shows it
         told = " ".join(f"{name} {means[name]:.4g}" for name in COLUMNS)
         self.message(f"step {self.step}/{self.total_steps}{pace} | {told}")
-        if self._records is not None:
-            for name, value in means.items():
-                self._records.scalar(f"loss/{name}", value, self.step)
-            for name, value in lrs.items():
-                self._records.scalar(f"lr/{name}", value, self.step)
-            self._records.scalar("speed/images_per_second", speed, self.step)
-            self._records.scalar("speed/data_seconds", waited, self.step)
-            self._records.flush()
-        self._last = time.perf_counter()
-        self._sums, self._count, self._images, self._data_time = {}, 0, 0, 0.0
+        curves = {f"loss/{name}": value for name, value in means.items()} | {f"lr/{n}": lr for n, lr in lrs.items()}
+        for tag, value in {**curves, "speed/images_per_second": speed, "speed/data_seconds": waited}.items():
+            self.scalar(tag, value)
+        self._start_sums()
 
     def scalar(self, tag: str, value: float) -> None:
         """Add a point of a curve at the present step (a validation score, for example)."""
         if self._records is not None:
             self._records.scalar(tag, value, self.step)
-            self._records.flush()
 
     def picture(self, tag: str, image: Any) -> None:
         """Show a PIL image at the present step on VisualDL's page."""
         if self._records is not None:
             self._records.picture(tag, image, self.step)
-            self._records.flush()
 
     def message(self, text: str) -> None:
         """Print a line without breaking the progress bar; silent on other processes than the first."""
@@ -202,14 +196,12 @@ class Logger:
             print(text, flush=True)
 
     def sync(self) -> None:
-        """Bring the logs to the disk; call it before a checkpoint is written, so that they are never behind it."""
+        """Bring log.npy to the disk; call it before a checkpoint is written, so that it is never behind it."""
         if self._log is not None:
             self._log.sync()
-        if self._records is not None:
-            self._records.flush()
 
     def close(self) -> None:
-        """Finish all files; harmless when repeated."""
+        """Finish all files."""
         for part in (self._log, self._records, self._bar, self._claim):
             if part is not None:
                 part.close()
