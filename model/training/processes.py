@@ -15,18 +15,7 @@ from model.ops import group
 from model.options import OPT
 
 # Options that the machines of a run may differ in: where things lie, and how they are read.
-_OWN = (
-    "preset",
-    "name",
-    "dataroot",
-    "label_dir",
-    "image_dir",
-    "instance_dir",
-    "vgg_path",
-    "nThreads",
-    "output",
-    "log_dir",
-)
+_OWN = "preset name dataroot label_dir image_dir instance_dir vgg_path nThreads output log_dir".split()
 
 
 class Stop:
