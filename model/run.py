@@ -1,6 +1,7 @@
 """One run of training, from its start or its last checkpoint to its end: what surrounds `Trainer.step`."""
 
 import dataclasses
+import itertools
 import math
 import os
 import secrets
@@ -74,14 +75,15 @@ class Session:
             )
             return
         with self.processes.stop:
+            every, val_every = self.opt.display_freq, self.opt.val_every
             while not self.is_complete and not self.stopped:
                 self.trainer.set_epoch(self.epoch)
                 for batch, waited in self.batches():
                     self.step(batch, waited)
                     last = self.is_complete or self.stopped
-                    if self.opt.display_freq and (last or self._preview_is_due()):
+                    if every and (last or self.epoch_ended or self.trainer.steps % every == 0):
                         self.preview()
-                    if self._validation_is_due():
+                    if val_every and self.epoch_ended and self.loader.epoch % val_every == 0:
                         self.validate()
                     if self.save_is_due():
                         self.save()
@@ -95,11 +97,6 @@ class Session:
     def epoch_ended(self) -> bool:
         """Whether the last step was its epoch's last."""
         return self.loader.position == len(self.loader)
-
-    @property
-    def finished_epoch(self) -> int:
-        """Epochs done, when the last step ended one."""
-        return self.loader.epoch
 
     @property
     def epoch(self) -> int:
@@ -166,8 +163,7 @@ class Session:
     def _calibration(self):
         """The batches on which averaged weights' statistics are estimated: the first of epoch 1, always the same."""
         with make_loader(dataclasses.replace(self.opt, nThreads=0), "train") as loader:
-            for _, batch in zip(range(-(-CALIBRATION_PICTURES // self.opt.batchSize)), loader, strict=False):
-                yield batch
+            yield from itertools.islice(loader, -(-CALIBRATION_PICTURES // self.opt.batchSize))
 
     def _resume(self) -> str:
         """Take up the last checkpoint, if there is one; process 0 reads it for all. Where the run starts in words."""
@@ -276,21 +272,18 @@ class Session:
         self._names = self.loader.names(batch)
         wrong = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
-            names = ", ".join(group.texts(", ".join(self._names)))
-            raise UserError(
-                f"step {self.trainer.steps}: {', '.join(wrong)}, after the pictures {names}; {self._kept()}: "
-                "look at these files, or lower --lr"
-            )
+            raise self._diverged(", ".join(wrong), group.texts(", ".join(self._names)))
         lrs = {"G": self.trainer.optimizer_G.get_lr(), "D": self.trainer.optimizer_D.get_lr()}
         images = len(batch["label"]) * self.processes.world
         with self.processes.together():
             self.logger.log(losses, epoch=self.loader.epoch, images=images, data_time=waited, lrs=lrs)
 
-    def _kept(self):
-        return f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
-
-    def _preview_is_due(self):
-        return self.epoch_ended or self.trainer.steps % self.opt.display_freq == 0
+    def _diverged(self, what, names):
+        kept = f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
+        return UserError(
+            f"step {self.trainer.steps}: {what}, after the pictures {', '.join(names)}; {kept}: "
+            "look at these files, or lower --lr"
+        )
 
     def preview(self) -> None:
         """Show the fixed label maps' pictures in output/pics/ and in VisualDL."""
@@ -299,9 +292,6 @@ class Session:
                 sheet = self.previews.sheet(self.trainer.preview)
                 save_image(sheet, self.pics / f"step_{self.trainer.steps:08d}.jpg")
                 self.logger.picture("preview", sheet)
-
-    def _validation_is_due(self):
-        return self.epoch_ended and bool(self.opt.val_every) and self.finished_epoch % self.opt.val_every == 0
 
     def validate(self) -> None:
         """Measure the quick FID over the validation split, by which the best checkpoint is kept."""
@@ -321,7 +311,7 @@ class Session:
         return bool(every and self.trainer.steps % every == 0) or self._is_kept_epoch() or self.score is not None
 
     def _is_kept_epoch(self):
-        return self.epoch_ended and self.finished_epoch % self.opt.save_epoch_freq == 0
+        return self.epoch_ended and self.loader.epoch % self.opt.save_epoch_freq == 0
 
     def save(self) -> None:
         """Write a checkpoint of this moment.
@@ -340,10 +330,7 @@ class Session:
         arrays = {name: {key: value.numpy() for key, value in state.items()} for name, state in nets.items()}
         wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
         if wrong:
-            raise UserError(
-                f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}), after the "
-                f"pictures {', '.join(self._names)}; {self._kept()}: look at these files, or lower --lr"
-            )
+            raise self._diverged(f"{len(wrong)} weights are not finite ({', '.join(wrong[:3])})", self._names)
         best = self.score is not None and (self.best is None or self.score < self.best)
         self.best = self.score if best else self.best
         state = {
