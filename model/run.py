@@ -23,6 +23,7 @@ from model.ops.device import set_device
 from model.options import OPT
 from model.trainer import Trainer
 from model.training import checkpoint
+from model.training.checkpoint_folder import STATE_FILE
 from model.training.logger import Logger
 from model.training.previews import Previews
 from model.training.processes import Processes
@@ -60,16 +61,20 @@ class Session:
         self.processes.agree(opt, [item.name for item in self.loader.dataset.items])
         self.trainer = Trainer(opt, vgg, self._calibration)
         origin = self._resume()
-        self._open_logger()
+        with self.processes.together():
+            steps = dict(step=self.trainer.steps, total_steps=self.total_steps)
+            self.logger = Logger(opt, run_id=self.run_id, **steps, enabled=self.processes.rank == 0)
+            if self.processes.rank == 0:
+                opt.save(Path(opt.output, "opt.yaml"))
         self._begun = (time.perf_counter(), self.trainer.steps)
         self._saved_step = self.trainer.steps
         for line in [*self._banner(origin), *self._notes]:
-            self.say(line)
+            self.logger.message(line)
 
     def train(self) -> None:
         """Take the steps that are left, or those until a signal comes; show, measure and save as the options say."""
         if self.is_complete:
-            self.say(
+            self.logger.message(
                 f"nothing left to train: step {self.trainer.steps}, epoch {self.epoch - 1} of "
                 f"{self.opt.total_epochs}; raise --niter or --max_steps to go on, or give --fresh to start anew"
             )
@@ -180,7 +185,7 @@ class Session:
             return origin
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
-        self.trainer.load_state_dict(state["trainer"], path / checkpoint.STATE_FILE)
+        self.trainer.load_state_dict(state["trainer"], path / STATE_FILE)
         self.saved, self.best, self.run_id = path, state["best"], state.get("run", self.run_id)
         self._place_loader(state)
         return f"resumes {path} (step {self.trainer.steps}, epoch {self.epoch}, batch {self.position + 1})"
@@ -195,22 +200,6 @@ class Session:
                 f"going on at the same share of epoch {state['epoch']}"
             )
         self.loader = self._loader(state["epoch"], position)
-
-    def _open_logger(self):
-        opt, is_first = self.opt, self.processes.rank == 0
-        with self.processes.together():
-            self.logger = Logger(
-                opt.log_dir,
-                run_id=self.run_id,
-                output=opt.output,
-                step=self.trainer.steps,
-                total_steps=self.total_steps,
-                epochs=opt.total_epochs,
-                print_freq=opt.print_freq,
-                enabled=is_first,
-            )
-            if is_first:
-                opt.save(Path(opt.output, "opt.yaml"))
 
     def _banner(self, origin):
         opt, height, width = self.opt, *self.opt.generator_size
@@ -237,10 +226,6 @@ class Session:
         return f"0..{self.opt.label_nc - 1}{unlabelled}"
 
     # During the run
-
-    def say(self, text: str) -> None:
-        """Print a line, on rank 0."""
-        self.logger.message(text)
 
     def batches(self) -> Iterator[tuple[dict, float]]:
         """The rest of the epoch's batches, each with the seconds that it was waited for."""
@@ -300,7 +285,7 @@ class Session:
                 self.score = self._quick_fid.measure(self.trainer.preview)
                 self.logger.scalar("metrics/quick_fid", self.score)
                 best = "the first" if self.best is None else f"the best so far {self.best:.2f}"
-                self.say(
+                self.logger.message(
                     f"step {self.trainer.steps}: quick FID {self.score:.2f} ({best}; comparable within this run only)"
                 )
         self.score = group.from_first(self.score)
@@ -345,8 +330,7 @@ class Session:
         self.logger.sync()
         self.saved = checkpoint.save(
             self.root, arrays, state, self.opt, step=self.trainer.steps, epoch=self.epoch - 1, best=best,
-            keep_epochs=self.opt.keep_epochs, is_epoch_end=self._is_kept_epoch(),
-            info=None if self.score is None else {"fid": self.score},
+            is_epoch_end=self._is_kept_epoch(), info=None if self.score is None else {"fid": self.score},
         )  # fmt: skip
 
     # End
@@ -357,12 +341,14 @@ class Session:
         if self.trainer.steps > self._saved_step:
             self.save()
         how = f"stopped by {self.stopped}" if self.stopped else "done"
-        self.say(f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved in {self.saved}")
+        self.logger.message(
+            f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved in {self.saved}"
+        )
         if self.stopped:
             again = "the same command without --fresh" if self.opt.fresh else "the same command"
-            self.say(f"go on: {again}")
+            self.logger.message(f"go on: {again}")
         look = f"python val.py --checkpoint {self.root}{self.previews.split}"
-        self.say(f"look: {self.pics}, {look}, visualdl --logdir {self.opt.log_dir}")
+        self.logger.message(f"look: {self.pics}, {look}, visualdl --logdir {self.opt.log_dir}")
 
     def __enter__(self):
         return self

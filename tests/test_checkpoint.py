@@ -1,5 +1,6 @@
 """Checkpoints: complete after kill -9, strict, and deaf to code in files."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -86,8 +87,9 @@ def test_file_of_the_user_in_the_place_of_a_link_is_kept(tmp_path, opt, capsys):
 
 
 def test_retention(tmp_path, opt):
+    opt = dataclasses.replace(opt, keep_epochs=2)
     for step in range(1, 13):
-        save_step(tmp_path, opt, step, is_epoch_end=step % 3 == 0, best=step == 4, keep_epochs=2)
+        save_step(tmp_path, opt, step, is_epoch_end=step % 3 == 0, best=step == 4)
     kept = sorted(path.name for path in tmp_path.glob("step_*"))
     assert kept == [f"step_{step:08d}" for step in (4, 9, 11, 12)]  # best, epoch ends, the one before, latest
     assert not list(tmp_path.glob("tmp_*")) and not list(tmp_path.glob("trash_*"))
@@ -154,7 +156,7 @@ def test_damaged_checkpoints_are_not_removed(tmp_path, opt):
     damaged = save_step(tmp_path, opt, 1)
     (damaged / "state.pdopt").unlink()
     for step in range(2, 8):
-        save_step(tmp_path, opt, step, keep_epochs=1)
+        save_step(tmp_path, opt, step)
     assert damaged.is_dir() and len(list(tmp_path.glob("step_*"))) == 3
 
 
@@ -204,8 +206,6 @@ def test_meta_cannot_lead_out_of_the_folder(tmp_path, opt):
 
 def test_other_architecture_names_each_field(tmp_path, opt):
     save_step(tmp_path, opt, 1)
-    import dataclasses
-
     other = dataclasses.replace(opt, ngf=opt.ngf * 2, num_D=3)
     refuses(rf"ngf is {opt.ngf} there and {opt.ngf * 2} now; num_D is {opt.num_D} there", load, tmp_path, other)
 
@@ -265,7 +265,7 @@ import numpy as np
 from model.training.checkpoint import exists, load, prepare, save
 from model.training.loss_log import LossLog
 from model.options import OPT
-root, opt = sys.argv[1] + "/model", OPT.from_preset("sample")
+root, opt = sys.argv[1] + "/model", OPT.from_preset("sample", keep_epochs=2)
 claim = prepare(root)
 step = load(root, opt).step if exists(root) else 0
 log = LossLog(sys.argv[1] + "/log.npy", step=step)
@@ -275,8 +275,7 @@ while True:
     log.append([step] * 7)
     log.sync()
     nets = {n: {str(i): np.full(5000, step, np.float32) for i in range(20)} for n in ("n_g", "n_d")}
-    save(root, nets, {"at": step}, opt, step=step, epoch=step, is_epoch_end=step % 2 == 0, keep_epochs=2,
-         best=step % 5 == 0)
+    save(root, nets, {"at": step}, opt, step=step, epoch=step, is_epoch_end=step % 2 == 0, best=step % 5 == 0)
 """
 
 

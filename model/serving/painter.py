@@ -16,7 +16,7 @@ from model.options import OPT
 from model.semantics import Semantics
 from model.serving.description import Description
 from model.training import checkpoint
-from model.training.checkpoint_folder import complete_folders, described
+from model.training.checkpoint_folder import BEST, OPT_FILE, complete_folders, described
 from model.weights import packed
 from model.weights.networks import load_net, parameter_count
 from model.weights.paddle_file import read_pdparams
@@ -104,7 +104,7 @@ class Painter:
 
 def _one_of(root: Path, which: str) -> Path:
     """The checkpoint of a folder that is the best, or the newest of those written at an epoch's end."""
-    best = root / checkpoint.BEST
+    best = root / BEST
     if which == "best" and (best.exists() or best.is_symlink()):
         return best
     newest_last = reversed(complete_folders(root, described).items())  # by meta.json alone; loading looks at the rest
@@ -133,10 +133,10 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
             f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
             "checkpoints or a generator's .pdparams file"
         )
-    options = next((place for folder in file.parents[:2] if (place := folder / checkpoint.OPT_FILE).is_file()), None)
+    options = next((place for folder in file.parents[:2] if (place := folder / OPT_FILE).is_file()), None)
     if options is None:
         raise UserError(
-            f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it there from "
+            f"{file} has no {OPT_FILE} beside it, the options that it was trained with: copy it there from "
             "the run's output folder; for released weights, tools/convert_weights.py --preset writes it"
         )
     if file.suffix == ".npz":
