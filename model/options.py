@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from model.configuration.fields import Checked, check_device, check_folders, fields_of, options_of
+from model.configuration.fields import Checked, fields_of, options_of
 from model.configuration.presets import PRESETS, layered
 from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
 from model.configuration.yaml_file import read_yaml, to_yaml
@@ -51,7 +51,6 @@ class OPT(Checked):
         UserError: a value of the wrong type or out of its range, or values that contradict each other.
     """
 
-    # data
     preset: str = _data(
         "coco_stuff",
         "recipe that the other options start from; in OPT(...) it is a note only, OPT.from_preset applies it",
@@ -108,7 +107,6 @@ class OPT(Checked):
     max_dataset_size: int | None = _data(None, "read at most so many pictures; null = all", low=1)
     nThreads: int = _data(2, "worker processes of the loader; 0 loads in the main process", low=0)
 
-    # networks
     ngf: int = _networks(
         64,
         "channels of the generator's last block, 16 times as many in its first; of the encoder's first layer (paper, "
@@ -140,7 +138,6 @@ class OPT(Checked):
     num_D: int = _networks(2, "scales of the discriminator, each half as large (released code)", low=1)
     n_layers_D: int = _networks(4, "strided layers of each discriminator (released code)", low=1)
 
-    # losses
     gan_mode: str = _losses(
         "hinge",
         "adversarial loss: hinge (paper, appendix A), least squares, the original cross entropy, or Wasserstein",
@@ -155,7 +152,6 @@ class OPT(Checked):
         "vgg/vgg19pretrain.pdparams", "VGG19 weights: .pdparams, or torchvision's vgg19 as .pth or .safetensors"
     )
 
-    # optimisation
     lr: float = _optimisation(
         2e-4,
         "base learning rate of Adam; G gets half of it and D double, unless no_TTUR (paper, section 4: 1e-4 and 4e-4)",
@@ -188,7 +184,6 @@ class OPT(Checked):
     init_variance: float = _optimisation(
         0.02, "gain of the initial weights, the standard deviation for normal (released code)", above=0
     )
-
     init_from: str = _optimisation(
         "",
         "start a new run from given networks: a run's folder, a generator's file (n_g.pdparams, latest_net_G.pth or "
@@ -196,7 +191,6 @@ class OPT(Checked):
         "it, where they are; a run that has a checkpoint goes on from that one",
     )
 
-    # training
     batchSize: int = _training(1, "pictures per process and step", low=1)
     accumulate: int = _training(
         1,
@@ -235,7 +229,6 @@ class OPT(Checked):
     )
     fresh: bool = _training(False, "start anew although output holds a checkpoint to resume from")
 
-    # output
     name: str = _output("", "name of the run: its folder in output and in log_dir, where those are not chosen")
     output: str = _output("output", "folder of checkpoints (model/), pictures (pics/) and opt.yaml")
     log_dir: str = _output("log", "folder of log.npy and the VisualDL records")
@@ -256,7 +249,6 @@ class OPT(Checked):
             parse_norm(text, name)
             object.__setattr__(self, name, text)
         parse_norm_g(self.norm_G)
-        check_device(self.device)
         if self.name:
             if not re.fullmatch(r"\w[\w.-]*", self.name):
                 raise UserError(f"name {self.name!r} is no folder's name: expected letters, digits, '_', '-' and '.'")
@@ -301,7 +293,6 @@ class OPT(Checked):
             )
         if self.dataset_mode == "custom" and not self.label_dir:
             raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
-        check_folders(self)
 
     # Derived values
 
