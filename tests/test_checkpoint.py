@@ -17,7 +17,7 @@ import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
 import numpy as np
 import paddle
 import pytest
-from common import ROOT, Call, held, refuses
+from common import ROOT, Call, files_up_to, held, refuses
 
 from model.errors import UserError
 from model.options import OPT
@@ -223,12 +223,8 @@ def test_no_space_is_seen_before_writing(tmp_path, opt, monkeypatch):
 
 def test_no_space_while_writing_leaves_the_last_one(tmp_path, opt):
     save_step(tmp_path, opt, 1)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
-    try:
+    with files_up_to(50_000):
         refuses("no space to write", save, tmp_path, nets_of(2, size=100_000), {}, opt, step=2, epoch=0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert load(tmp_path, opt, verify=True).step == 1
     assert not list(tmp_path.glob("tmp_*"))
 

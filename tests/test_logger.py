@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -12,7 +11,7 @@ import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
 
 import numpy as np
 import pytest
-from common import ROOT, held, refuses
+from common import ROOT, files_up_to, held, refuses
 from PIL import Image
 from visualdl import LogReader
 
@@ -134,20 +133,14 @@ def test_two_runs_do_not_write_the_same_logs(tmp_path):
 
 def npy(shape):
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
-    return b"\x93NUMPY\x01\x00v\x00" + header + bytes(7 * 8)
+    return V1 + header + bytes(7 * 8)
+
+
+V1 = b"\x93NUMPY\x01\x00v\x00"
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x93NUMPY",
-        b"\x93NUMPY\x01\x00v\x00" + b"x" * 200,
-        b"\x93NUMPY\x09\x00v\x00",
-        b"text\n",
-        npy((-1, 7)),
-        npy("(("),
-    ],
+    "content", [b"", V1[:6], V1 + b"x" * 200, b"\x93NUMPY\x09\x00v\x00", b"text\n", npy((-1, 7)), npy("((")]
 )
 def test_file_that_is_no_log_is_not_overwritten(tmp_path, content):
     path = tmp_path / "log.npy"
@@ -176,13 +169,9 @@ def test_other_arrays(tmp_path):
 
 def test_full_disk(tmp_path):
     log = filled(tmp_path / "log.npy", 10)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     for size in (128 + 560, 128 + 560 + 20):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
-        try:
+        with files_up_to(size):
             refuses("cannot write .*log.npy: .*; it ends at step 10", log.append, [1.0] * 7)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         assert np.load(tmp_path / "log.npy").shape == (10, 7)
     (tmp_path / "file").write_text("")
     refuses("cannot write", LossLog, tmp_path / "file" / "log.npy")
