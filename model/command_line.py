@@ -113,15 +113,10 @@ def parse_train(argv: Sequence[str] | None = None) -> OPT:
     Raises:
         UserError: an unknown option, a wrong value, options that contradict each other or cannot be trained.
     """
+    about = "Train SPADE. Flags win over --config, which wins over --preset, which wins over the defaults."
     recipes = {name: ", ".join(f"{k}={_shown(v)}" for k, v in values.items()) for name, values in PRESETS.items()}
-    given = _given(
-        OPT,
-        argv,
-        "train.py",
-        "Train SPADE. Flags win over --config, which wins over --preset, which wins over the defaults.",
-        GROUPS,
-        "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())]),
-    )
+    presets = "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())])
+    given = _given(OPT, argv, "train.py", about, GROUPS, presets)
     opt = OPT(**layered(fields_of(OPT), given))
     if opt.dataset_mode == "custom" and "contain_dontcare_label" not in given:
         from model.data.dataset import with_unknown_class  # which reads files, and only these options depend on them

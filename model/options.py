@@ -447,11 +447,7 @@ class OPT(Checked):
             UserError: no space, no permission.
         """
         with replacing(path, sync=True) as temporary:
-            temporary.write_text(self.to_yaml(), encoding="utf-8")
-
-    def to_yaml(self) -> str:
-        """What `save` writes: every option, by group."""
-        return to_yaml(self, GROUPS)
+            temporary.write_text(to_yaml(self, GROUPS), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "OPT":

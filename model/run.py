@@ -318,15 +318,8 @@ class Session:
             raise self._diverged(f"{len(wrong)} weights are not finite ({', '.join(wrong[:3])})", self._names)
         best = self.score is not None and (self.best is None or self.score < self.best)
         self.best = self.score if best else self.best
-        state = {
-            "trainer": self.trainer.state_dict(),
-            "epoch": self.epoch,
-            "position": self.position,
-            "batch": self._batch,
-            "length": len(self.loader),
-            "best": self.best,
-            "run": self.run_id,
-        }
+        place = dict(epoch=self.epoch, position=self.position, batch=self._batch, length=len(self.loader))
+        state = {"trainer": self.trainer.state_dict(), **place, "best": self.best, "run": self.run_id}
         self.logger.sync()
         self.saved = checkpoint.save(
             self.root, arrays, state, self.opt, step=self.trainer.steps, epoch=self.epoch - 1, best=best,

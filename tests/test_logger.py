@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -94,7 +95,7 @@ ROW = dict(zip(COLUMNS, range(7), strict=True))
 def logged(folder, run, start, end):
     """Let a run log its steps from `start` to `end`."""
     opt = OPT(log_dir=folder, output=f"runs/{run}", print_freq=1)
-    with Logger(opt, run_id=run, step=start) as logger:
+    with closing(Logger(opt, run_id=run, step=start)) as logger:
         for _ in range(start, end):
             logger.log(ROW, epoch=1, images=1)
 
@@ -211,7 +212,7 @@ def records(folder):
 
 
 def test_visualdl_reads_the_records(tmp_path):
-    with Logger(OPT(log_dir=tmp_path, print_freq=2), total_steps=4) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=2), total_steps=4)) as logger:
         for step in range(4):
             logger.log(losses(step), epoch=1, images=2, lrs={"G": 1e-4})
         logger.scalar("score/fid", 12.5)
@@ -244,7 +245,7 @@ def test_without_visualdl_the_rest_goes_on(tmp_path, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("visualdl")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "visualdl", None)
-    with Logger(OPT(log_dir=tmp_path, print_freq=1)) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=1))) as logger:
         logger.log(losses(1.0), epoch=1, images=1)
         logger.picture("samples", Image.new("RGB", (8, 8)))
     assert "no VisualDL records" in capsys.readouterr().out
@@ -255,7 +256,7 @@ def test_without_visualdl_the_rest_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_plain_lines(tmp_path, capsys):
-    with Logger(OPT(log_dir=tmp_path, print_freq=3, niter=2), total_steps=7) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=3, niter=2), total_steps=7)) as logger:
         for step in range(7):
             logger.log(losses(float(step)), epoch=1, images=4, data_time=0.5)
         logger.message("saved")
@@ -267,7 +268,7 @@ def test_plain_lines(tmp_path, capsys):
 
 def test_terminal_gets_a_bar(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with Logger(OPT(log_dir=tmp_path, print_freq=2, niter=9), total_steps=2) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=2, niter=9), total_steps=2)) as logger:
         logger.log(losses(1.0), epoch=1, images=4)
         assert not capsys.readouterr().out
         logger.log(losses(2.0), epoch=1, images=4)
@@ -278,7 +279,7 @@ def test_terminal_gets_a_bar(tmp_path, monkeypatch, capsys):
 
 
 def test_other_ranks_are_silent(tmp_path, capsys):
-    with Logger(OPT(log_dir=tmp_path / "log", print_freq=1), enabled=False) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path / "log", print_freq=1), enabled=False)) as logger:
         logger.log(losses(1.0), epoch=1, images=1)
         logger.message("x")
         logger.picture("x", None)

@@ -18,9 +18,10 @@ from typing import IO, Any
 import numpy as np
 import paddle
 
+from model.configuration.yaml_file import to_yaml
 from model.errors import UserError, tell
 from model.files import file_digest, sync_folder, unused
-from model.options import OPT
+from model.options import GROUPS, OPT
 from model.training import checkpoint_folder as layout
 from model.training.lock import cannot_write, claim
 from model.weights.paddle_file import DamagedError, plain, read_pdparams, read_state, write_state
@@ -130,7 +131,14 @@ def save(
         if shutil.disk_usage(root).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         meta["serial"] = max((found["serial"] for found in layout.complete_folders(root).values()), default=0) + 1
-        _write_files(temporary, content, opt, meta)
+        temporary.mkdir()
+        for name, values in content.items():
+            write_state(temporary / name, values)
+        layout.write_text(temporary / layout.OPT_FILE, to_yaml(opt, GROUPS))
+        written = [temporary / name for name in (*content, layout.OPT_FILE)]
+        meta["files"] = {file.name: {"size": file.stat().st_size, "sha256": file_digest(file)} for file in written}
+        layout.write_text(temporary / layout.META_FILE, json.dumps(meta, indent=1))
+        sync_folder(temporary)
 
         # A second checkpoint of the same step gets a name of its own: a folder cannot replace another in one operation.
         folder = unused(root / f"{layout.STEP}{step:08d}")
@@ -147,18 +155,6 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
     layout.retain(root, folder.name, opt.keep_epochs)
     return folder
-
-
-def _write_files(folder: Path, content: Mapping[str, Any], opt: OPT, meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint's files to a new folder, and flush all to the disk."""
-    folder.mkdir()
-    for name, values in content.items():
-        write_state(folder / name, values)
-    layout.write_text(folder / layout.OPT_FILE, opt.to_yaml())
-    written = [folder / name for name in (*content, layout.OPT_FILE)]
-    files = {path.name: {"size": path.stat().st_size, "sha256": file_digest(path)} for path in written}
-    layout.write_text(folder / layout.META_FILE, json.dumps({**meta, "files": files}, indent=1))
-    sync_folder(folder)
 
 
 def _bytes_in(value: Any) -> int:

@@ -25,17 +25,10 @@ from model.training.visualdl_file import VisualDLFile
 BEFORE = "before"  # folder in the log folder, shown by VisualDL as a run of its own
 
 
-def take(folder: Path, run_id: str, output: str, step: int) -> None:
-    """Make a log folder that of a run, by run.json in it; a run from step 0 moves an earlier one's files to before/.
+def _take(folder: Path, run_id: str, output: str, step: int) -> None:
+    """Make a log folder that of a run, by run.json in it, which names its folder of checkpoints for people.
 
-    Args:
-        folder: `log/`.
-        run_id: what tells the run from others.
-        output: the folder of its checkpoints, for people.
-        step: steps done.
-
-    Raises:
-        UserError: the run goes on from `step`, and the folder holds another run's logs.
+    A run from step 0 moves an earlier one's files to before/; one that goes on is refused another run's folder.
     """
     note = folder / "run.json"
     try:
@@ -90,7 +83,7 @@ class Logger:
         if not enabled:
             return
         self._claim = claim(opt.log_dir, "--log_dir")
-        take(Path(opt.log_dir), run_id, opt.output, step)
+        _take(Path(opt.log_dir), run_id, opt.output, step)
         self._log = LossLog(Path(opt.log_dir, "log.npy"), step=step)
         try:
             self._records = VisualDLFile(opt.log_dir, step)
@@ -188,9 +181,3 @@ class Logger:
         for part in (self._log, self._records, self._bar, self._claim):
             if part is not None:
                 part.close()
-
-    def __enter__(self) -> "Logger":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
