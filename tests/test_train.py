@@ -525,16 +525,13 @@ def bad_sources(begun, tmp_path_factory):
     folder, model = tmp_path_factory.mktemp("bad"), begun / "output" / "model"
     for name in ("cut", "swapped", "nan", "several", "alone", "broken", "empty"):
         (folder / name).mkdir()
-    content = (model / "n_g.pdparams").read_bytes()
-    (folder / "cut" / "n_g.pdparams").write_bytes(content[: len(content) // 2])
-    shutil.copy(model / "n_g.pdparams", folder / "swapped" / "n_g.pdparams")
-    shutil.copy(model / "n_e.pdparams", folder / "swapped" / "n_d.pdparams")
+    copies = {"cut/n_g": "n_g", "swapped/n_g": "n_g", "swapped/n_d": "n_e", "alone/n_d": "n_d"}
+    for target, name in {**copies, "several/10_net_G": "n_g", "several/20_net_G": "n_g"}.items():
+        shutil.copy(model / f"{name}.pdparams", folder / f"{target}.pdparams")
+    os.truncate(folder / "cut/n_g.pdparams", (model / "n_g.pdparams").stat().st_size // 2)
     arrays = {key: array.copy() for key, array in read_pdparams(model / "n_g.pdparams").items()}
     arrays["fc.bias"][3] = np.nan
     write_state(folder / "nan" / "n_g.pdparams", arrays)
-    for epoch in (10, 20):
-        shutil.copy(model / "n_g.pdparams", folder / "several" / f"{epoch}_net_G.pdparams")
-    shutil.copy(model / "n_d.pdparams", folder / "alone" / "n_d.pdparams")
     shutil.copytree(model, folder / "broken" / "model", symlinks=True)
     (folder / "broken/model/step_00000001/n_d.pdparams").write_bytes(b"")
     (folder / "run.py").write_text("print('hello')")
