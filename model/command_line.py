@@ -52,8 +52,7 @@ RENAMED = {
 
 def _shown(value: Any) -> str:
     """A value as the command line and yaml write it."""
-    words = {None: "null", True: "true", False: "false", "": "empty"}
-    return words[value] if value is None or isinstance(value, bool) or value == "" else str(value)
+    return {"None": "null", "True": "true", "False": "false", "": "empty"}.get(str(value), str(value))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,8 +65,14 @@ class _Formatter(argparse.HelpFormatter):
         return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in text.split("\n"))
 
 
-def _parser(cls: type, program: str, description: str, groups: Mapping[str, str], epilog: str) -> _Parser:
-    """A parser of the flags that are given, as texts, and of --config."""
+def _given(
+    cls: type, argv: Sequence[str] | None, program: str, description: str, groups: Mapping[str, str], epilog: str = ""
+) -> dict[str, Any]:
+    """The options that a command line gives, in flags or in its --config file, brought to their types; flags win."""
+    argv, fields = sys.argv[1:] if argv is None else list(argv), fields_of(cls)
+    for name in sorted({word[2:].partition("=")[0] for word in argv if word.startswith("--")}):
+        if name not in ("config", "help", *fields):
+            raise UserError(_unknown(name, cls))
     parser = _Parser(
         prog=program,
         description=description,
@@ -79,11 +84,13 @@ def _parser(cls: type, program: str, description: str, groups: Mapping[str, str]
     )
     parser.add_argument("--config", metavar="FILE", help="yaml file of options; flags win over it")
     titled = {group: parser.add_argument_group(group, title) for group, title in groups.items()}
-    for name, f in fields_of(cls).items():
+    for name, f in fields.items():
         value = dict(nargs="?", const="true", metavar="true|false") if f.type is bool else dict(metavar="VALUE")
         about = "; ".join(filter(None, (f.metadata["help"], range_text(f.metadata))))
         titled[f.metadata["group"]].add_argument(f"--{name}", help=f"{about} (default: {_shown(f.default)})", **value)
-    return parser
+    texts = vars(parser.parse_args(argv))
+    config = read_yaml(cls, texts.pop("config")) if "config" in texts else {}
+    return {**config, **{name: from_text(fields[name], text) for name, text in texts.items()}}
 
 
 def _unknown(name: str, cls: type) -> str:
@@ -100,39 +107,16 @@ def _unknown(name: str, cls: type) -> str:
     return f"unknown option --{name}{closest(name, ['config', 'help', *fields], '--') or '; see --help'}"
 
 
-def _given(
-    cls: type,
-    argv: Sequence[str] | None,
-    program: str,
-    description: str,
-    groups: Mapping[str, str],
-    epilog: str = "",
-) -> dict[str, Any]:
-    """The options that a command line gives, in flags or in its --config file, brought to their types; flags win."""
-    argv, fields = sys.argv[1:] if argv is None else list(argv), fields_of(cls)
-    for name in sorted({word[2:].partition("=")[0] for word in argv if word.startswith("--")}):
-        if name not in ("config", "help", *fields):
-            raise UserError(_unknown(name, cls))
-    texts = vars(_parser(cls, program, description, groups, epilog).parse_args(argv))
-    config = read_yaml(cls, texts.pop("config")) if "config" in texts else {}
-    return {**config, **{name: from_text(fields[name], text) for name, text in texts.items()}}
-
-
 def parse_train(argv: Sequence[str] | None = None) -> OPT:
     """Options of training from a command line (default: the process's): flags > --config > --preset > defaults.
 
     Raises:
         UserError: an unknown option, a wrong value, options that contradict each other or cannot be trained.
     """
+    about = "Train SPADE. Flags win over --config, which wins over --preset, which wins over the defaults."
     recipes = {name: ", ".join(f"{k}={_shown(v)}" for k, v in values.items()) for name, values in PRESETS.items()}
-    given = _given(
-        OPT,
-        argv,
-        "train.py",
-        "Train SPADE. Flags win over --config, which wins over --preset, which wins over the defaults.",
-        GROUPS,
-        "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())]),
-    )
+    presets = "\n".join(["presets:", *(f"  {k}: {v or 'the defaults as shown'}" for k, v in recipes.items())])
+    given = _given(OPT, argv, "train.py", about, GROUPS, presets)
     opt = OPT(**layered(fields_of(OPT), given))
     if opt.dataset_mode == "custom" and "contain_dontcare_label" not in given:
         from model.data.dataset import with_unknown_class  # which reads files, and only these options depend on them

@@ -61,20 +61,18 @@ def run_cli(main: Callable[[], int | None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    status = UserError.status
     try:
-        status = main()
+        sys.exit(main())
     except UserError as error:
-        tell(f"error: {error}", sys.stderr)
-        sys.exit(error.status)
+        told, status = error, error.status
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        tell(f"error: {where}{error.strerror or error}", sys.stderr)
-        sys.exit(2)
+        told = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error
     except UnicodeEncodeError as error:  # of a path: what is printed and written takes all characters
         way_out = "use names that its encoding has, or set PYTHONUTF8=1"
-        tell(f"error: {error.object!r} cannot be a name in this system's files ({error}): {way_out}", sys.stderr)
-        sys.exit(2)
+        told = f"{error.object!r} cannot be a name in this system's files ({error}): {way_out}"
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    sys.exit(status or 0)
+    tell(f"error: {told}", sys.stderr)
+    sys.exit(status)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import time
 import tokenize
@@ -98,11 +99,8 @@ def remove_leftovers(folder: str | os.PathLike) -> None:
 
 def unused(path: Path) -> Path:
     """`path`, or `path.1`, `path.2` ... if it exists."""
-    candidate, number = path, 0
-    while candidate.exists() or candidate.is_symlink():
-        number += 1
-        candidate = path.with_name(f"{path.name}.{number}")
-    return candidate
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(free for free in itertools.chain([path], numbered) if not os.path.lexists(free))
 
 
 def file_digest(path: str | os.PathLike) -> str:

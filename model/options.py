@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from model.configuration.fields import Checked, check_device, check_folders, fields_of, option
+from model.configuration.fields import Checked, fields_of, options_of
 from model.configuration.presets import PRESETS, layered
 from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
 from model.configuration.yaml_file import read_yaml, to_yaml
@@ -30,20 +30,14 @@ GROUPS = {
     "training": "how the steps are carried out",
     "output": "what is written, and how often",
 }
+_data, _networks, _losses, _optimisation, _training, _output = map(options_of, GROUPS)
 
 PHOTO_MODES = {1: "L", 3: "RGB"}  # Pillow's names, by output_nc
 
 NUM_UPSAMPLING = {"normal": 5, "more": 6, "most": 7}
 
-PREPROCESS_MODES = (
-    "resize_and_crop",
-    "crop",
-    "scale_width",
-    "scale_width_and_crop",
-    "scale_shortside",
-    "scale_shortside_and_crop",
-    "fixed",
-    "none",
+PREPROCESS_MODES = tuple(
+    "resize_and_crop crop scale_width scale_width_and_crop scale_shortside scale_shortside_and_crop fixed none".split()
 )
 
 
@@ -57,246 +51,196 @@ class OPT(Checked):
         UserError: a value of the wrong type or out of its range, or values that contradict each other.
     """
 
-    # data
-    preset: str = option(
+    preset: str = _data(
         "coco_stuff",
-        "data",
         "recipe that the other options start from; in OPT(...) it is a note only, OPT.from_preset applies it",
         choices=PRESETS,
     )
-    dataset_mode: str = option(
+    dataset_mode: str = _data(
         "coco_stuff",
-        "data",
-        "layout of the files on disk; alone on the command line it also "
-        "chooses the preset of its name, as in the released code",
+        "layout of the files on disk; alone on the command line it also chooses the preset of its name, as in the "
+        "released code",
         choices=("coco_stuff", "ade20k", "cityscapes", "facades", "camvid", "custom", "sample"),
     )
-    dataroot: str = option("dataset/coco_stuff", "data", "folder of the data set")
-    label_dir: str = option(
-        "", "data", "folder of the label maps, in place of dataset_mode's folders (custom has none)"
-    )
-    image_dir: str = option("", "data", "folder of the photos that go with label_dir")
-    instance_dir: str = option("", "data", "folder of the instance maps that go with label_dir; none with no_instance")
-    palette: str = option(
+    dataroot: str = _data("dataset/coco_stuff", "folder of the data set")
+    label_dir: str = _data("", "folder of the label maps, in place of dataset_mode's folders (custom has none)")
+    image_dir: str = _data("", "folder of the photos that go with label_dir")
+    instance_dir: str = _data("", "folder of the instance maps that go with label_dir; none with no_instance")
+    palette: str = _data(
         "",
-        "data",
         "file that says which colour is which class, for label maps that hold colours: text with lines ID RED GREEN "
         "BLUE NAME, a JSON list of [red, green, blue] or of objects with color, name, id, or a palette PNG",
     )
-    preprocess_mode: str = option(
+    preprocess_mode: str = _data(
         "resize_and_crop",
-        "data",
-        "how photo and maps get to size: resize_and_crop squashes "
-        "to load_size x load_size, scale_* keep the shape, *crop cut out squares of crop_size, "
-        "fixed resizes to crop_size wide and crop_size/aspect_ratio high, none rounds the "
-        "sides to multiples of 32 (released code)",
+        "how photo and maps get to size: resize_and_crop squashes to load_size x load_size, scale_* keep the shape, "
+        "*crop cut out squares of crop_size, fixed resizes to crop_size wide and crop_size/aspect_ratio high, none "
+        "rounds the sides to multiples of 32 (released code)",
         choices=PREPROCESS_MODES,
     )
-    load_size: int = option(
-        286, "data", "size in pixels that photos are scaled to before the crop (released code)", low=1
-    )
-    crop_size: int = option(
+    load_size: int = _data(286, "size in pixels that photos are scaled to before the crop (released code)", low=1)
+    crop_size: int = _data(
         256,
-        "data",
-        "width in pixels of the pictures that the networks see; a multiple of 32, 64 or "
-        "128 as num_upsampling_layers is normal, more or most (paper, appendix A: 256; Cityscapes "
-        "512)",
+        "width in pixels of the pictures that the networks see; a multiple of 32, 64 or 128 as num_upsampling_layers "
+        "is normal, more or most (paper, appendix A: 256; Cityscapes 512)",
         low=1,
     )
-    aspect_ratio: float = option(
-        1.0, "data", "width over height of the generated pictures (paper, appendix A: 1; Cityscapes 2)", above=0
+    aspect_ratio: float = _data(
+        1.0, "width over height of the generated pictures (paper, appendix A: 1; Cityscapes 2)", above=0
     )
-    label_nc: int = option(
-        182,
-        "data",
-        "number of classes in the label maps, ids 0..label_nc-1, without the unknown class (COCO-Stuff)",
-        low=1,
+    label_nc: int = _data(
+        182, "number of classes in the label maps, ids 0..label_nc-1, without the unknown class (COCO-Stuff)", low=1
     )
-    contain_dontcare_label: bool = option(
+    contain_dontcare_label: bool = _data(
         True,
-        "data",
         "there is an unknown class, whose channel is label_nc: that of the ids unknown_ids and of label_nc itself "
         "(released code; ADE20K's is 0); in a custom data set on if its label maps hold these ids, unless given",
     )
-    unknown_ids: str = option(
+    unknown_ids: str = _data(
         "",
-        "data",
         "ids in the label maps that mean unlabelled beside label_nc, such as 0,255; they turn on "
         "contain_dontcare_label; empty = 255, or 65535 where label_nc exceeds 255",
     )
-    no_instance: bool = option(False, "data", "go without instance maps and their edge channel (released code)")
-    no_flip: bool = option(False, "data", "do not mirror training pictures at random")
-    serial_batches: bool = option(False, "data", "read the pictures in order, without shuffling")
-    max_dataset_size: int | None = option(None, "data", "read at most so many pictures; null = all", low=1)
-    nThreads: int = option(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
+    no_instance: bool = _data(False, "go without instance maps and their edge channel (released code)")
+    no_flip: bool = _data(False, "do not mirror training pictures at random")
+    serial_batches: bool = _data(False, "read the pictures in order, without shuffling")
+    max_dataset_size: int | None = _data(None, "read at most so many pictures; null = all", low=1)
+    nThreads: int = _data(2, "worker processes of the loader; 0 loads in the main process", low=0)
 
-    # networks
-    ngf: int = option(
+    ngf: int = _networks(
         64,
-        "networks",
-        "channels of the generator's last block, 16 times as many in its first; of the "
-        "encoder's first layer (paper, appendix A)",
+        "channels of the generator's last block, 16 times as many in its first; of the encoder's first layer (paper, "
+        "appendix A)",
         low=1,
     )
-    ndf: int = option(64, "networks", "channels of the discriminator's first layer (paper, appendix A)", low=1)
-    output_nc: int = option(
-        3, "networks", "channels of the generated picture: 3 for colour, 1 for grey (released code)", low=1, high=3
+    ndf: int = _networks(64, "channels of the discriminator's first layer (paper, appendix A)", low=1)
+    output_nc: int = _networks(
+        3, "channels of the generated picture: 3 for colour, 1 for grey (released code)", low=1, high=3
     )
-    norm_G: str = option(
+    norm_G: str = _networks(
         "spectralspadesyncbatch3x3",
-        "networks",
-        "generator's norm: [spectral]spade{batch,syncbatch,"
-        "instance}{3x3,5x5}, the size is that of the modulation's convolutions (paper, section 3.1)",
+        "generator's norm: [spectral]spade{batch,syncbatch,instance}{3x3,5x5}, the size is that of the modulation's "
+        "convolutions (paper, section 3.1)",
     )
-    norm_D: str = option(
-        "spectralinstance",
-        "networks",
-        "discriminator's norm: [spectral]{instance,batch,syncbatch,none} (paper, appendix A)",
+    norm_D: str = _networks(
+        "spectralinstance", "discriminator's norm: [spectral]{instance,batch,syncbatch,none} (paper, appendix A)"
     )
-    norm_E: str = option(
-        "spectralinstance", "networks", "encoder's norm: [spectral]{instance,batch,syncbatch,none} (paper, appendix A)"
+    norm_E: str = _networks(
+        "spectralinstance", "encoder's norm: [spectral]{instance,batch,syncbatch,none} (paper, appendix A)"
     )
-    num_upsampling_layers: str = option(
+    num_upsampling_layers: str = _networks(
         "normal",
-        "networks",
         "times the generator doubles its size: normal 5, more 6, most 7 (and one more block) (released code)",
         choices=NUM_UPSAMPLING,
     )
-    use_vae: bool = option(True, "networks", "learn an encoder that takes a style from a photo (paper, section 3.2)")
-    z_dim: int = option(256, "networks", "length of the style vector (paper, appendix A)", low=0)
-    num_D: int = option(2, "networks", "scales of the discriminator, each half as large (released code)", low=1)
-    n_layers_D: int = option(4, "networks", "strided layers of each discriminator (released code)", low=1)
+    use_vae: bool = _networks(True, "learn an encoder that takes a style from a photo (paper, section 3.2)")
+    z_dim: int = _networks(256, "length of the style vector (paper, appendix A)", low=0)
+    num_D: int = _networks(2, "scales of the discriminator, each half as large (released code)", low=1)
+    n_layers_D: int = _networks(4, "strided layers of each discriminator (released code)", low=1)
 
-    # losses
-    gan_mode: str = option(
+    gan_mode: str = _losses(
         "hinge",
-        "losses",
         "adversarial loss: hinge (paper, appendix A), least squares, the original cross entropy, or Wasserstein",
         choices=("hinge", "ls", "original", "w"),
     )
-    no_ganFeat_loss: bool = option(False, "losses", "leave out the discriminator's feature matching loss")
-    no_vgg_loss: bool = option(False, "losses", "leave out the perceptual loss; needs no VGG weights then")
-    lambda_feat: float = option(10.0, "losses", "weight of feature matching (paper, appendix A)", low=0)
-    lambda_vgg: float = option(10.0, "losses", "weight of the perceptual loss (paper, appendix A)", low=0)
-    lambda_kld: float = option(0.05, "losses", "weight of the encoder's KL divergence (paper, appendix A)", low=0)
-    vgg_path: str = option(
-        "vgg/vgg19pretrain.pdparams",
-        "losses",
-        "VGG19 weights: .pdparams, or torchvision's vgg19 as .pth or .safetensors",
+    no_ganFeat_loss: bool = _losses(False, "leave out the discriminator's feature matching loss")
+    no_vgg_loss: bool = _losses(False, "leave out the perceptual loss; needs no VGG weights then")
+    lambda_feat: float = _losses(10.0, "weight of feature matching (paper, appendix A)", low=0)
+    lambda_vgg: float = _losses(10.0, "weight of the perceptual loss (paper, appendix A)", low=0)
+    lambda_kld: float = _losses(0.05, "weight of the encoder's KL divergence (paper, appendix A)", low=0)
+    vgg_path: str = _losses(
+        "vgg/vgg19pretrain.pdparams", "VGG19 weights: .pdparams, or torchvision's vgg19 as .pth or .safetensors"
     )
 
-    # optimisation
-    lr: float = option(
+    lr: float = _optimisation(
         2e-4,
-        "optimisation",
         "base learning rate of Adam; G gets half of it and D double, unless no_TTUR (paper, section 4: 1e-4 and 4e-4)",
         above=0,
     )
-    beta1: float = option(
+    beta1: float = _optimisation(
         0.0,
-        "optimisation",
         "Adam's beta1 (paper, section 4); with no_TTUR on the command line 0.5 unless given (released code)",
         low=0,
         below=1,
     )
-    beta2: float = option(
+    beta2: float = _optimisation(
         0.9,
-        "optimisation",
-        "Adam's beta2 (released code; the paper's text says 0.999); with no_TTUR "
-        "on the command line 0.999 unless given (released code)",
+        "Adam's beta2 (released code; the paper's text says 0.999); with no_TTUR on the command line 0.999 unless "
+        "given (released code)",
         low=0,
         below=1,
     )
-    no_TTUR: bool = option(False, "optimisation", "same learning rate for G and D, not the two time-scale rule")
-    G_lr: float | None = option(None, "optimisation", "learning rate of G and E; null = from lr", above=0)
-    D_lr: float | None = option(None, "optimisation", "learning rate of D; null = from lr", above=0)
-    D_steps_per_G: int = option(1, "optimisation", "steps of D for each step of G (released code)", low=1)
-    niter: int = option(
-        50, "optimisation", "epochs at the full learning rate (released code; paper, appendix A: 100)", low=0
-    )
-    niter_decay: int = option(
-        0, "optimisation", "epochs after them in which it falls linearly to zero (released code)", low=0
-    )
-    init_type: str = option(
+    no_TTUR: bool = _optimisation(False, "same learning rate for G and D, not the two time-scale rule")
+    G_lr: float | None = _optimisation(None, "learning rate of G and E; null = from lr", above=0)
+    D_lr: float | None = _optimisation(None, "learning rate of D; null = from lr", above=0)
+    D_steps_per_G: int = _optimisation(1, "steps of D for each step of G (released code)", low=1)
+    niter: int = _optimisation(50, "epochs at the full learning rate (released code; paper, appendix A: 100)", low=0)
+    niter_decay: int = _optimisation(0, "epochs after them in which it falls linearly to zero (released code)", low=0)
+    init_type: str = _optimisation(
         "xavier",
-        "optimisation",
         "how weights start (paper, appendix A: Glorot)",
         choices=("xavier", "xavier_uniform", "normal", "kaiming", "orthogonal", "none"),
     )
-    init_variance: float = option(
-        0.02, "optimisation", "gain of the initial weights, the standard deviation for normal (released code)", above=0
+    init_variance: float = _optimisation(
+        0.02, "gain of the initial weights, the standard deviation for normal (released code)", above=0
     )
-
-    init_from: str = option(
+    init_from: str = _optimisation(
         "",
-        "optimisation",
         "start a new run from given networks: a run's folder, a generator's file (n_g.pdparams, latest_net_G.pth or "
-        "another that tools/convert_weights.py reads) or the folder that it lies in; D and E are taken from beside it, "
-        "where they are; a run that has a checkpoint goes on from that one",
+        "another that tools/convert_weights.py reads) or the folder that it lies in; D and E are taken from beside "
+        "it, where they are; a run that has a checkpoint goes on from that one",
     )
 
-    # training
-    batchSize: int = option(1, "training", "pictures per process and step", low=1)
-    accumulate: int = option(
+    batchSize: int = _training(1, "pictures per process and step", low=1)
+    accumulate: int = _training(
         1,
-        "training",
         "parts that a batch is computed in, one after the other, to save memory; the step is the whole batch's, but "
         "batch norms see a part at a time",
         low=1,
     )
-    max_steps: int | None = option(
-        None, "training", "stop after so many steps in all; null = after niter + niter_decay epochs", low=1
+    max_steps: int | None = _training(
+        None, "stop after so many steps in all; null = after niter + niter_decay epochs", low=1
     )
-    seed: int = option(0, "training", "seed of weights, order, crops, flips and style noise", low=0, high=2**32 - 1)
-    device: str = option("auto", "training", "auto (a GPU when there is one), cpu, gpu or gpu:N")
-    modulation: str = option(
+    seed: int = _training(0, "seed of weights, order, crops, flips and style noise", low=0, high=2**32 - 1)
+    device: str = _training("auto", "auto (a GPU when there is one), cpu, gpu or gpu:N")
+    modulation: str = _training(
         "pattern",
-        "training",
         "how SPADE's gamma and beta are computed: once per distinct label neighbourhood, or by convolutions at every "
-        "pixel (dense); sorted is pattern with gradients summed over sorted pixels, for GPUs, with kernels plain; same "
-        "numbers",
+        "pixel (dense); sorted is pattern with gradients summed over sorted pixels, for GPUs, with kernels plain; "
+        "same numbers",
         choices=("pattern", "sorted", "dense"),
         renamed={"auto": "pattern"},
     )
-    kernels: str = option(
+    kernels: str = _training(
         "auto",
-        "training",
         "convolutions: as blocked matrix products, which are faster on CPUs, or Paddle's own (plain); same numbers",
         choices=("auto", "blocked", "plain"),
     )
-    amp: bool = option(False, "training", "mixed precision (Paddle's level O1), on a GPU")
-    ema: float = option(
+    amp: bool = _training(False, "mixed precision (Paddle's level O1), on a GPU")
+    ema: float = _training(
         0.0,
-        "training",
         "decay of the running average of G's and E's weights, for previews and val.py, 0.999 for example; 0 = none",
         low=0,
         below=1,
     )
-    recompute: bool = option(False, "training", "compute activations again in the backward pass: slower, less memory")
-    reuse_fake: bool = option(
-        False,
-        "training",
-        "train D on the picture of G's step and not on a fresh one: faster, but not the published mathematics",
+    recompute: bool = _training(False, "compute activations again in the backward pass: slower, less memory")
+    reuse_fake: bool = _training(
+        False, "train D on the picture of G's step and not on a fresh one: faster, but not the published mathematics"
     )
-    fresh: bool = option(False, "training", "start anew although output holds a checkpoint to resume from")
+    fresh: bool = _training(False, "start anew although output holds a checkpoint to resume from")
 
-    # output
-    name: str = option("", "output", "name of the run: its folder in output and in log_dir, where those are not chosen")
-    output: str = option("output", "output", "folder of checkpoints (model/), pictures (pics/) and opt.yaml")
-    log_dir: str = option("log", "output", "folder of log.npy and the VisualDL records")
-    print_freq: int = option(20, "output", "steps between lines of losses", low=1)
-    display_freq: int = option(500, "output", "steps between preview pictures; 0 = none", low=0)
-    save_latest_freq: int = option(
-        1000, "output", "steps between checkpoints to resume from; 0 = at epochs' ends only", low=0
+    name: str = _output("", "name of the run: its folder in output and in log_dir, where those are not chosen")
+    output: str = _output("output", "folder of checkpoints (model/), pictures (pics/) and opt.yaml")
+    log_dir: str = _output("log", "folder of log.npy and the VisualDL records")
+    print_freq: int = _output(20, "steps between lines of losses", low=1)
+    display_freq: int = _output(500, "steps between preview pictures; 0 = none", low=0)
+    save_latest_freq: int = _output(1000, "steps between checkpoints to resume from; 0 = at epochs' ends only", low=0)
+    save_epoch_freq: int = _output(1, "epochs between checkpoints that are kept", low=1)
+    keep_epochs: int = _output(3, "how many of these are kept, the oldest go first", low=1)
+    val_every: int = _output(
+        0, "epochs between quick FID measurements, by which the best checkpoint is kept; 0 = none", low=0
     )
-    save_epoch_freq: int = option(1, "output", "epochs between checkpoints that are kept", low=1)
-    keep_epochs: int = option(3, "output", "how many of these are kept, the oldest go first", low=1)
-    val_every: int = option(
-        0, "output", "epochs between quick FID measurements, by which the best checkpoint is kept; 0 = none", low=0
-    )
-    val_images: int = option(
-        8, "output", "label maps, evenly spread over the validation split, shown in the previews", low=0
-    )
+    val_images: int = _output(8, "label maps, evenly spread over the validation split, shown in the previews", low=0)
 
     def _check_together(self) -> None:
         for name in ("norm_D", "norm_E"):
@@ -305,7 +249,6 @@ class OPT(Checked):
             parse_norm(text, name)
             object.__setattr__(self, name, text)
         parse_norm_g(self.norm_G)
-        check_device(self.device)
         if self.name:
             if not re.fullmatch(r"\w[\w.-]*", self.name):
                 raise UserError(f"name {self.name!r} is no folder's name: expected letters, digits, '_', '-' and '.'")
@@ -350,7 +293,6 @@ class OPT(Checked):
             )
         if self.dataset_mode == "custom" and not self.label_dir:
             raise UserError("dataset_mode custom needs label_dir, the folder of the label maps")
-        check_folders(self)
 
     # Derived values
 
@@ -378,8 +320,7 @@ class OPT(Checked):
     @property
     def generator_size(self) -> tuple[int, int]:
         """(height, width) of the generated pictures in pixels."""
-        height, width = self.start_size
-        return height * 2**self.num_up, width * 2**self.num_up
+        return self.spade_sizes[-1]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -506,11 +447,7 @@ class OPT(Checked):
             UserError: no space, no permission.
         """
         with replacing(path, sync=True) as temporary:
-            temporary.write_text(self.to_yaml(), encoding="utf-8")
-
-    def to_yaml(self) -> str:
-        """What `save` writes: every option, by group."""
-        return to_yaml(self, GROUPS)
+            temporary.write_text(to_yaml(self, GROUPS), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "OPT":
@@ -537,16 +474,12 @@ class OPT(Checked):
         Batch and sync-batch norms have the same weights. Without a style vector the generator is fully convolutional,
         so sizes, z_dim and norm_E do not matter then.
         """
-        found = {k: v for k, v in self.differences(other).items() if k in ARCHITECTURE}
-        for name in ("norm_G", "norm_D", "norm_E"):
-            if name in found and len({norm.replace("syncbatch", "batch") for norm in found[name]}) == 1:
-                del found[name]
         styled = self.use_vae and other.use_vae
+        free = set() if styled else {"z_dim", "norm_E"}
         if not styled or self.start_size == other.start_size:
-            found = {k: v for k, v in found.items() if k not in ("crop_size", "aspect_ratio")}
-        if not styled:
-            found = {k: v for k, v in found.items() if k not in ("z_dim", "norm_E")}
-        return found
+            free |= {"crop_size", "aspect_ratio"}
+        found = {k: pair for k, pair in self.differences(other).items() if k in ARCHITECTURE - free}
+        return {k: pair for k, pair in found.items() if len({str(v).replace("syncbatch", "batch") for v in pair}) > 1}
 
 
 # Fields that a checkpoint's networks depend on; `OPT.incompatible` compares them with care.

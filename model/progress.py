@@ -28,19 +28,10 @@ def progress_bar(
     Yields:
         The function to call with how many more are done.
     """
-    title = printable(title)
-    if shown and not sys.stderr.isatty():
-        yield _lines(total, title, done, unit)
-        return
-    with tqdm(total=total, desc=title, unit=f" {unit}", disable=not shown, initial=done) as bar:
-        yield bar.update
+    title, before = printable(title), done
+    begun = told = time.perf_counter()
 
-
-def _lines(total: int, title: str, done: int, unit: str) -> Callable[[int], None]:
-    before, begun = done, time.perf_counter()
-    told = begun
-
-    def update(count: int) -> None:
+    def line(count: int) -> None:
         nonlocal done, told
         done, now = done + count, time.perf_counter()
         if now - told > _TOLD_EVERY or done == total:
@@ -48,4 +39,8 @@ def _lines(total: int, title: str, done: int, unit: str) -> Callable[[int], None
             left = (total - done) / speed
             tell(f"{title}: {done}/{total} {unit}, {speed:.2f} {unit}/s, {left:.0f} s left", sys.stderr)
 
-    return update
+    if shown and not sys.stderr.isatty():
+        yield line
+    else:
+        with tqdm(total=total, desc=title, unit=f" {unit}", disable=not shown, initial=done) as bar:
+            yield bar.update

@@ -1,6 +1,7 @@
 """One run of training, from its start or its last checkpoint to its end: what surrounds `Trainer.step`."""
 
 import dataclasses
+import itertools
 import math
 import os
 import secrets
@@ -22,6 +23,7 @@ from model.ops.device import set_device
 from model.options import OPT
 from model.trainer import Trainer
 from model.training import checkpoint
+from model.training.checkpoint_folder import STATE_FILE
 from model.training.logger import Logger
 from model.training.previews import Previews
 from model.training.processes import Processes
@@ -59,29 +61,34 @@ class Session:
         self.processes.agree(opt, [item.name for item in self.loader.dataset.items])
         self.trainer = Trainer(opt, vgg, self._calibration)
         origin = self._resume()
-        self._open_logger()
+        with self.processes.together():
+            steps = dict(step=self.trainer.steps, total_steps=self.total_steps)
+            self.logger = Logger(opt, run_id=self.run_id, **steps, enabled=self.processes.rank == 0)
+            if self.processes.rank == 0:
+                opt.save(Path(opt.output, "opt.yaml"))
         self._begun = (time.perf_counter(), self.trainer.steps)
         self._saved_step = self.trainer.steps
         for line in [*self._banner(origin), *self._notes]:
-            self.say(line)
+            self.logger.message(line)
 
     def train(self) -> None:
         """Take the steps that are left, or those until a signal comes; show, measure and save as the options say."""
         if self.is_complete:
-            self.say(
+            self.logger.message(
                 f"nothing left to train: step {self.trainer.steps}, epoch {self.epoch - 1} of "
                 f"{self.opt.total_epochs}; raise --niter or --max_steps to go on, or give --fresh to start anew"
             )
             return
         with self.processes.stop:
+            every, val_every = self.opt.display_freq, self.opt.val_every
             while not self.is_complete and not self.stopped:
                 self.trainer.set_epoch(self.epoch)
                 for batch, waited in self.batches():
                     self.step(batch, waited)
                     last = self.is_complete or self.stopped
-                    if self.opt.display_freq and (last or self._preview_is_due()):
+                    if every and (last or self.epoch_ended or self.trainer.steps % every == 0):
                         self.preview()
-                    if self._validation_is_due():
+                    if val_every and self.epoch_ended and self.loader.epoch % val_every == 0:
                         self.validate()
                     if self.save_is_due():
                         self.save()
@@ -95,11 +102,6 @@ class Session:
     def epoch_ended(self) -> bool:
         """Whether the last step was its epoch's last."""
         return self.loader.position == len(self.loader)
-
-    @property
-    def finished_epoch(self) -> int:
-        """Epochs done, when the last step ended one."""
-        return self.loader.epoch
 
     @property
     def epoch(self) -> int:
@@ -166,8 +168,7 @@ class Session:
     def _calibration(self):
         """The batches on which averaged weights' statistics are estimated: the first of epoch 1, always the same."""
         with make_loader(dataclasses.replace(self.opt, nThreads=0), "train") as loader:
-            for _, batch in zip(range(-(-CALIBRATION_PICTURES // self.opt.batchSize)), loader, strict=False):
-                yield batch
+            yield from itertools.islice(loader, -(-CALIBRATION_PICTURES // self.opt.batchSize))
 
     def _resume(self) -> str:
         """Take up the last checkpoint, if there is one; process 0 reads it for all. Where the run starts in words."""
@@ -184,7 +185,7 @@ class Session:
             return origin
         path, nets, state = Path(content[0]), *content[1:]
         self.trainer.load_networks(nets, path)
-        self.trainer.load_state_dict(state["trainer"], path / checkpoint.STATE_FILE)
+        self.trainer.load_state_dict(state["trainer"], path / STATE_FILE)
         self.saved, self.best, self.run_id = path, state["best"], state.get("run", self.run_id)
         self._place_loader(state)
         return f"resumes {path} (step {self.trainer.steps}, epoch {self.epoch}, batch {self.position + 1})"
@@ -199,22 +200,6 @@ class Session:
                 f"going on at the same share of epoch {state['epoch']}"
             )
         self.loader = self._loader(state["epoch"], position)
-
-    def _open_logger(self):
-        opt, is_first = self.opt, self.processes.rank == 0
-        with self.processes.together():
-            self.logger = Logger(
-                opt.log_dir,
-                run_id=self.run_id,
-                output=opt.output,
-                step=self.trainer.steps,
-                total_steps=self.total_steps,
-                epochs=opt.total_epochs,
-                print_freq=opt.print_freq,
-                enabled=is_first,
-            )
-            if is_first:
-                opt.save(Path(opt.output, "opt.yaml"))
 
     def _banner(self, origin):
         opt, height, width = self.opt, *self.opt.generator_size
@@ -241,10 +226,6 @@ class Session:
         return f"0..{self.opt.label_nc - 1}{unlabelled}"
 
     # During the run
-
-    def say(self, text: str) -> None:
-        """Print a line, on rank 0."""
-        self.logger.message(text)
 
     def batches(self) -> Iterator[tuple[dict, float]]:
         """The rest of the epoch's batches, each with the seconds that it was waited for."""
@@ -276,21 +257,18 @@ class Session:
         self._names = self.loader.names(batch)
         wrong = [f"{name} {value}" for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
-            names = ", ".join(group.texts(", ".join(self._names)))
-            raise UserError(
-                f"step {self.trainer.steps}: {', '.join(wrong)}, after the pictures {names}; {self._kept()}: "
-                "look at these files, or lower --lr"
-            )
+            raise self._diverged(", ".join(wrong), group.texts(", ".join(self._names)))
         lrs = {"G": self.trainer.optimizer_G.get_lr(), "D": self.trainer.optimizer_D.get_lr()}
         images = len(batch["label"]) * self.processes.world
         with self.processes.together():
             self.logger.log(losses, epoch=self.loader.epoch, images=images, data_time=waited, lrs=lrs)
 
-    def _kept(self):
-        return f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
-
-    def _preview_is_due(self):
-        return self.epoch_ended or self.trainer.steps % self.opt.display_freq == 0
+    def _diverged(self, what, names):
+        kept = f"the last good checkpoint, {self.saved}, is untouched" if self.saved else "nothing was saved yet"
+        return UserError(
+            f"step {self.trainer.steps}: {what}, after the pictures {', '.join(names)}; {kept}: "
+            "look at these files, or lower --lr"
+        )
 
     def preview(self) -> None:
         """Show the fixed label maps' pictures in output/pics/ and in VisualDL."""
@@ -300,9 +278,6 @@ class Session:
                 save_image(sheet, self.pics / f"step_{self.trainer.steps:08d}.jpg")
                 self.logger.picture("preview", sheet)
 
-    def _validation_is_due(self):
-        return self.epoch_ended and bool(self.opt.val_every) and self.finished_epoch % self.opt.val_every == 0
-
     def validate(self) -> None:
         """Measure the quick FID over the validation split, by which the best checkpoint is kept."""
         with self.processes.together("first"):
@@ -310,7 +285,7 @@ class Session:
                 self.score = self._quick_fid.measure(self.trainer.preview)
                 self.logger.scalar("metrics/quick_fid", self.score)
                 best = "the first" if self.best is None else f"the best so far {self.best:.2f}"
-                self.say(
+                self.logger.message(
                     f"step {self.trainer.steps}: quick FID {self.score:.2f} ({best}; comparable within this run only)"
                 )
         self.score = group.from_first(self.score)
@@ -321,7 +296,7 @@ class Session:
         return bool(every and self.trainer.steps % every == 0) or self._is_kept_epoch() or self.score is not None
 
     def _is_kept_epoch(self):
-        return self.epoch_ended and self.finished_epoch % self.opt.save_epoch_freq == 0
+        return self.epoch_ended and self.loader.epoch % self.opt.save_epoch_freq == 0
 
     def save(self) -> None:
         """Write a checkpoint of this moment.
@@ -340,26 +315,15 @@ class Session:
         arrays = {name: {key: value.numpy() for key, value in state.items()} for name, state in nets.items()}
         wrong = [f"{n}:{k}" for n, state in arrays.items() for k, v in state.items() if not np.isfinite(v).all()]
         if wrong:
-            raise UserError(
-                f"step {self.trainer.steps}: {len(wrong)} weights are not finite ({', '.join(wrong[:3])}), after the "
-                f"pictures {', '.join(self._names)}; {self._kept()}: look at these files, or lower --lr"
-            )
+            raise self._diverged(f"{len(wrong)} weights are not finite ({', '.join(wrong[:3])})", self._names)
         best = self.score is not None and (self.best is None or self.score < self.best)
         self.best = self.score if best else self.best
-        state = {
-            "trainer": self.trainer.state_dict(),
-            "epoch": self.epoch,
-            "position": self.position,
-            "batch": self._batch,
-            "length": len(self.loader),
-            "best": self.best,
-            "run": self.run_id,
-        }
+        place = dict(epoch=self.epoch, position=self.position, batch=self._batch, length=len(self.loader))
+        state = {"trainer": self.trainer.state_dict(), **place, "best": self.best, "run": self.run_id}
         self.logger.sync()
         self.saved = checkpoint.save(
             self.root, arrays, state, self.opt, step=self.trainer.steps, epoch=self.epoch - 1, best=best,
-            keep_epochs=self.opt.keep_epochs, is_epoch_end=self._is_kept_epoch(),
-            info=None if self.score is None else {"fid": self.score},
+            is_epoch_end=self._is_kept_epoch(), info=None if self.score is None else {"fid": self.score},
         )  # fmt: skip
 
     # End
@@ -370,12 +334,14 @@ class Session:
         if self.trainer.steps > self._saved_step:
             self.save()
         how = f"stopped by {self.stopped}" if self.stopped else "done"
-        self.say(f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved in {self.saved}")
+        self.logger.message(
+            f"{how}: {steps} steps in {seconds:.0f} s, now at step {self.trainer.steps}; saved in {self.saved}"
+        )
         if self.stopped:
             again = "the same command without --fresh" if self.opt.fresh else "the same command"
-            self.say(f"go on: {again}")
+            self.logger.message(f"go on: {again}")
         look = f"python val.py --checkpoint {self.root}{self.previews.split}"
-        self.say(f"look: {self.pics}, {look}, visualdl --logdir {self.opt.log_dir}")
+        self.logger.message(f"look: {self.pics}, {look}, visualdl --logdir {self.opt.log_dir}")
 
     def __enter__(self):
         return self

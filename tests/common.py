@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -53,6 +54,17 @@ def refuses(pattern, call, *arguments, **options):
     with pytest.raises(UserError, match=pattern) as caught:
         call(*arguments, **options)
     return str(caught.value)
+
+
+@contextlib.contextmanager
+def files_up_to(size):
+    """No file may grow beyond so many bytes, as if the disk were full."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 # ---- programs ----

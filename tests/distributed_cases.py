@@ -33,41 +33,38 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def environment(rank, world, ports):
-    """What the launcher tells a process."""
+def piped(command, rank, ports, cwd=None):
+    """Start a command as the process of a rank, one of as many as there are ports, as the launcher does."""
     addresses = [f"127.0.0.1:{port}" for port in ports]
-    return {
+    environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
         "OMP_NUM_THREADS": "1",
         "PADDLE_TRAINER_ID": str(rank),
-        "PADDLE_TRAINERS_NUM": str(world),
+        "PADDLE_TRAINERS_NUM": str(len(ports)),
         "PADDLE_LOCAL_RANK": str(rank),
-        "PADDLE_LOCAL_SIZE": str(world),
+        "PADDLE_LOCAL_SIZE": str(len(ports)),
         "PADDLE_CURRENT_ENDPOINT": addresses[rank],
         "PADDLE_TRAINER_ENDPOINTS": ",".join(addresses),
         "PADDLE_MASTER": addresses[0],
         "PADDLE_DISTRI_BACKEND": "gloo",
     }
+    pipe = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, cwd=cwd, env=environment, **pipe)
 
 
 def start(world, case, *arguments):
     """Start a case in `world` processes, which form a group."""
     ports = [free_port() for _ in range(world)]
     command = [sys.executable, __file__, case, *map(str, arguments)]
-    return [
-        subprocess.Popen(
-            command, env=environment(rank, world, ports), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for rank in range(world)
-    ]
+    return [piped(command, rank, ports) for rank in range(world)]
 
 
-def finish(processes, seconds=200):
-    """What each process printed; all must succeed."""
-    outputs = [process.communicate(timeout=seconds)[0] for process in processes]
+def finish(processes, status=0):
+    """What each process printed; all must end with this status."""
+    outputs = [process.communicate(timeout=200)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
+        assert process.returncode == status, output
     return outputs
 
 

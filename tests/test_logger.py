@@ -2,20 +2,21 @@
 
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
 import sys
 import time
 import zlib  # noqa: F401  # Paddle 2.6 breaks a zlib that is loaded after it
+from contextlib import closing
 
 import numpy as np
 import pytest
-from common import ROOT, held, refuses
+from common import ROOT, files_up_to, held, refuses
 from PIL import Image
 from visualdl import LogReader
 
+from model.options import OPT
 from model.training.logger import Logger
 from model.training.loss_log import COLUMNS, LossLog
 from model.training.visualdl_file import VisualDLFile
@@ -93,7 +94,8 @@ ROW = dict(zip(COLUMNS, range(7), strict=True))
 
 def logged(folder, run, start, end):
     """Let a run log its steps from `start` to `end`."""
-    with Logger(folder, run_id=run, output=f"runs/{run}", step=start, print_freq=1) as logger:
+    opt = OPT(log_dir=folder, output=f"runs/{run}", print_freq=1)
+    with closing(Logger(opt, run_id=run, step=start)) as logger:
         for _ in range(start, end):
             logger.log(ROW, epoch=1, images=1)
 
@@ -124,27 +126,22 @@ def test_a_run_does_not_go_on_in_the_logs_of_another(tmp_path):
 
 
 def test_two_runs_do_not_write_the_same_logs(tmp_path):
-    with held(f"from model.training import logger; kept = logger.Logger({str(tmp_path)!r})") as other:
-        refuses(rf"is in use by another training run \(process {other.pid}\).*--log_dir", Logger, tmp_path, run_id="b")
-    Logger(tmp_path, run_id="b").close()
+    opt = OPT(log_dir=tmp_path)
+    with held(f"from model.training.logger import Logger, OPT; kept = Logger(OPT(log_dir={opt.log_dir!r}))") as other:
+        refuses(rf"is in use by another training run \(process {other.pid}\).*--log_dir", Logger, opt, run_id="b")
+    Logger(opt, run_id="b").close()
 
 
 def npy(shape):
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
-    return b"\x93NUMPY\x01\x00v\x00" + header + bytes(7 * 8)
+    return V1 + header + bytes(7 * 8)
+
+
+V1 = b"\x93NUMPY\x01\x00v\x00"
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x93NUMPY",
-        b"\x93NUMPY\x01\x00v\x00" + b"x" * 200,
-        b"\x93NUMPY\x09\x00v\x00",
-        b"text\n",
-        npy((-1, 7)),
-        npy("(("),
-    ],
+    "content", [b"", V1[:6], V1 + b"x" * 200, b"\x93NUMPY\x09\x00v\x00", b"text\n", npy((-1, 7)), npy("((")]
 )
 def test_file_that_is_no_log_is_not_overwritten(tmp_path, content):
     path = tmp_path / "log.npy"
@@ -173,13 +170,9 @@ def test_other_arrays(tmp_path):
 
 def test_full_disk(tmp_path):
     log = filled(tmp_path / "log.npy", 10)
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     for size in (128 + 560, 128 + 560 + 20):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
-        try:
+        with files_up_to(size):
             refuses("cannot write .*log.npy: .*; it ends at step 10", log.append, [1.0] * 7)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         assert np.load(tmp_path / "log.npy").shape == (10, 7)
     (tmp_path / "file").write_text("")
     refuses("cannot write", LossLog, tmp_path / "file" / "log.npy")
@@ -219,7 +212,7 @@ def records(folder):
 
 
 def test_visualdl_reads_the_records(tmp_path):
-    with Logger(tmp_path, print_freq=2, total_steps=4) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=2), total_steps=4)) as logger:
         for step in range(4):
             logger.log(losses(step), epoch=1, images=2, lrs={"G": 1e-4})
         logger.scalar("score/fid", 12.5)
@@ -252,7 +245,7 @@ def test_without_visualdl_the_rest_goes_on(tmp_path, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.startswith("visualdl")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "visualdl", None)
-    with Logger(tmp_path, print_freq=1) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=1))) as logger:
         logger.log(losses(1.0), epoch=1, images=1)
         logger.picture("samples", Image.new("RGB", (8, 8)))
     assert "no VisualDL records" in capsys.readouterr().out
@@ -263,7 +256,7 @@ def test_without_visualdl_the_rest_goes_on(tmp_path, monkeypatch, capsys):
 
 
 def test_plain_lines(tmp_path, capsys):
-    with Logger(tmp_path, print_freq=3, total_steps=7, epochs=2) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=3, niter=2), total_steps=7)) as logger:
         for step in range(7):
             logger.log(losses(float(step)), epoch=1, images=4, data_time=0.5)
         logger.message("saved")
@@ -275,7 +268,7 @@ def test_plain_lines(tmp_path, capsys):
 
 def test_terminal_gets_a_bar(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with Logger(tmp_path, step=0, print_freq=2, total_steps=2, epochs=9) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path, print_freq=2, niter=9), total_steps=2)) as logger:
         logger.log(losses(1.0), epoch=1, images=4)
         assert not capsys.readouterr().out
         logger.log(losses(2.0), epoch=1, images=4)
@@ -286,7 +279,7 @@ def test_terminal_gets_a_bar(tmp_path, monkeypatch, capsys):
 
 
 def test_other_ranks_are_silent(tmp_path, capsys):
-    with Logger(tmp_path / "log", enabled=False, print_freq=1) as logger:
+    with closing(Logger(OPT(log_dir=tmp_path / "log", print_freq=1), enabled=False)) as logger:
         logger.log(losses(1.0), epoch=1, images=1)
         logger.message("x")
         logger.picture("x", None)

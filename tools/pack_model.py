@@ -21,7 +21,7 @@ from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.options import OPT  # noqa: E402
 from model.serving.painter import Painter  # noqa: E402
 from model.serving.painting import SAMPLE_CLASSES  # noqa: E402
-from model.training.checkpoint import OPT_FILE  # noqa: E402
+from model.training.checkpoint_folder import OPT_FILE  # noqa: E402
 from model.weights.packed import FILE, read_packed, write_packed  # noqa: E402
 
 

@@ -8,7 +8,7 @@ import numbers
 import operator
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -30,22 +30,23 @@ def option(
     default: Any,
     group: str,
     text: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
     choices: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
+    **limits: float,
 ) -> Any:
     """A documented dataclass field: low <= value <= high, above < value < below, or one of the choices.
 
     Args:
         renamed: choices that files and commands may have under an older name.
+        limits: any of low, high, above and below.
     """
-    limits = dict(low=low, high=high, above=above, below=below)
-    metadata = dict(group=group, help=text, choices=tuple(choices), renamed=renamed or {}, **limits)
+    metadata = dict(group=group, help=text, choices=tuple(choices), renamed=renamed or {}, limits=limits)
     return field(default=default, metadata=metadata)
+
+
+def options_of(group: str) -> Callable[..., Any]:
+    """`option` for the fields of one group, which is not said again."""
+    return lambda default, text, **limits: option(default, group, text, **limits)
 
 
 _LIMITS = {
@@ -60,18 +61,25 @@ def range_text(meta: Mapping[str, Any]) -> str:
     """The valid values in words, '' when there is nothing to say."""
     if meta["choices"]:
         return "one of " + ", ".join(meta["choices"])
-    parts = [f"{sign} {meta[key]}" for key, (sign, _) in _LIMITS.items() if meta[key] is not None]
-    return " and ".join(parts)
+    return " and ".join(f"{_LIMITS[key][0]} {bound}" for key, bound in meta["limits"].items())
 
 
 class Checked:
-    """What OPT and ValOPT share: values brought to their type and checked one by one when the object is made."""
+    """What OPT and ValOPT share: values are brought to their type and checked one by one when the object is made.
+
+    So are the device, which is auto, cpu, gpu or gpu:N, and the folders of photos and instance maps, which come with
+    one of label maps.
+    """
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = typed(f, getattr(self, f.name))
             object.__setattr__(self, f.name, value)  # the one write to a frozen object: 10 becomes 10.0
             check_range(f, value)
+        if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device):
+            raise UserError(f"device {self.device!r} is unknown: expected auto, cpu, gpu or gpu:N")
+        if (self.image_dir or self.instance_dir) and not self.label_dir:
+            raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -139,28 +147,10 @@ def check_range(f: dataclasses.Field, value: Any) -> None:
         UserError: names the valid values, and the nearest choice.
     """
     meta = f.metadata
-    if value is None:
-        return
-    if meta["choices"]:
-        if value not in meta["choices"]:
-            raise UserError(
-                f"{f.name} {value!r} is unknown: expected {range_text(meta)}{closest(value, meta['choices'])}"
-            )
-        return
-    if any(meta[key] is not None and not holds(value, meta[key]) for key, (_, holds) in _LIMITS.items()):
+    if meta["choices"] and value not in meta["choices"]:
+        raise UserError(f"{f.name} {value!r} is unknown: expected {range_text(meta)}{closest(value, meta['choices'])}")
+    if value is not None and not all(_LIMITS[key][1](value, bound) for key, bound in meta["limits"].items()):
         raise UserError(f"{f.name} {value} is out of range: expected {range_text(meta)}")
-
-
-def check_folders(opt: Checked) -> None:
-    """See that folders of photos and instance maps come with one of label maps."""
-    if (opt.image_dir or opt.instance_dir) and not opt.label_dir:
-        raise UserError("image_dir and instance_dir go with label_dir, which is empty: give label_dir too")
-
-
-def check_device(device: str) -> None:
-    """See that a device is auto, cpu, gpu or gpu:N."""
-    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", device):
-        raise UserError(f"device {device!r} is unknown: expected auto, cpu, gpu or gpu:N")
 
 
 def fields_of(cls: type) -> dict[str, dataclasses.Field]:

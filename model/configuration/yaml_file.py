@@ -36,21 +36,7 @@ def read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         UserError: no such file, not yaml, cut off, an unknown option, a value that is refused.
     """
-    values, fields = _mapping(path), fields_of(cls)
-    for key, value in values.items():
-        if key not in fields:
-            raise UserError(f"{path}: unknown option {key}{closest(str(key), fields)}")
-        if isinstance(value, str) and fields[key].type in (float, float | None) and _NUMBER.fullmatch(value):
-            value = float(value)
-        try:
-            values[key] = typed(fields[key], value)
-            check_range(fields[key], values[key])
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-    return values
-
-
-def _mapping(path: str | os.PathLike) -> dict[Any, Any]:
+    fields = fields_of(cls)
     try:
         text = Path(path).read_text(encoding="utf-8")
         values = yaml.load(text, _Loader)
@@ -67,6 +53,16 @@ def _mapping(path: str | os.PathLike) -> dict[Any, Any]:
         raise UserError(
             f"{path}: expected lines 'option: value', found {'nothing' if values is None else type(values).__name__}"
         )
+    for key, value in values.items():
+        if key not in fields:
+            raise UserError(f"{path}: unknown option {key}{closest(str(key), fields)}")
+        if isinstance(value, str) and fields[key].type in (float, float | None) and _NUMBER.fullmatch(value):
+            value = float(value)
+        try:
+            values[key] = typed(fields[key], value)
+            check_range(fields[key], values[key])
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
     return values
 
 

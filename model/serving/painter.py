@@ -1,6 +1,5 @@
 """A trained generator by itself: finding its weights and options, and making pictures."""
 
-import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from model.options import OPT
 from model.semantics import Semantics
 from model.serving.description import Description
 from model.training import checkpoint
-from model.training.checkpoint_folder import described, step_folders
+from model.training.checkpoint_folder import BEST, OPT_FILE, complete_folders, described
 from model.weights import packed
 from model.weights.networks import load_net, parameter_count
-from model.weights.paddle_file import DamagedError, read_pdparams
+from model.weights.paddle_file import read_pdparams
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,11 @@ def _one_of(root: Path, which: str) -> Path:
     """The checkpoint of a folder that is the best, or the newest of those written at an epoch's end."""
     if which != "best" and not which.isdecimal():
         raise UserError(f"which {which!r} is unknown: expected latest, best or the number of epochs done")
-    found, best = [], root / checkpoint.BEST
+    best = root / BEST
     if which == "best" and (best.exists() or best.is_symlink()):
         return best
-    for folder in step_folders(root):
-        with contextlib.suppress(DamagedError):  # loading another one must not fail for it
-            found.append(described(folder))
-    ends = {one.meta["epoch"]: one.path for one in sorted(found, key=lambda one: one.serial) if one.epoch_end}
+    newest_last = reversed(complete_folders(root, described).items())  # by meta.json alone; loading looks at the rest
+    ends = {meta["epoch"]: folder for folder, meta in newest_last if meta.get("epoch_end")}
     if which != "best" and int(which) in ends:
         return ends[int(which)]
     epochs = ", ".join(map(str, sorted(ends))) or "none"
@@ -137,10 +134,10 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
             f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
             "checkpoints or a generator's .pdparams file"
         )
-    options = next((place for folder in file.parents[:2] if (place := folder / checkpoint.OPT_FILE).is_file()), None)
+    options = next((place for folder in file.parents[:2] if (place := folder / OPT_FILE).is_file()), None)
     if options is None:
         raise UserError(
-            f"{file} has no {checkpoint.OPT_FILE} beside it, the options that it was trained with: copy it there from "
+            f"{file} has no {OPT_FILE} beside it, the options that it was trained with: copy it there from "
             "the run's output folder; for released weights, tools/convert_weights.py --preset writes it"
         )
     if file.suffix == ".npz":

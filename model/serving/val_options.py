@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model.configuration.fields import Checked, check_device, check_folders, option
+from model.configuration.fields import Checked, option
 from model.configuration.texts import parse_metrics
 from model.errors import UserError
 
@@ -84,8 +84,6 @@ class ValOPT(Checked):
     sheets: int = option(8, "metrics", "comparison sheets of N pictures, evenly spread, with seg; 0 = none", low=0)
 
     def _check_together(self) -> None:
-        check_device(self.device)
-        check_folders(self)
         self._exclude("dataroot", "label_dir", "give one of them")
         self._exclude("how_many", "spread", "the first so many, or evenly spread ones")
         if self.metric_names:  # which checks the names

@@ -18,29 +18,11 @@ from typing import IO, Any
 import numpy as np
 import paddle
 
+from model.configuration.yaml_file import to_yaml
 from model.errors import UserError, tell
 from model.files import file_digest, sync_folder, unused
-from model.options import OPT
-from model.training.checkpoint_folder import (
-    BEST,
-    FORMAT,
-    LATEST,
-    META_FILE,
-    OPT_FILE,
-    STATE_FILE,
-    STEP,
-    TEMPORARY,
-    clear_leftovers,
-    complete_folders,
-    examine,
-    home,
-    point,
-    pointed,
-    publish,
-    retain,
-    step_folders,
-    write_text,
-)
+from model.options import GROUPS, OPT
+from model.training import checkpoint_folder as layout
 from model.training.lock import cannot_write, claim
 from model.weights.paddle_file import DamagedError, plain, read_pdparams, read_state, write_state
 
@@ -68,7 +50,7 @@ class Checkpoint:
     @property
     def opt_file(self) -> Path:
         """The options that it was trained with, for `OPT.load`."""
-        return self.path / OPT_FILE
+        return self.path / layout.OPT_FILE
 
 
 # ---- writing ----
@@ -91,7 +73,7 @@ def prepare(root: str | os.PathLike) -> IO[str]:
         raise UserError(f"{root} is a Python package and no place for checkpoints: choose another --output")
     held = claim(root, "--output")
     try:
-        clear_leftovers(root)
+        layout.clear_leftovers(root)
     except OSError as error:
         raise cannot_write(root, error) from None
     return held
@@ -105,7 +87,6 @@ def save(
     *,
     step: int,
     epoch: int,
-    keep_epochs: int = 3,
     best: bool = False,
     is_epoch_end: bool = False,
     info: Mapping[str, Any] | None = None,
@@ -117,10 +98,9 @@ def save(
         nets: state dictionaries by network, `n_g`, `n_d`, with a VAE `n_e`, and the averaged `n_g_ema`, `n_e_ema`;
             tensors or arrays.
         state: everything else that the next step depends on: optimisers, schedule, position in the data.
-        opt: the run's OPT.
+        opt: the run's OPT, which says how many epoch ends to keep.
         step: steps done.
         epoch: epoch, counted from 0, that the next step belongs to.
-        keep_epochs: how many epoch ends to keep.
         best: whether this is the best so far.
         is_epoch_end: whether an epoch ends here.
         info: further entries of meta.json (a score, for example).
@@ -133,11 +113,11 @@ def save(
     """
     root = Path(root)
     content = {f"{name}.pdparams": plain(arrays) for name, arrays in nets.items()}
-    content[STATE_FILE] = plain(state)
+    content[layout.STATE_FILE] = plain(state)
     needed = _bytes_in(content) + 1_000_000
-    temporary = root / f"{TEMPORARY}{os.getpid()}_{step:08d}"
+    temporary = root / f"{layout.TEMPORARY}{os.getpid()}_{step:08d}"
     meta = {
-        "format": FORMAT,
+        "format": layout.FORMAT,
         "step": step,
         "epoch": epoch,
         "epoch_end": is_epoch_end,
@@ -150,46 +130,37 @@ def save(
         root.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(root).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        meta["serial"] = max((found.serial for found in complete_folders(root)), default=0) + 1
-        _write_files(temporary, content, opt, meta)
+        meta["serial"] = max((found["serial"] for found in layout.complete_folders(root).values()), default=0) + 1
+        temporary.mkdir()
+        for name, values in content.items():
+            write_state(temporary / name, values)
+        layout.write_text(temporary / layout.OPT_FILE, to_yaml(opt, GROUPS))
+        written = [temporary / name for name in (*content, layout.OPT_FILE)]
+        meta["files"] = {file.name: {"size": file.stat().st_size, "sha256": file_digest(file)} for file in written}
+        layout.write_text(temporary / layout.META_FILE, json.dumps(meta, indent=1))
+        sync_folder(temporary)
 
         # A second checkpoint of the same step gets a name of its own: a folder cannot replace another in one operation.
-        folder = unused(root / f"{STEP}{step:08d}")
+        folder = unused(root / f"{layout.STEP}{step:08d}")
         os.replace(temporary, folder)
         sync_folder(root)
-        linked = point(root, LATEST, folder.name)
+        linked = layout.point(root, layout.LATEST, folder.name)
         if best:
-            point(root, BEST, folder.name)
-        publish(root, folder.name, list(nets), linked)
+            layout.point(root, layout.BEST, folder.name)
+        layout.publish(root, folder.name, list(nets), linked)
         sync_folder(root)
     except OSError as error:
         raise cannot_write(root, error, needed) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    retain(root, folder.name, keep_epochs)
+    layout.retain(root, folder.name, opt.keep_epochs)
     return folder
 
 
-def _write_files(folder: Path, content: Mapping[str, Any], opt: OPT, meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint's files to a new folder, and flush all to the disk."""
-    folder.mkdir()
-    for name, values in content.items():
-        write_state(folder / name, values)
-    write_text(folder / OPT_FILE, opt.to_yaml())
-    written = [folder / name for name in (*content, OPT_FILE)]
-    files = {path.name: {"size": path.stat().st_size, "sha256": file_digest(path)} for path in written}
-    write_text(folder / META_FILE, json.dumps({**meta, "files": files}, indent=1))
-    sync_folder(folder)
-
-
 def _bytes_in(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        return value.nbytes
     if isinstance(value, dict):
-        return sum(_bytes_in(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return sum(_bytes_in(item) for item in value)
-    return 32
+        value = tuple(value.values())
+    return sum(map(_bytes_in, value)) if isinstance(value, list | tuple) else getattr(value, "nbytes", 32)
 
 
 # ---- loading ----
@@ -197,8 +168,8 @@ def _bytes_in(value: Any) -> int:
 
 def exists(path: str | os.PathLike) -> bool:
     """Whether there is a checkpoint to load at `path` (see `load`), damaged or not."""
-    root, chosen = home(path)
-    return chosen is not None or any(step_folders(root))
+    root, chosen = layout.home(path)
+    return chosen is not None or any(layout.step_folders(root))
 
 
 def load(
@@ -221,15 +192,13 @@ def load(
     Raises:
         UserError: there is no checkpoint, none is whole, or it belongs to another architecture.
     """
-    root, chosen = home(path)
-    if chosen is not None:
-        candidates = [chosen]
-    else:
-        latest = pointed(root, LATEST)
-        candidates = [root / latest] if latest else []
-        candidates += [found.path for found in complete_folders(root) if found.path.name != latest]
+    root, chosen = layout.home(path)
+    first = chosen or layout.pointed(root, layout.LATEST)
+    candidates = [root / first] if first else []
+    if chosen is None:
+        candidates += [folder for folder in layout.complete_folders(root) if folder.name != first]
     if not candidates:
-        raise UserError(f"{path} holds no checkpoint; train first, or give the folder that has `{LATEST}` in it")
+        raise UserError(f"{path} holds no checkpoint; train first, or give the folder that has `{layout.LATEST}` in it")
 
     problems = []
     for folder in candidates:
@@ -247,33 +216,22 @@ def load(
 
 
 def _load_folder(folder: Path, opt: Any, nets: Callable | None, with_state: bool, verify: bool) -> Checkpoint:
-    found = examine(folder, verify)
-    if file_digest(folder / OPT_FILE) != found.meta["files"][OPT_FILE]["sha256"]:
+    meta = layout.examine(folder, verify)
+    if file_digest(folder / layout.OPT_FILE) != meta["files"][layout.OPT_FILE]["sha256"]:
         try:
-            OPT.load(folder / OPT_FILE)
+            OPT.load(folder / layout.OPT_FILE)
         except UserError as error:
             raise DamagedError(str(error)) from None
-        tell(f"warning: {folder / OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
-    if opt is not None:
-        compare_architecture(opt, OPT.load(folder / OPT_FILE), folder)
-    present = [name.removesuffix(".pdparams") for name in found.meta["files"] if name.endswith(".pdparams")]
-    wanted = present if nets is None else nets(present)
-    arrays = {name: read_pdparams(folder / f"{name}.pdparams") for name in wanted}
-    state = read_state(folder / STATE_FILE) if with_state else {}
-    return Checkpoint(folder, found.meta["step"], found.meta["epoch"], arrays, state, found.meta)
-
-
-def compare_architecture(opt: Any, saved: Any, where: str | os.PathLike) -> None:
-    """Refuse a checkpoint of other networks.
-
-    Raises:
-        UserError: naming each field by which the networks differ (`OPT.incompatible`), with both values.
-    """
-    different = [
-        f"{field} is {theirs!r} there and {ours!r} now" for field, (ours, theirs) in opt.incompatible(saved).items()
-    ]
-    if different:
+        tell(f"warning: {folder / layout.OPT_FILE} was edited after this checkpoint was written; it is taken as it is")
+    differ = {} if opt is None else opt.incompatible(OPT.load(folder / layout.OPT_FILE))
+    if differ:
+        told = "; ".join(f"{field} is {theirs!r} there and {ours!r} now" for field, (ours, theirs) in differ.items())
         raise UserError(
-            f"{where} was trained with other networks: {'; '.join(different)}; "
+            f"{folder} was trained with other networks: {told}; "
             "give the same options, another --output, or --fresh to start anew"
         )
+    present = [name.removesuffix(".pdparams") for name in meta["files"] if name.endswith(".pdparams")]
+    wanted = present if nets is None else nets(present)
+    arrays = {name: read_pdparams(folder / f"{name}.pdparams") for name in wanted}
+    state = read_state(folder / layout.STATE_FILE) if with_state else {}
+    return Checkpoint(folder, meta["step"], meta["epoch"], arrays, state, meta)

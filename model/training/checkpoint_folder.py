@@ -15,8 +15,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from model.errors import UserError, tell
@@ -39,12 +38,11 @@ def point(root: Path, name: str, target: str) -> bool:
     temporary.unlink(missing_ok=True)
     try:
         os.symlink(target, temporary)
-        linked = True
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno in (*NO_SPACE, errno.EACCES, errno.EROFS):
+    except OSError as error:
+        if error.errno in (*NO_SPACE, errno.EACCES, errno.EROFS):
             raise
         write_text(temporary, target)
-        linked = False
+    linked = temporary.is_symlink()
     os.replace(temporary, root / name)
     return linked
 
@@ -92,23 +90,6 @@ def write_text(path: Path, text: str) -> None:
 # ---- which checkpoints there are ----
 
 
-@dataclass(frozen=True)
-class Found:
-    """A checkpoint folder and what its meta.json says.
-
-    Attributes:
-        path: the folder.
-        serial: counts the saves in this root; the highest is the newest, whatever its step.
-        epoch_end: whether it was written at an epoch's end.
-        meta: the content of meta.json.
-    """
-
-    path: Path
-    serial: int
-    epoch_end: bool
-    meta: dict
-
-
 def step_folders(root: Path) -> Iterator[Path]:
     """The folders that are named like checkpoints, whole or not."""
     for path in sorted(root.glob(f"{STEP}*")):
@@ -116,8 +97,10 @@ def step_folders(root: Path) -> Iterator[Path]:
             yield path
 
 
-def described(folder: Path) -> Found:
-    """A checkpoint folder by its meta.json alone.
+def described(folder: Path) -> dict:
+    """The content of a checkpoint folder's meta.json.
+
+    Its `serial` counts the saves in a root: the highest is the newest, whatever its step.
 
     Raises:
         DamagedError: meta.json is missing or damaged.
@@ -125,26 +108,27 @@ def described(folder: Path) -> Found:
     """
     try:
         meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
-        version, serial = int(meta["format"]), int(meta["serial"])
-        meta.update(step=int(meta["step"]), epoch=int(meta["epoch"]))
+        meta.update({key: int(meta[key]) for key in ("format", "serial", "step", "epoch")})
         for entry in [meta["files"][OPT_FILE], *meta["files"].values()]:
             entry.update(size=int(entry["size"]), sha256=str(entry["sha256"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{folder / META_FILE} is missing or unreadable ({error})") from None
-    if version > FORMAT:
-        raise UserError(f"{folder} has checkpoint format {version}, this program knows up to {FORMAT}; update it")
-    return Found(folder, serial, bool(meta.get("epoch_end")), meta)
+    if meta["format"] > FORMAT:
+        raise UserError(
+            f"{folder} has checkpoint format {meta['format']}, this program knows up to {FORMAT}; update it"
+        )
+    return meta
 
 
-def examine(folder: Path, verify: bool = False) -> Found:
-    """Check a checkpoint folder against its meta.json; options may have been edited.
+def examine(folder: Path, verify: bool = False) -> dict:
+    """Check a checkpoint folder against its meta.json, which is returned; options may have been edited.
 
     Raises:
         DamagedError: a file is missing, of another size, or (with `verify`) of another content.
         UserError: a newer version of this program wrote it.
     """
-    found = described(folder)
-    for name, entry in found.meta["files"].items():
+    meta = described(folder)
+    for name, entry in meta["files"].items():
         path = folder / name
         if Path(name).name != name or not path.is_file():
             raise DamagedError(f"{path} is missing")
@@ -154,16 +138,16 @@ def examine(folder: Path, verify: bool = False) -> Found:
             raise DamagedError(f"{path} has {path.stat().st_size:,} bytes, expected {entry['size']:,}")
         if verify and file_digest(path) != entry["sha256"]:
             raise DamagedError(f"{path} was altered: its SHA-256 differs from the one in {META_FILE}")
-    return found
+    return meta
 
 
-def complete_folders(root: Path) -> list[Found]:
-    """All whole checkpoints, the newest first."""
-    found = []
+def complete_folders(root: Path, check: Callable[[Path], dict] = examine) -> dict[Path, dict]:
+    """{folder: the content of its meta.json} of all checkpoints that the check finds whole, the newest first."""
+    found = {}
     for folder in step_folders(root):
         with contextlib.suppress(DamagedError):
-            found.append(examine(folder))
-    return sorted(found, key=lambda one: one.serial, reverse=True)
+            found[folder] = check(folder)
+    return dict(sorted(found.items(), key=lambda one: one[1]["serial"], reverse=True))
 
 
 def home(path: str | os.PathLike) -> tuple[Path, Path | None]:
@@ -190,24 +174,18 @@ def home(path: str | os.PathLike) -> tuple[Path, Path | None]:
 
 def retain(root: Path, latest: str, keep_epochs: int) -> None:
     """Remove checkpoints but for the two newest, the last `keep_epochs` epoch ends, the best, and damaged ones."""
-    folders = complete_folders(root)
-    keep = {latest, pointed(root, BEST)}
+    folders = complete_folders(root)  # without damaged ones, whose weights may be whole
+    ends = [folder for folder, meta in folders.items() if meta.get("epoch_end")]
     # The one before the latest is kept against a damaged disk: with it there is always something to fall back on.
-    keep.update(found.path.name for found in folders[:2])
-    keep.update(found.path.name for found in [found for found in folders if found.epoch_end][: max(keep_epochs, 0)])
-    for folder in (found.path for found in folders):  # never a damaged one: its weights may be whole
+    keep = {latest, pointed(root, BEST), *(folder.name for folder in [*list(folders)[:2], *ends[:keep_epochs]])}
+    for folder in folders:
         if folder.name not in keep:
+            trash = unused(folder.with_name(_TRASH + folder.name))
             try:
-                _remove(folder)
+                os.replace(folder, trash)  # at no moment may it look like a checkpoint with files missing
+                shutil.rmtree(trash)
             except OSError as error:
                 tell(f"warning: {folder} is no longer needed and cannot be removed: {error.strerror}")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that must at no moment look like a checkpoint with files missing."""
-    trash = unused(folder.with_name(_TRASH + folder.name))
-    os.replace(folder, trash)
-    shutil.rmtree(trash)
 
 
 def clear_leftovers(root: Path) -> None:

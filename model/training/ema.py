@@ -1,7 +1,5 @@
 """The running average of a generator's weights, and the statistics that its norms need."""
 
-import functools
-
 import numpy as np
 import paddle
 
@@ -104,21 +102,22 @@ class Average:
             raise UserError(
                 "ema: the averaged networks have batch norms; give Trainer the batches to estimate their statistics on"
             )
-        sums, count = [[0.0, 0.0] for _ in norms], 0
-        for norm, total in zip(norms, sums, strict=True):
-            norm.record = functools.partial(_add, total)  # in place of the running statistics
+        seen = {norm: [] for norm in norms}  # the batches' moments
+        for norm in norms:
+            norm.record = seen[norm].append  # in place of the running statistics
         try:
-            for count, batch in enumerate(self.batches(), 1):
-                self._forward(batch, count)
+            for number, batch in enumerate(self.batches(), 1):
+                self._forward(batch, number)
         finally:
             for norm in norms:
                 del norm.record
-        if not count:
-            raise UserError("ema: there is no training batch to estimate batch norms' statistics on")
-        for norm, (mean, var) in zip(norms, sums, strict=True):
-            norm.running_mean.set_value(as_tensor(mean / count))
-            norm.running_var.set_value(as_tensor(var / count))
-            norm.num_batches_tracked.set_value(np.array(count, np.int64))
+        for norm, moments in seen.items():
+            if not moments:
+                raise UserError("ema: there is no training batch to estimate batch norms' statistics on")
+            unbiased = [m.var[0].numpy().astype(np.float64) * (m.count / max(m.count - 1, 1)) for m in moments]
+            norm.running_mean.set_value(as_tensor(np.mean([m.mean[0].numpy() for m in moments], 0, np.float64)))
+            norm.running_var.set_value(as_tensor(np.mean(unbiased, 0)))
+            norm.num_batches_tracked.set_value(np.array(len(moments), np.int64))
 
     def _forward(self, batch, number):
         z = None
@@ -128,10 +127,3 @@ class Average:
             draw = noise.standard_normal(tuple(mu.shape), dtype=np.float32)
             z = as_tensor(draw) * (0.5 * logvar).exp() + mu
         self.nets["n_g"](Semantics.from_batch(batch, self.opt), z)
-
-
-def _add(total, moments):
-    """Add a batch's mean and unbiased variance [C] to `total`, in float64."""
-    mean, var = (tensor[0].numpy().astype(np.float64) for tensor in (moments.mean, moments.var))
-    total[0] += mean
-    total[1] += var * (moments.count / max(moments.count - 1, 1))

@@ -10,7 +10,6 @@ from typing import IO
 from model.errors import UserError
 from model.files import told_size
 
-_LOCK = ".lock"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,7 +29,7 @@ def claim(folder: str | os.PathLike, option: str) -> IO[str]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = open(folder / _LOCK, "a+", encoding="utf-8")
+        held = open(folder / ".lock", "a+", encoding="utf-8")
         try:
             fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from model.errors import UserError, printable, tell
 from model.files import replacing, unused
+from model.options import OPT
 from model.training.lock import claim
 from model.training.loss_log import COLUMNS, HEADER_SIZE, LossLog
 from model.training.visualdl_file import VisualDLFile
@@ -23,17 +25,10 @@ from model.training.visualdl_file import VisualDLFile
 BEFORE = "before"  # folder in the log folder, shown by VisualDL as a run of its own
 
 
-def take(folder: Path, run_id: str, output: str, step: int) -> None:
-    """Make a log folder that of a run, by run.json in it; a run from step 0 moves an earlier one's files to before/.
+def _take(folder: Path, run_id: str, output: str, step: int) -> None:
+    """Make a log folder that of a run, by run.json in it, which names its folder of checkpoints for people.
 
-    Args:
-        folder: `log/`.
-        run_id: what tells the run from others.
-        output: the folder of its checkpoints, for people.
-        step: steps done.
-
-    Raises:
-        UserError: the run goes on from `step`, and the folder holds another run's logs.
+    A run from step 0 moves an earlier one's files to before/; one that goes on is refused another run's folder.
     """
     note = folder / "run.json"
     try:
@@ -66,54 +61,38 @@ class Logger:
     """
 
     def __init__(
-        self,
-        folder: str | os.PathLike,
-        *,
-        run_id: str = "",
-        output: str = "",
-        step: int = 0,
-        total_steps: int = 0,
-        epochs: int = 0,
-        print_freq: int = 20,
-        enabled: bool = True,
+        self, opt: OPT, *, run_id: str = "", step: int = 0, total_steps: int = 0, enabled: bool = True
     ) -> None:
         """Open the logs of a run that has done `step` steps.
 
         Args:
-            folder: `log/`; one run at a time may write it.
+            opt: the run's options; one run at a time may write its log_dir.
             run_id: what tells the run from others, also after it was resumed.
-            output: the folder of its checkpoints, for people.
             step: steps done.
             total_steps: steps of the whole run, for the time left.
-            epochs: epochs of the whole run.
-            print_freq: steps between two lines and two points of the curves.
             enabled: False on all processes but the first: nothing is written or printed.
 
         Raises:
             UserError: the folder cannot be written, is in use, or holds the logs of another run.
         """
         self.enabled = enabled
-        self.step, self.total_steps, self.epochs, self.print_freq = step, total_steps, epochs, max(print_freq, 1)
+        self.opt, self.step, self.total_steps = opt, step, total_steps
         self._claim = self._log = self._records = self._bar = None
-        self._last = time.perf_counter()
-        self._first = (self._last, step)
-        self._sums: dict[str, float] = {}
-        self._count = self._images = 0
-        self._data_time = 0.0
+        self._first = (time.perf_counter(), step)
+        self._start_sums()
         if not enabled:
             return
-        self._claim = claim(folder, "--log_dir")
-        take(Path(folder), run_id, output, step)
-        self._log = LossLog(Path(folder) / "log.npy", step=step)
+        self._claim = claim(opt.log_dir, "--log_dir")
+        _take(Path(opt.log_dir), run_id, opt.output, step)
+        self._log = LossLog(Path(opt.log_dir, "log.npy"), step=step)
         try:
-            self._records = VisualDLFile(folder, step)
+            self._records = VisualDLFile(opt.log_dir, step)
         except (ImportError, TypeError, OSError) as error:  # TypeError: generated code that is too old for protobuf
             self.message(f"no VisualDL records are written ({error}); pip install visualdl")
-        if sys.stderr.isatty():
-            self._bar = tqdm(
-                total=total_steps, initial=step, unit="step", dynamic_ncols=True,
-                bar_format="{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} {desc}",
-            )  # fmt: skip
+        self._bar = tqdm(
+            total=total_steps, initial=step, dynamic_ncols=True, disable=None,  # shown on a terminal alone
+            bar_format="{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt} {desc}",
+        )  # fmt: skip
 
     def log(
         self,
@@ -136,18 +115,21 @@ class Logger:
         self.step += 1
         if not self.enabled:
             return
-        values = {name: float(value) for name, value in losses.items()}
-        self._log.append([values[name] for name in COLUMNS])
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._log.append([losses[name] for name in COLUMNS])
+        self._sums.update(losses)
         self._count += 1
         self._images += images
         self._data_time += data_time
-        if self._bar is not None:
-            self._bar.set_description_str(self._pace(epoch), refresh=False)
-            self._bar.update(1)
-        if self.step % self.print_freq == 0 or self.step == self.total_steps:
+        self._bar.set_description_str(self._pace(epoch), refresh=False)
+        self._bar.update(1)
+        if self.step % self.opt.print_freq == 0 or self.step == self.total_steps:
             self._report(epoch, lrs or {})
+
+    def _start_sums(self) -> None:
+        self._last = time.perf_counter()
+        self._sums: Counter[str] = Counter()  # of the losses since then
+        self._count = self._images = 0
+        self._data_time = 0.0
 
     def _speed(self) -> float:
         """Images a second since the last report."""
@@ -158,64 +140,44 @@ class Logger:
         per_step = (time.perf_counter() - self._first[0]) / max(self.step - self._first[1], 1)
         left = datetime.timedelta(seconds=round((self.total_steps - self.step) * per_step))
         return (
-            f"epoch {epoch}/{self.epochs} {self._speed():.2f} img/s "
+            f"epoch {epoch}/{self.opt.total_epochs} {self._speed():.2f} img/s "
             f"data {self._data_time / self._count:.3f} s ETA {left}"
         )
 
     def _report(self, epoch: int, lrs: Mapping[str, float]) -> None:
         speed, waited = self._speed(), self._data_time / self._count
         means = {name: total / self._count for name, total in self._sums.items()}
-        pace = "" if self._bar is not None else f" {self._pace(epoch)}"  # the bar shows it
+        pace = f" {self._pace(epoch)}" if self._bar.disable else ""  # the bar shows it
         told = " ".join(f"{name} {means[name]:.4g}" for name in COLUMNS)
         self.message(f"step {self.step}/{self.total_steps}{pace} | {told}")
-        if self._records is not None:
-            for name, value in means.items():
-                self._records.scalar(f"loss/{name}", value, self.step)
-            for name, value in lrs.items():
-                self._records.scalar(f"lr/{name}", value, self.step)
-            self._records.scalar("speed/images_per_second", speed, self.step)
-            self._records.scalar("speed/data_seconds", waited, self.step)
-            self._records.flush()
-        self._last = time.perf_counter()
-        self._sums, self._count, self._images, self._data_time = {}, 0, 0, 0.0
+        curves = {f"loss/{name}": value for name, value in means.items()} | {f"lr/{n}": lr for n, lr in lrs.items()}
+        for tag, value in {**curves, "speed/images_per_second": speed, "speed/data_seconds": waited}.items():
+            self.scalar(tag, value)
+        self._start_sums()
 
     def scalar(self, tag: str, value: float) -> None:
         """Add a point of a curve at the present step (a validation score, for example)."""
         if self._records is not None:
             self._records.scalar(tag, value, self.step)
-            self._records.flush()
 
     def picture(self, tag: str, image: Any) -> None:
         """Show a PIL image at the present step on VisualDL's page."""
         if self._records is not None:
             self._records.picture(tag, image, self.step)
-            self._records.flush()
 
     def message(self, text: str) -> None:
         """Print a line without breaking the progress bar; silent on other processes than the first."""
-        if not self.enabled:
-            return
-        text = printable(text)
-        if self._bar is not None:
-            self._bar.write(text)
-        else:
-            print(text, flush=True)
+        if self.enabled:
+            tqdm.write(printable(text))
+            sys.stdout.flush()
 
     def sync(self) -> None:
-        """Bring the logs to the disk; call it before a checkpoint is written, so that they are never behind it."""
+        """Bring log.npy to the disk; call it before a checkpoint is written, so that it is never behind it."""
         if self._log is not None:
             self._log.sync()
-        if self._records is not None:
-            self._records.flush()
 
     def close(self) -> None:
-        """Finish all files; harmless when repeated."""
+        """Finish all files."""
         for part in (self._log, self._records, self._bar, self._claim):
             if part is not None:
                 part.close()
-
-    def __enter__(self) -> "Logger":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

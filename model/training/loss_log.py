@@ -1,5 +1,6 @@
 """`log.npy`: every step's losses in a file that NumPy reads at any moment."""
 
+import errno
 import os
 import struct
 from collections.abc import Sequence
@@ -39,17 +40,13 @@ class LossLog:
             UserError: the file cannot be written.
         """
         self.path, self.rows = Path(path), step
-        try:
+        with replacing(self.path, sync=True) as temporary, open(temporary, "wb") as file:
             known = self._read()[:step]
             if len(known) < step:
                 tell(f"{self.path} has {len(known)} of {step} steps; the others are filled with NaN")
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.path, sync=True) as temporary, open(temporary, "wb") as file:
-                file.write(self._header(step) + np.ascontiguousarray(known, "<f8").tobytes())
-                file.write(np.full((step - len(known), _WIDTH), np.nan).tobytes())
-            self._file = os.open(self.path, os.O_RDWR)
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}; check its permissions") from None
+            file.write(self._header(step) + np.ascontiguousarray(known, "<f8").tobytes())
+            file.write(np.full((step - len(known), _WIDTH), np.nan).tobytes())
+        self._file = os.open(self.path, os.O_RDWR)
 
     def _header(self, rows: int) -> bytes:
         # A number of fixed width keeps every other byte where it is.
@@ -79,11 +76,10 @@ class LossLog:
 
     def _write(self, data: bytes, offset: int) -> None:
         try:
-            done = os.pwrite(self._file, data, offset)
+            if os.pwrite(self._file, data, offset) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; it ends at step {self.rows}") from None
-        if done != len(data):
-            raise UserError(f"cannot write {self.path}: no space left on the device; it ends at step {self.rows}")
 
     def append(self, values: Sequence[float]) -> None:
         """Add the row of the next step.
@@ -101,8 +97,6 @@ class LossLog:
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Sync and close; harmless when repeated."""
-        if self._file >= 0:
-            self.sync()
-            os.close(self._file)
-            self._file = -1
+        """Sync and close."""
+        self.sync()
+        os.close(self._file)

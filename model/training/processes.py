@@ -15,18 +15,7 @@ from model.ops import group
 from model.options import OPT
 
 # Options that the machines of a run may differ in: where things lie, and how they are read.
-_OWN = (
-    "preset",
-    "name",
-    "dataroot",
-    "label_dir",
-    "image_dir",
-    "instance_dir",
-    "vgg_path",
-    "nThreads",
-    "output",
-    "log_dir",
-)
+_OWN = "preset name dataroot label_dir image_dir instance_dir vgg_path nThreads output log_dir".split()
 
 
 class Stop:
@@ -41,20 +30,16 @@ class Stop:
 
     def _note(self, number, _frame):
         self.name = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self):
-        if "PADDLE_TRAINER_ID" in os.environ:
-            return
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: Paddle's own, in C
+        self.__exit__()
 
     def __enter__(self):
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_):
-        self._restore()
+        if "PADDLE_TRAINER_ID" not in os.environ:
+            for number, handler in self._before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: Paddle's own, in C
 
 
 class Processes:

@@ -10,6 +10,7 @@ from model.errors import listed
 from model.files import unused
 from model.options import OPT
 from model.training import checkpoint
+from model.training.checkpoint_folder import BEST, LATEST
 from model.training.start import begin_from, weight_files
 
 _NOT_TOLD = ("fresh", "preset", "name")  # options whose change at a resume means nothing
@@ -75,7 +76,7 @@ def _set_aside(root: Path, pics: Path) -> Path:
     """Move the checkpoints and pictures of the run before --fresh to unused folders beside them."""
     target = unused(root)
     target.mkdir()
-    for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / checkpoint.BEST, root / checkpoint.LATEST]:
+    for path in [*root.glob("step_*"), *root.glob("*.pdparams"), root / BEST, root / LATEST]:
         if path.exists() or path.is_symlink():
             os.replace(path, target / path.name)
     if pics.is_dir():

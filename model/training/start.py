@@ -11,6 +11,7 @@ import paddle
 from model.errors import UserError, listed
 from model.options import OPT
 from model.training import checkpoint
+from model.training.checkpoint_folder import BEST, LATEST, META_FILE
 from model.weights.files import read_network
 from model.weights.networks import load_official
 
@@ -38,9 +39,9 @@ def network_files(path: str | os.PathLike) -> dict[str, Path]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"init_from {path} does not exist: expected a run's folder, or a generator's weights")
-    if path.is_file() and path.name not in (checkpoint.LATEST, checkpoint.BEST):
+    if path.is_file() and path.name not in (LATEST, BEST):
         whole = path.resolve()  # the link of a run, which moves with its next checkpoint
-        file = whole if (whole.parent / checkpoint.META_FILE).is_file() else path
+        file = whole if (whole.parent / META_FILE).is_file() else path
     elif checkpoint.exists(path):
         file = checkpoint.load(path, nets=lambda _: (), with_state=False, verify=True).path / "n_g.pdparams"
     else:

@@ -26,21 +26,16 @@ class VisualDLFile:
         from visualdl.proto.record_pb2 import Record
 
         self._record = Record
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / self.NAME
-        self._file = open(path, "r+b" if path.exists() else "w+b")
+        self._file = open(Path(folder, self.NAME), "a+b")
         end = self._end_of(step) if step else 0
         self._file.truncate(end)
-        self._file.seek(end)
         if end == 0:
-            meta = Record.Value(id=0, tag="meta_data_tag", timestamp=_now(), meta_data=Record.MetaData(display_name=""))
-            self._add(meta)
+            self._add(0, "meta_data_tag", meta_data=Record.MetaData(display_name=""))
 
     def _end_of(self, step: int) -> int:
         from google.protobuf.message import DecodeError
 
-        size, end = os.fstat(self._file.fileno()).st_size, 0
+        size, end = self._file.tell(), self._file.seek(0)
         while len(head := self._file.read(8)) == 8:
             (length,) = struct.unpack("<Q", head)
             if end + 8 + length > size:
@@ -54,29 +49,22 @@ class VisualDLFile:
             end += 8 + length
         return end
 
-    def _add(self, value: Any) -> None:
+    def _add(self, step: int, tag: str, **content: Any) -> None:
+        value = self._record.Value(id=step, tag=tag, timestamp=round(time.time() * 1000), **content)
         data = self._record(values=[value]).SerializeToString()
         self._file.write(struct.pack("<Q", len(data)) + data)
+        self._file.flush()  # to the operating system, where the page can see it
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add a point of a curve."""
-        self._add(self._record.Value(id=step, tag=tag, timestamp=_now(), value=float(value)))
+        self._add(step, tag, value=float(value))
 
     def picture(self, tag: str, image: Any, step: int) -> None:
         """Add a PIL image, as JPEG: the page loads whole files, and a run makes a thousand."""
         buffer = io.BytesIO()
         image.convert("RGB").save(buffer, "JPEG", quality=90)
-        content = self._record.Image(encoded_image_string=buffer.getvalue())
-        self._add(self._record.Value(id=step, tag=tag, timestamp=_now(), image=content))
-
-    def flush(self) -> None:
-        """Hand everything to the operating system, where the page can see it."""
-        self._file.flush()
+        self._add(step, tag, image=self._record.Image(encoded_image_string=buffer.getvalue()))
 
     def close(self) -> None:
-        """Flush and close; harmless when repeated."""
+        """Close the file."""
         self._file.close()
-
-
-def _now() -> int:
-    return round(time.time() * 1000)
