@@ -9,24 +9,12 @@ from typing import Any
 from model.data.workers import begin_worker
 from model.errors import UserError
 
-_work: Callable[[Any], Any] | None = None  # in worker processes: what to do with each item
-
-
-def _begin(work: Callable[[Any], Any], parent: int) -> None:
-    global _work
-    _work = work
-    begin_worker(parent)
-
-
-def _do(item: Any) -> Any:
-    return _work(item)
-
 
 def in_order(work: Callable[[Any], Any], items: Sequence[Any], processes: int) -> Iterator[Any]:
     """`work(item)` for each item; nothing is left running when the caller stops.
 
     Args:
-        work: a function that can be pickled, or a partial with what all items share; each process gets it once.
+        work: a function that can be pickled, or a partial with what all items share.
         items: in their order; they and the results can be pickled.
         processes: how many work at a time; 1 works in this one.
 
@@ -36,9 +24,9 @@ def in_order(work: Callable[[Any], Any], items: Sequence[Any], processes: int) -
     if processes < 2 or len(items) < 2:
         yield from map(work, items)
         return
-    pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(work, os.getpid()))
+    pool = ProcessPoolExecutor(processes, initializer=begin_worker, initargs=(os.getpid(),))
     try:
-        yield from pool.map(_do, items, chunksize=max(1, min(16, len(items) // (4 * processes))))
+        yield from pool.map(work, items, chunksize=max(1, min(16, len(items) // (4 * processes))))
     except BrokenProcessPool:
         raise UserError(
             "a process that reads pictures was ended, perhaps because memory ran out: give fewer --processes"
