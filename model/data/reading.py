@@ -38,8 +38,7 @@ def read_ids(path, coded: bool = False, palette: "Palette | None" = None) -> Ima
         PictureError: it cannot be read, or its encoding holds no ids.
     """
     with naming(path):
-        picture, orientation, undo = decode(path, _before_decoding)
-        return _ids(as_stored(picture, orientation), undo, coded, palette)
+        return _ids(*_given(path), coded, palette)
 
 
 def id_map(picture: Image.Image, coded: bool = False, palette: "Palette | None" = None) -> Image.Image:
@@ -61,25 +60,12 @@ def id_map(picture: Image.Image, coded: bool = False, palette: "Palette | None" 
     """
     if picture.mode == "L" and picture.format is None:
         return picture
-    return _ids(*_stored(picture), coded, palette)
+    return _ids(*_given(picture), coded, palette)
 
 
-def ids_in(label: Image.Image) -> list[int]:
-    """The ids of a label map (mode L or I), rising."""
-    if label.mode == "L":
-        return [i for i, count in enumerate(label.histogram()) if count]
-    return np.unique(np.asarray(label)).tolist()
-
-
-def _stored(picture: Image.Image) -> tuple[Image.Image, "Undo | None"]:
-    """A PIL picture's pixels, read again where its file is only opened, and what brings back the stored samples."""
-    if not isinstance(picture, ImageFile.ImageFile):
-        return picture, None
-    content = bytes_of(picture)
-    if content is None:
-        return picture, _after_decoding(picture)
-    decoded, orientation, undo = decode(io.BytesIO(content), _before_decoding)
-    return as_stored(decoded, orientation), undo
+def id_counts(label: Image.Image) -> dict[int, int]:
+    """The ids of a label map (mode L or I), rising, and how many pixels each has."""
+    return {i: count for count, i in sorted(label.getcolors(label.width * label.height), key=lambda pair: pair[1])}
 
 
 def _refused(reason: str, way_out: str = SAVE_GREY) -> PictureError:
@@ -342,13 +328,21 @@ def _name(given: Any, what: str) -> Any:
     return given if isinstance(given, str | os.PathLike) else what
 
 
-def _given(given: Any, what: str) -> tuple[Image.Image, Undo | None]:
-    """A map in a file, a PIL picture or an array of colours as a picture, and what brings back its stored samples."""
+def _given(given: Any, what: str = "the map") -> tuple[Image.Image, Undo | None]:
+    """A map in a file, a PIL picture or an array of colours as a picture, and what brings back its stored samples.
+
+    A picture's file that is only opened is read again, as it would be by its path.
+    """
     if isinstance(given, np.ndarray):
         return Image.fromarray(np.ascontiguousarray(array_colours(given, what))), None
-    if isinstance(given, str | os.PathLike):
-        picture, orientation, undo = decode(given, _before_decoding)
-        return as_stored(picture, orientation), undo
-    if not isinstance(given, Image.Image):
+    if isinstance(given, ImageFile.ImageFile):
+        content = bytes_of(given)
+        if content is None:
+            return given, _after_decoding(given)
+        given = io.BytesIO(content)
+    elif isinstance(given, Image.Image):
+        return given, None
+    elif not isinstance(given, str | os.PathLike):
         raise UserError(f"{what} is of type {type(given).__name__}: expected a path, a PIL picture or an array")
-    return _stored(given)
+    picture, orientation, undo = decode(given, _before_decoding)
+    return as_stored(picture, orientation), undo

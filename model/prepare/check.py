@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable
 from itertools import zip_longest
 
 import numpy as np
@@ -25,7 +24,7 @@ from model.errors import UserError, listed, printable
 from model.files import replacing
 from model.neighbourhoods import instance_edges
 from model.options import OPT
-from model.prepare.examination import Split, examine, photo_digest
+from model.prepare.examination import Record, Split, examine
 from model.prepare.faults import Finding
 from model.prepare.pool import in_order
 from model.progress import progress_bar
@@ -34,21 +33,16 @@ from model.progress import progress_bar
 class Report:
     """A data set looked at: its splits, the findings about them, and the forms to show them in."""
 
-    def __init__(
-        self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[tuple[str, bytes]], seconds: float
-    ):
+    def __init__(self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[Record], seconds: float):
         self.opt, self.splits, self.palette, self.test, self.seconds = opt, splits, palette, test, seconds
         self.names, self.colours = names_and_colours(opt, palette)
         self.between: list[Finding] = []
-        photos = {}
         for split in splits:
             split.judge()
-            photos[split.phase] = [(record.item.image, record.digest) for record in split.records]
+        records = {split.phase: split.records for split in splits}
         if len(splits) == 2 and self._are_one(*splits):
-            del photos[splits[1].phase]
-        if test:
-            photos["test"] = test
-        self._find_copies(photos)
+            del records[splits[1].phase]
+        self._find_copies(records | ({"test": test} if test else {}))
 
     @property
     def findings(self) -> list[Finding]:
@@ -71,11 +65,11 @@ class Report:
             self.between.append(Finding("new_classes", "both", listed(map(self.name, new), 12)))
         return False
 
-    def _find_copies(self, photos: dict[str, list[tuple[str, bytes]]]) -> None:
-        """Find photos (path, digest) that are twice in their split, or in an earlier one too."""
+    def _find_copies(self, records: dict[str, list[Record]]) -> None:
+        """Find photos that are twice in their split, or in an earlier one too."""
         earlier: dict[bytes, str] = {}
-        for phase, files in photos.items():
-            first: dict[bytes, str] = {}
+        for phase, photos in records.items():
+            files, first = [(record.item.image, record.digest) for record in photos], {}
             twins = [(path, f"is {first[d]}") for path, d in files if d and first.setdefault(d, path) != path]
             leaked = [(path, f"is {earlier[d]}") for path, d in files if d in earlier]
             leak = ("leaked_to_test", "test") if phase == "test" else ("leaked", "both")
@@ -188,7 +182,7 @@ class Report:
     def _row(self, item: Item, side: int) -> list | None:
         try:
             label = read_ids(item.label, palette=self.palette)
-            size = _fitted(label.size, side)
+            size = tuple(max(1, round(length * side / max(label.size))) for length in label.size)
             photo = read_photo(item.image).resize(size) if item.image else Image.new("RGB", size, (230, 230, 230))
             instance = read_ids(item.instance, coded=True) if item.instance else None
         except UserError:
@@ -198,11 +192,6 @@ class Report:
         if not self.opt.no_instance:
             row.append(_borders(instance, size))
         return [*row, legend(ids, self.names, self.colours, size[1], 150)]
-
-
-def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _borders(instance: Image.Image | None, size: tuple[int, int]) -> np.ndarray:
@@ -230,14 +219,15 @@ def _told(finding: Finding, shown: int = 3) -> str:
     return "\n".join(lines)
 
 
-def _test_photos(opt: OPT, splits: list[Split]) -> list[str]:
+def _test_photos(opt: OPT, splits: list[Split]) -> list[Item]:
     """The photos of the data set's test split, where it has one of its own; its maps need not be there or of use."""
     try:
         listing = list_files(opt, "test").get("image")
     except UserError:
         return []
     undivided = {item.image for split in splits for item in split.items}  # a folder without splits is each of them
-    return sorted(set(listing.files.values()) - undivided) if listing else []
+    paths = sorted(set(listing.files.values()) - undivided) if listing else []
+    return [Item("", "", path) for path in paths]
 
 
 def check_dataset(
@@ -261,13 +251,13 @@ def check_dataset(
         UserError: the palette file cannot be used.
     """
 
-    def each(work: Callable, items: list, title: str) -> list:
-        results = []
-        with progress_bar(len(items), title, not quiet) as told:
-            for result in in_order(work, items, processes):
-                results.append(result)
+    def examined(items: list[Item], phase: str) -> list[Record]:
+        records = []
+        with progress_bar(len(items), phase, not quiet) as told:
+            for record in in_order(functools.partial(examine, opt=opt, palette=palette), items, processes):
+                records.append(record)
                 told(1)
-        return results
+        return records
 
     begun = time.perf_counter()
     palette = read_palette(opt.palette) if opt.palette else None
@@ -275,8 +265,7 @@ def check_dataset(
     test = _test_photos(opt, splits) if len(phases) > 1 else []
     for split in splits:
         split.items = evenly(split.items, max_pictures or len(split.items))
-        split.records = each(functools.partial(examine, opt=opt, palette=palette), split.items, split.phase)
+        split.records = examined(split.items, split.phase)
     if test:
-        test = evenly(test, max_pictures or len(test))
-        test = list(zip(test, each(photo_digest, test, "test"), strict=True))
+        test = examined(evenly(test, max_pictures or len(test)), "test")
     return Report(opt, splits, palette, test, time.perf_counter() - begun)
