@@ -40,18 +40,6 @@ _CITYSCAPES = "https://www.cityscapes-dataset.com/downloads/ (free registration)
 _FULL_ADE = "the full ADE20K release, a different thing"
 
 
-def _coco_photos(phase: str, size: str, first: str) -> Archive:
-    return Archive(
-        name=f"{phase}2017.zip",
-        url=f"{_COCO}/zips/{phase}2017.zip",
-        size=size,
-        pattern=rf"(?P<phase>{phase})2017/(?P<file>[^/]+\.jpg)",
-        example=f"{phase}2017/{first}.jpg",
-        place=lambda m: (m["phase"], f"{m['phase']}_img/{m['file']}"),
-        phases=(phase,),
-    )
-
-
 def _cmp(part: str, letter: str, size: str) -> Archive:
     def place(match: re.Match) -> tuple[str, str]:
         """Every sixth facade validates. The data base is published without a split."""
@@ -72,8 +60,18 @@ DATA_SETS: dict[str, DataSet] = {
     "coco_stuff": DataSet(
         page="https://cocodataset.org/#download and https://github.com/nightrome/cocostuff",
         archives=(
-            _coco_photos("train", "18 GB", "000000000009"),
-            _coco_photos("val", "1 GB", "000000000139"),
+            *(
+                Archive(
+                    name=f"{phase}2017.zip",
+                    url=f"{_COCO}/zips/{phase}2017.zip",
+                    size=size,
+                    pattern=rf"(?P<phase>{phase})2017/(?P<file>[^/]+\.jpg)",
+                    example=f"{phase}2017/{first}.jpg",
+                    place=lambda m: (m["phase"], f"{m['phase']}_img/{m['file']}"),
+                    phases=(phase,),
+                )
+                for phase, size, first in (("train", "18 GB", "000000000009"), ("val", "1 GB", "000000000139"))
+            ),
             Archive(
                 name="stuffthingmaps_trainval2017.zip",
                 url=f"{_COCO_STUFF}/stuffthingmaps_trainval2017.zip",
