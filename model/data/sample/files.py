@@ -17,13 +17,9 @@ from model.data.sample.scenes import make_scene
 from model.errors import UserError
 
 _SIZES = ((240, 320), (256, 256), (240, 320), (320, 240))  # [H, W]
-
 _FORMAT = 1  # raise it when the pictures change, so that sets on disk are written anew
-
 _MARKER = "sample.json"
-
 _STALE = 600  # seconds without a write after which an unfinished set is taken for abandoned
-
 _FOLDERS = tuple(f"{split}_{kind}" for split in ("train", "val") for kind in ("img", "label", "inst"))
 
 

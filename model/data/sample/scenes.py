@@ -1,7 +1,7 @@
 """Scenes: what stands where."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -14,7 +14,7 @@ class _Stage:
     """Places objects on the ground, each on its kind of ground and off the others, and draws them from far to near."""
 
     def __init__(self, canvas: Canvas):
-        self.canvas = canvas
+        self.canvas, self.rng = canvas, canvas.rng
         self.ground = canvas.label.copy()
         self.draws: list[tuple[float, Callable[[], None]]] = []
         self.taken: list[tuple[float, float, float]] = []
@@ -37,58 +37,52 @@ class _Stage:
                 return False
         return all(math.hypot(x - px, z - pz) > r + room / 2 for px, pz, r in self.taken)
 
-    def spot(self, on: tuple[str, ...], near: float, far: float, room: float) -> tuple[float, float] | None:
-        """A place (x, z) that fits, or None after twenty tries."""
+    def spots(self, n: int, on: tuple[str, ...], near: float, far: float, room: float) -> Iterator[tuple[float, float]]:
+        """Places (x, z) that fit, up to `n` of them: each is given up after twenty tries."""
         c, near = self.canvas, max(near, self.canvas.nearest * 1.04)
-        for _ in range(20):
-            z = math.exp(c.rng.uniform(math.log(near), math.log(max(far, near + 1))))
-            x = (c.rng.uniform(0, c.width) - c.centre) * z / c.focal
-            if self.fits(x, z, on, room):
-                return x, z
-        return None
+        for _ in range(n):
+            for _ in range(20):
+                z = math.exp(self.rng.uniform(math.log(near), math.log(max(far, near + 1))))
+                x = (self.rng.uniform(0, c.width) - c.centre) * z / c.focal
+                if self.fits(x, z, on, room):
+                    yield x, z
+                    break
 
     def trees(self, n: int, on: tuple[str, ...], near: float, far: float, conifers: float) -> None:
-        rng = self.canvas.rng
-        for _ in range(n):
-            if place := self.spot(on, near, far, 3.0):
-                height = rng.uniform(5, 10)
-                size = (0.5 * height, 0.15 * height, 0.6 * height)
-                self.add(objects.draw_tree, *place, height, rng.uniform() < conifers, size=size)
+        for place in self.spots(n, on, near, far, 3.0):
+            height = self.rng.uniform(5, 10)
+            size = (0.5 * height, 0.15 * height, 0.6 * height)
+            self.add(objects.draw_tree, *place, height, self.rng.uniform() < conifers, size=size)
 
     def small(self, draw: Callable[..., None], n: int, on: tuple[str, ...], far: float, high: float) -> None:
         """Bushes or rocks of `high` metres at most."""
-        for _ in range(n):
-            if place := self.spot(on, 4, far, 2 * high):
-                height = high * self.canvas.rng.uniform(0.4, 1)
-                self.add(draw, *place, height, size=(1.7 * height, 0.6 * height, 0.6 * height))
+        for place in self.spots(n, on, 4, far, 2 * high):
+            height = high * self.rng.uniform(0.4, 1)
+            self.add(draw, *place, height, size=(1.7 * height, 0.6 * height, 0.6 * height))
 
     def people(self, groups: int, on: tuple[str, ...], near: float, far: float) -> None:
         """Groups of one to four, shoulder to shoulder, so that some overlap."""
-        rng = self.canvas.rng
-        for _ in range(groups):
-            if place := self.spot(on, near, far, 1.2):
-                x, z = place
-                for _ in range(rng.integers(1, 5)):
-                    height = rng.uniform(1.55, 1.9) if rng.uniform() < 0.8 else rng.uniform(1.0, 1.4)
-                    self.add(objects.draw_person, x, z, height, size=(0.5, 0.3, height))
-                    x, z = x + rng.uniform(0.35, 0.8), max(z + rng.uniform(-0.5, 0.5), 1.02 * self.canvas.nearest)
+        rng = self.rng
+        for x, z in self.spots(groups, on, near, far, 1.2):
+            for _ in range(rng.integers(1, 5)):
+                height = rng.uniform(1.55, 1.9) if rng.uniform() < 0.8 else rng.uniform(1.0, 1.4)
+                self.add(objects.draw_person, x, z, height, size=(0.5, 0.3, height))
+                x, z = x + rng.uniform(0.35, 0.8), max(z + rng.uniform(-0.5, 0.5), 1.02 * self.canvas.nearest)
 
     def herd(self, n: int, near: float, far: float) -> None:
-        rng = self.canvas.rng
-        if place := self.spot(("grass",), near, far, 2.0):
+        rng = self.rng
+        for middle, front in self.spots(1, ("grass",), near, far, 2.0):
             for _ in range(n):
-                x, z = place[0] + rng.uniform(-3, 3), max(place[1] + rng.uniform(-2, 4), 1.1 * self.canvas.nearest)
+                x, z = middle + rng.uniform(-3, 3), max(front + rng.uniform(-2, 4), 1.1 * self.canvas.nearest)
                 if self.fits(x, z, ("grass",), 0.4):
                     self.add(objects.draw_sheep, x, z, size=(1.3, 0.5, 0.9))
 
     def houses(self, n: int, near: float, far: float, room: float) -> None:
-        for _ in range(n):
-            if place := self.spot(("grass",), near, far, room):
-                self.house(*place, int(self.canvas.rng.integers(1, 3)))
+        for place in self.spots(n, ("grass",), near, far, room):
+            self.house(*place, int(self.rng.integers(1, 3)))
 
     def house(self, x: float, z: float, storeys: int) -> None:
-        rng = self.canvas.rng
-        width, length = rng.uniform(6, 9), rng.uniform(6, 10)
+        width, length = self.rng.uniform(6, 9), self.rng.uniform(6, 10)
         self.add(objects.draw_house, x, z, width, length, storeys, size=(1.2 * width, length, 2.8 * storeys))
 
     def play(self) -> None:
@@ -133,9 +127,8 @@ def _coast(c: Canvas) -> None:
     shore = c.nearest * rng.uniform(1.3, 2.6)
     landscape.paint_sand(c, shore, rng.uniform(-0.5, 0.5))
     stage = _Stage(c)
-    for _ in range(rng.integers(0, 4)):
-        if place := stage.spot(("sea",), 2.0 * shore, 140, 8):
-            stage.add(objects.draw_boat, *place, size=(5, 1.2, 0.5))
+    for place in stage.spots(rng.integers(0, 4), ("sea",), 2.0 * shore, 140, 8):
+        stage.add(objects.draw_boat, *place, size=(5, 1.2, 0.5))
     stage.people(int(rng.integers(1, 4)), ("sand",), 3, 14)
     stage.small(objects.draw_rock, int(rng.integers(0, 4)), ("sand", "sea"), 30, 1.1)
     stage.trees(int(rng.uniform() < 0.25), ("sand",), 6, 14, 0.0)
@@ -146,8 +139,7 @@ def _country_road(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.7, 0.5, 0.7)
     landscape.paint_grass(c)
-    half = rng.uniform(2.8, 3.6)
-    bend = rng.uniform(-0.004, 0.004)
+    half, bend = rng.uniform(2.8, 3.6), rng.uniform(-0.004, 0.004)
     landscape.paint_road(c, half, bend, 0.0)
     stage = _Stage(c)
     _traffic(stage, half, bend, int(rng.integers(1, 4)))
