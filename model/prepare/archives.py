@@ -157,11 +157,6 @@ DATA_SETS: dict[str, DataSet] = {
 }
 
 
-def phases_of(name: str) -> tuple[str, ...]:
-    """The phases that a data set's archives serve."""
-    return tuple(dict.fromkeys(phase for archive in DATA_SETS[name].archives for phase in archive.phases))
-
-
 def where(archive: Archive, folder: str | os.PathLike) -> Path:
     """The archive's file; where there is none of its name, a browser's later download: "name (1).zip", "name-1.zip".
 

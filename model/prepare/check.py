@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import time
-from itertools import zip_longest
 
 import numpy as np
 from PIL import Image
@@ -75,7 +74,7 @@ class Report:
             leak = ("leaked_to_test", "test") if phase == "test" else ("leaked", "both")
             for (code, where), found in ((("twins", phase), twins), (leak, leaked)):
                 if found:
-                    self.between.append(Finding(code, where, "", *zip(*found, strict=True), len(files)))
+                    self.between.append(Finding(code, where, "", found, len(files)))
             earlier = {d: f"{phase}'s {path}" for d, path in first.items()} | earlier
 
     def name(self, number: int) -> str:
@@ -154,7 +153,7 @@ class Report:
             },
             "findings": [
                 {"code": f.code, "stops": f.stops, "split": f.split, "what": f.text, "way_out": f.way_out,
-                 "note": f.note, "files": f.files, "details": f.details}
+                 "note": f.note, "files": [file for file, _ in f.files], "details": [d for _, d in f.files if d]}
                 for f in self.findings
             ],
         }  # fmt: skip
@@ -210,7 +209,7 @@ def _told(finding: Finding, shown: int = 3) -> str:
     lines = [f"{'FAULT' if finding.stops else 'warning'} {finding.code} ({finding.split}): {finding.text}"]
     if finding.note:
         lines.append(f"  {finding.note}")
-    for file, detail in list(zip_longest(finding.files, finding.details))[:shown]:
+    for file, detail in finding.files[:shown]:
         lines.append(printable(f"  {file}: {detail}" if detail else f"  {file}"))
     if len(finding.files) > shown:
         lines.append(f"  and {len(finding.files) - shown} more")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,8 +143,8 @@ class Split:
         else:
             self._say("no_labels", f"{labels.folder} {'holds none' if there else 'is not there'}{_elsewhere(opt)}")
 
-    def _say(self, code: str, note: str = "", files: Iterable[str] = (), details: Iterable[str] = ()) -> None:
-        self.findings.append(Finding(code, self.phase, note, tuple(files), tuple(details), len(self.items)))
+    def _say(self, code: str, note: str = "", files: Sequence[tuple[str, str]] = ()) -> None:
+        self.findings.append(Finding(code, self.phase, note, files, len(self.items)))
 
     def _pair(self, labels: dict[str, str], listings: dict[str, Listing]) -> None:
         kinds = ["image"] if self.opt.no_instance else ["image", "instance"]
@@ -157,9 +157,9 @@ class Split:
                 code = f"no_{what}s" if kind == "instance" or self.phase == "train" else "maps_alone"
                 self._say(code, f"{found.folder or 'no folder'} holds none")
             elif lone:
-                self._say(f"label_without_{what}", renamed(lone, extra), [labels[key] for key in lone])
+                self._say(f"label_without_{what}", renamed(lone, extra), [(labels[key], "") for key in lone])
             if extra:
-                self._say(f"{what}_without_label", "", [found.files[key] for key in extra])
+                self._say(f"{what}_without_label", "", [(found.files[key], "") for key in extra])
 
     def judge(self) -> None:
         """Turn the pictures' records into findings, and recognise what only all of them show."""
@@ -180,7 +180,7 @@ class Split:
         expected = f"expected {expected_ids(self.opt)} (label_nc {self.opt.label_nc})"
         for code in sorted(grouped, key=list(FAULTS).index):
             note = f"{expected}; all maps hold {id_ranges(self.pixels)}" if code == "foreign_ids" else ""
-            self._say(code, note, *zip(*grouped[code], strict=True))
+            self._say(code, note, grouped[code])
         if self.pixels and not self.release:
             if len(self.pixels) == 1 and len(self.records) > 1:
                 self._say("one_class", f"id {next(iter(self.pixels))}")
@@ -211,7 +211,7 @@ class Split:
 
     def _judge_instances(self) -> None:
         known = [record for record in self.records if record.flat is not None]
-        files = [record.item.instance for record in known]
+        files = [(record.item.instance, "") for record in known]
         if known and all(record.flat for record in known):
             self._say("flat_instances", "", files)
         elif known and all(record.copied for record in known):
@@ -226,7 +226,7 @@ class Split:
             scaled = [(r.item.label, scaled_size(r.size, opt)) for r in self.records if r.size]
             other = [(label, f"{_by(size)} after scaling") for label, size in scaled if size != wanted]
             if other:
-                self._say("wrong_size", f"the generator makes {_by(wanted)}", *zip(*other, strict=True))
+                self._say("wrong_size", f"the generator makes {_by(wanted)}", other)
 
 
 def _elsewhere(opt: OPT) -> str:
