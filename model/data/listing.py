@@ -49,7 +49,6 @@ def list_folder(
     key: Callable[[str], str | None] = lambda path: os.path.splitext(path)[0],
     recursive: bool = False,
     without: Iterable[str] = (),
-    prefix: str = "",
 ) -> Listing:
     """Picture files of one folder by pairing key in Unicode's form NFC; nothing hidden.
 
@@ -59,7 +58,6 @@ def list_folder(
         key: the pairing key of a file's path in `folder` (default: the path without suffix); None for other files.
         recursive: read the folders in it too.
         without: folders in it, by their whole real paths, that are not read.
-        prefix: begins all keys.
     """
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
@@ -74,7 +72,7 @@ def list_folder(
                 others[suffix] += 1
                 continue
             path = os.path.join(folder, inside, name)
-            k = unicodedata.normalize("NFC", prefix + k)  # archives made on macOS hold names in the form NFD
+            k = unicodedata.normalize("NFC", k)  # archives made on macOS hold names in the form NFD
             if k in found:
                 raise UserError(
                     f"{path} and {found[k]} have the same name but for suffix, folder or Unicode form, and files are "
@@ -115,8 +113,9 @@ def _coco_stuff(opt, phase: str) -> dict[str, Listing]:
     """For training the `_portrait` folders too."""
     listings = _flat(opt, phase)
     for kind, found in listings.items() if phase == "train" else ():
-        more = list_folder(f"{found.folder}_portrait", KINDS[kind], prefix=PORTRAIT)
-        listings[kind] = Listing(found.folder, found.files | more.files, found.others + more.others)
+        more = list_folder(f"{found.folder}_portrait", KINDS[kind])
+        portraits = {PORTRAIT + key: path for key, path in more.files.items()}
+        listings[kind] = Listing(found.folder, found.files | portraits, found.others + more.others)
     return listings
 
 

@@ -51,12 +51,11 @@ def draw_bush(c: Canvas, x: float, z: float, height: float) -> None:
 
 
 def draw_rock(c: Canvas, x: float, z: float, height: float) -> None:
-    u, v = c.project(x, 0, z)
-    h = c.focal * height / z
+    s = Figure(c, "rock", x, z, height, reach=(1.2, 1))
+    u, v, h = s.u, s.v, s.size
     angles = np.sort(c.rng.uniform(0, np.pi, 7))
     arc = [(u + 1.1 * h * math.cos(a), v - h * math.sin(a) * c.rng.uniform(0.8, 1)) for a in angles]
     outline = [(u + 1.1 * h, v), *arc, (u - 1.1 * h, v)]
-    s = Sketch(c, u - 1.2 * h, v - h, u + 1.2 * h, v)
     s.polygon(outline, (112, 106, 100), "rock")
     peak = (u + 0.15 * h * c.light.side, v - 0.45 * h)
     middle = len(outline) // 2
