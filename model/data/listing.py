@@ -196,8 +196,8 @@ def _chosen(opt, phase: str) -> dict[str, Listing]:
             )
         if kind == "label":
             divided, known = bool(inner), set(folders)
-        apart = set(real.values())
-        listings[kind] = list_folder(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
+        deep = bool(inner) or not splits
+        listings[kind] = list_folder(Path(folder, *inner), suffixes, recursive=deep, without=set(real.values()))
         if splits and not inner and not listings[kind].files:
             listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
         if shared and phase == "train" and not listings[kind].files:

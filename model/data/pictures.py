@@ -44,10 +44,6 @@ class PictureError(UserError):
         where = "" if path is None else f"{path}: "
         super().__init__(where + reason + (f": {way_out}" if way_out else ""))
 
-    def at(self, path: Any) -> "PictureError":
-        """The same of a named file."""
-        return PictureError(self.code, self.reason, self.way_out, path)
-
 
 @contextlib.contextmanager
 def naming(path: Any) -> Iterator[None]:
@@ -55,7 +51,7 @@ def naming(path: Any) -> Iterator[None]:
     try:
         yield
     except PictureError as error:
-        raise error.at(path) from None
+        raise PictureError(error.code, error.reason, error.way_out, path) from None
 
 
 def decode(file: Any, prepare: Callable[[Image.Image], Any]):

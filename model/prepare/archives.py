@@ -40,20 +40,10 @@ _CITYSCAPES = "https://www.cityscapes-dataset.com/downloads/ (free registration)
 _FULL_ADE = "the full ADE20K release, a different thing"
 
 
-def _cmp(part: str, letter: str, size: str) -> Archive:
-    def place(match: re.Match) -> tuple[str, str]:
-        """Every sixth facade validates. The data base is published without a split."""
-        phase = "val" if int(match["number"]) % 6 == 0 else "train"
-        return phase, f"{phase}_{'img' if match['kind'] == 'jpg' else 'label'}/{match['stem']}.{match['kind']}"
-
-    return Archive(
-        name=f"CMP_facade_DB_{part}.zip",
-        url=f"{_CMP}/CMP_facade_DB_{part}.zip",
-        size=size,
-        pattern=rf"{part}/(?P<stem>cmp_{letter}(?P<number>\d+))\.(?P<kind>jpg|png)",
-        example=f"{part}/cmp_{letter}0001.jpg",
-        place=place,
-    )
+def _facade(match: re.Match) -> tuple[str, str]:
+    """Every sixth facade validates. The data base is published without a split."""
+    phase = "val" if int(match["number"]) % 6 == 0 else "train"
+    return phase, f"{phase}_{'img' if match['kind'] == 'jpg' else 'label'}/{match['stem']}.{match['kind']}"
 
 
 DATA_SETS: dict[str, DataSet] = {
@@ -134,7 +124,17 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "facades": DataSet(
         page=f"{_CMP}/",
-        archives=(_cmp("base", "b", "378 facades"), _cmp("extended", "x", "228 facades")),
+        archives=tuple(
+            Archive(
+                name=f"CMP_facade_DB_{part}.zip",
+                url=f"{_CMP}/CMP_facade_DB_{part}.zip",
+                size=size,
+                pattern=rf"{part}/(?P<stem>cmp_{letter}(?P<number>\d+))\.(?P<kind>jpg|png)",
+                example=f"{part}/cmp_{letter}0001.jpg",
+                place=_facade,
+            )
+            for part, letter, size in (("base", "b", "378 facades"), ("extended", "x", "228 facades"))
+        ),
         published={},  # only the whole is: 606 facades, without a split
         mistaken={"facades.tar.gz": "pix2pix's pictures, whose label maps are colours in JPEG files, not ids"},
     ),

@@ -19,13 +19,13 @@ from model.data.palettes import Palette, colorize, names_and_colours, read_palet
 from model.data.pictures import read_photo
 from model.data.reading import read_ids
 from model.data.visual import grid, legend
+from model.data.workers import in_order
 from model.errors import UserError, listed, printable
 from model.files import replacing
 from model.neighbourhoods import instance_edges
 from model.options import OPT
 from model.prepare.examination import Record, Split, examine
 from model.prepare.faults import Finding
-from model.prepare.pool import in_order
 from model.progress import progress_bar
 
 

@@ -15,10 +15,10 @@ from model.data.listing import list_folder
 from model.data.palettes import Palette
 from model.data.pictures import MAP_SUFFIXES
 from model.data.reading import read_ids
+from model.data.workers import in_order
 from model.errors import UserError, printable, tell
 from model.files import remove_leftovers, replacing
 from model.prepare.annotations import Picture
-from model.prepare.pool import in_order
 from model.progress import progress_bar
 
 

@@ -24,10 +24,7 @@ class Member(NamedTuple):
 
     def is_there(self) -> bool:
         """Whether the file is there with its full size; `extract` writes files whole."""
-        try:
-            return self.target.stat().st_size == self.info.file_size
-        except FileNotFoundError:
-            return False
+        return self.target.is_file() and self.target.stat().st_size == self.info.file_size
 
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
@@ -91,10 +88,8 @@ def _malice(info: zipfile.ZipInfo) -> str:
 
 def check_space(target: str | os.PathLike, needed: int) -> None:
     """Raise a UserError if the file system of `target` has less than `needed` bytes free."""
-    existing = Path(target).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    path = Path(target).absolute()
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
     if free < needed:
         raise UserError(
             f"{target}: {told_size(needed)} are needed and {told_size(free)} are free: "
