@@ -42,17 +42,9 @@ class Report:
         if len(splits) == 2 and self._are_one(*splits):
             del records[splits[1].phase]
         self._find_copies(records | ({"test": test} if test else {}))
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All of them, what stops a run first."""
-        found = [finding for split in self.splits for finding in split.findings] + self.between
-        return sorted(found, key=lambda finding: not finding.stops)
-
-    @property
-    def stops(self) -> bool:
-        """Whether anything stops or ruins a run."""
-        return any(finding.stops for finding in self.findings)
+        found = [finding for split in splits for finding in split.findings] + self.between
+        self.findings = sorted(found, key=lambda finding: not finding.stops)
+        self.stops = any(finding.stops for finding in found)  # or ruins a run
 
     def _are_one(self, train: Split, val: Split) -> bool:
         """Whether both are the same files, as is then told; else tells the classes that only one has."""
