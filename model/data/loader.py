@@ -52,8 +52,7 @@ class BatchSampler:
 
     def __len__(self) -> int:
         """Batches of a whole epoch for this process."""
-        whole = self.size // (self.batch * self.world)
-        tail = self.size - whole * self.batch * self.world
+        whole, tail = divmod(self.size, self.batch * self.world)
         return whole + int(not self.train and tail > self.rank * self.batch)
 
     def order(self, epoch: int) -> np.ndarray:

@@ -71,8 +71,7 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
     """
     if image is not None:
         photo = _geometry(image.convert(opt.photo_mode), opt, crop_pos, flip, Image.Resampling.BICUBIC)
-        pixels = np.atleast_3d(photo)
-        image = np.ascontiguousarray(_PIXEL_VALUES[pixels.transpose(2, 0, 1)])
+        image = np.ascontiguousarray(_PIXEL_VALUES[np.atleast_3d(photo).transpose(2, 0, 1)])
     label = as_channels(np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)), opt)
     if instance is not None:
         instance = _geometry(id_map(instance, coded=True), opt, crop_pos, flip, Image.Resampling.NEAREST)

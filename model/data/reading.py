@@ -255,12 +255,10 @@ def _palette_ids(picture: Image.Image, index: np.ndarray) -> tuple[np.ndarray, d
     """
     table = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
     used = np.flatnonzero(np.bincount(index.ravel(), minlength=256))
-    shown = np.zeros((256, 3), np.uint8)
-    shown[: len(table)] = table
     if not (table == table[:, :1]).all():
+        shown = np.pad(table, ((0, 256 - len(table)), (0, 0)))
         return index, {"shown": {int(i): tuple(shown[i].tolist()) for i in used}}
-    grey = np.arange(256, dtype=np.uint8)
-    grey[: len(table)] = table[:, 0]
+    grey = np.append(table[:, 0], np.arange(len(table), 256, dtype=np.uint8))
     if (grey[used] == used).all():
         return index, {}
     rising = _is_ramp(table[:, 0])

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-def _as_it_is(match: re.Match) -> tuple[str, str]:
-    return match["phase"], match[0]
-
-
 class Archive(NamedTuple):
     """One official archive."""
 
@@ -19,7 +15,8 @@ class Archive(NamedTuple):
     size: str  # as published, for people
     pattern: str  # which members are needed: a regular expression for the whole name
     example: str  # the name of one that is needed
-    place: Callable[[re.Match], tuple[str, str]] = _as_it_is  # (phase, path in the data set's folder) of a match
+    # (phase, path in the data set's folder) of a match
+    place: Callable[[re.Match], tuple[str, str]] = lambda match: (match["phase"], match[0])
     phases: tuple[str, ...] = ("train", "val")  # that it serves
     required: bool = True  # the data set is of no use without it
 
