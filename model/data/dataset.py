@@ -125,10 +125,7 @@ class PhotoMaps:
         epoch, index = key if isinstance(key, tuple) else (1, key)
         item, opt = self.items[index], self.opt
         label = self._read_label(item.label)
-        try:
-            check_ids(id_counts(label), opt, item.label)
-        except UserError as error:
-            raise UserError(f"{error}{if_greys(item.label, label.info)}") from None
+        check_ids(id_counts(label), opt, item.label, if_greys(item.label, label.info))
         image = read_photo(item.image) if item.image else None
         instance = read_ids(item.instance, coded=True) if item.instance else None
         self._check_sizes(item, image, label, instance)

@@ -253,10 +253,7 @@ def channel_names(opt) -> list[str]:
     names = class_names(opt.dataset_mode, opt.label_nc)
     if unknown_class(opt) == len(names):
         names.append("unlabeled")
-    for i in unknown_ids(opt)[1:]:
-        if i < len(names):
-            names[i] = "unlabeled"
-    return names
+    return ["unlabeled" if i in unknown_ids(opt)[1:] else name for i, name in enumerate(names)]
 
 
 def names_and_colours(opt, own: Palette | None = None) -> tuple[list[str], np.ndarray]:
