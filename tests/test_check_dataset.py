@@ -80,10 +80,6 @@ def test_the_classes_are_counted_and_named(check):
     assert "and 2 more" in out and "never: 147 of 151 classes (building, sky" in out
 
 
-def test_ids_of_a_data_set_of_one_s_own_are_reported_and_options_suggested(check):
-    assert "ids found    0..3: train with --label_nc 4 --contain_dontcare_label false" in check("custom")[1]
-
-
 def camvid(root, table=range(12)):
     """Grey maps with the ids 0..11, or others in their places, and no palette."""
     for path in (root / "maps").rglob("*.png"):
