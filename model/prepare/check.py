@@ -125,9 +125,9 @@ class Report:
             lines.append(f"{'':6}  never: {len(never)} of {len(classes)} classes ({listed(map(self.name, never))})")
         return "\n".join(lines)
 
-    def as_dict(self) -> dict:
-        """The report for programs."""
-        return {
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the report for programs as JSON, whole or not at all."""
+        content = {
             "dataset_mode": self.opt.dataset_mode,
             "dataroot": self.opt.dataroot or self.opt.label_dir,
             "stops": self.stops,
@@ -149,11 +149,8 @@ class Report:
                 for f in self.findings
             ],
         }  # fmt: skip
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write `as_dict` as JSON, whole or not at all."""
         with replacing(path) as temporary:
-            text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON's own escape of a surrogate
 
     def sheet(self, count: int = 8, side: int = 192) -> Image.Image | None:
