@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 from common import refuses, save
-from PIL import Image
 
 from model.command_line import parse_train
 from model.data.label_ids import (
@@ -17,7 +16,6 @@ from model.data.label_ids import (
     reading,
     unknown_ids,
 )
-from model.data.preprocess import transform
 from model.errors import UserError
 from model.options import OPT
 
@@ -51,12 +49,6 @@ def test_ids_become_the_unknown_class_or_stay(options, ids, classes, foreign):
         fitting = [(i, c) for i, c in zip(ids, classes, strict=True) if np.iinfo(kind).min <= i <= np.iinfo(kind).max]
         got = as_channels(np.array([[i for i, _ in fitting]], kind), opt)
         assert got.dtype == np.int64 and got.tolist() == [[c for _, c in fitting]]
-
-
-def test_the_loader_s_transform_does_the_same():
-    opt = OPT(label_nc=12, unknown_ids="0,255", preprocess_mode="scale_width", load_size=4, crop_size=64)
-    ids = np.array([[0, 1, 255, 12]], np.uint8)
-    assert transform(None, Image.fromarray(ids), None, opt)[1].tolist() == [[12, 1, 12, 12]]
 
 
 def test_the_ids_come_with_the_class_s_own_first():

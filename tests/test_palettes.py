@@ -10,33 +10,42 @@ from PIL import Image
 from model.data.palettes import Palette, class_names, colorize, names_and_colours, palette, read_palette
 from model.options import OPT
 
+BLACK = [0, 0, 0]
+# Of each data set: label_nc, the number of ids, and names and colours of some; COCO-Stuff's are official ids minus one.
+FACTS = {
+    "coco_stuff": (
+        182, 183,
+        {0: "person", 2: "car", 8: "boat", 11: "street sign", 12: "stop sign", 78: "oven", 90: "hair brush",
+         91: "banner", 123: "grass", 127: "house", 134: "mountain", 148: "road", 153: "sand", 154: "sea",
+         156: "sky-other", 168: "tree", 181: "wood", 182: "unlabeled"},
+        {156: [95, 219, 255], 182: BLACK}),
+    "ade20k": (150, 151, {0: "other", 1: "wall", 13: "person", 21: "car", 150: "flag"},
+               {0: BLACK, 3: [6, 230, 230], 150: [92, 0, 255]}),
+    "cityscapes": (35, 35, {0: "unlabeled", 7: "road", 26: "car", 34: "license plate"},
+                   {7: [128, 64, 128], 23: [70, 130, 180], 33: [119, 11, 32]}),
+    "facades": (13, 13, {2: "facade", 12: "shop"}, {3: [0, 85, 255]}),
+    "camvid": (11, 12, {0: "Sky", 3: "Road", 10: "Bicyclist", 11: "unlabeled"},
+               {0: [128, 128, 128], 4: [60, 40, 222], 10: [0, 128, 192], 11: BLACK}),
+}  # fmt: skip
 
-@pytest.mark.parametrize("mode", ["coco_stuff", "sample"])
-def test_coco_stuff_names_are_official_ids_minus_one(mode):
-    names = class_names(mode, 182)
-    assert len(names) == len(set(names)) == 183
-    facts = {0: "person", 2: "car", 8: "boat", 11: "street sign", 12: "stop sign", 78: "oven", 90: "hair brush",
-             91: "banner", 123: "grass", 127: "house", 134: "mountain", 148: "road", 153: "sand", 154: "sea",
-             156: "sky-other", 168: "tree", 181: "wood", 182: "unlabeled"}  # fmt: skip
-    assert {i: names[i] for i in facts} == facts
 
-
-def test_names_of_the_other_data_sets():
-    ade = class_names("ade20k", 150)
-    assert len(ade) == len(set(ade)) == 151
-    assert (ade[0], ade[1], ade[13], ade[21], ade[150]) == ("other", "wall", "person", "car", "flag")
-    city = class_names("cityscapes", 35)
-    assert (len(city), city[0], city[7], city[26], city[34]) == (35, "unlabeled", "road", "car", "license plate")
-    facades = class_names("facades", 13)
-    assert (len(facades), facades[2], facades[12]) == (13, "facade", "shop")
-    street = class_names("camvid", 11)
-    assert (len(street), street[0], street[3], street[10], street[11]) == (12, "Sky", "Road", "Bicyclist", "unlabeled")
+@pytest.mark.parametrize("mode", [*FACTS, "sample"])
+def test_names_and_colours_are_the_data_sets(mode):
+    label_nc, count, names, colours = FACTS["coco_stuff" if mode == "sample" else mode]
+    found, table = class_names(mode, label_nc), palette(mode, count)
+    assert len(found) == count and {i: found[i] for i in names} == names
+    assert table.shape == (count, 3) and {i: table[i].tolist() for i in colours} == colours
+    if mode in ("coco_stuff", "ade20k", "camvid"):
+        assert len(set(found)) == count
+    if mode in ("coco_stuff", "camvid"):
+        assert len(np.unique(table, axis=0)) == count
 
 
 def test_other_numbers_of_classes_are_cut_or_filled():
     assert class_names("custom", 2) == ["class 0", "class 1", "unlabeled"]
     assert class_names("coco_stuff", 2) == ["person", "bicycle", "unlabeled"]
     assert class_names("coco_stuff", 184)[181:] == ["wood", "class 182", "class 183", "unlabeled"]
+    assert palette("cityscapes", 40).shape == (40, 3) and palette("ade20k", 5).shape == (5, 3)
 
 
 def test_bit_spread_colours_in_closed_form():
@@ -45,22 +54,6 @@ def test_bit_spread_colours_in_closed_form():
     ]  # fmt: skip
     colours = palette("custom", 300)
     assert colours.dtype == np.uint8 and len(np.unique(colours, axis=0)) == 300
-
-
-def test_official_colours():
-    coco = palette("coco_stuff", 183)
-    assert len(np.unique(coco, axis=0)) == 183
-    assert coco[156].tolist() == [95, 219, 255] and coco[182].tolist() == [0, 0, 0]
-    ade = palette("ade20k", 151)
-    assert ade[0].tolist() == [0, 0, 0] and ade[3].tolist() == [6, 230, 230] and ade[150].tolist() == [92, 0, 255]
-    city = palette("cityscapes", 35)
-    assert city[7].tolist() == [128, 64, 128] and city[23].tolist() == [70, 130, 180]
-    assert city[33].tolist() == [119, 11, 32]
-    assert palette("facades", 13)[3].tolist() == [0, 85, 255]
-    street = palette("camvid", 12)
-    assert street[[0, 4, 10, 11]].tolist() == [[128, 128, 128], [60, 40, 222], [0, 128, 192], [0, 0, 0]]
-    assert len(np.unique(street, axis=0)) == 12
-    assert palette("cityscapes", 40).shape == (40, 3) and palette("ade20k", 5).shape == (5, 3)
 
 
 @pytest.mark.parametrize(
@@ -78,19 +71,14 @@ def test_the_whole_lists_are_the_published_ones(mode, label_nc, names, colours):
     assert not colours or hashlib.sha256(palette(mode, len(found)).tobytes()).hexdigest()[:16] == colours
 
 
-def test_colorize_accepts_modes_palettes_and_foreign_ids():
-    label = np.array([[156, 255], [182, 123]], np.uint8)
-    rgb = colorize(label, "coco_stuff")
-    assert rgb.dtype == np.uint8 and rgb.shape == (2, 2, 3)
-    assert rgb[0, 0].tolist() == [95, 219, 255] and not rgb[0, 1].any() and not rgb[1, 0].any()
+def test_ids_outside_the_palette_are_black():
     own = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
     assert colorize(np.array([[1, 0, -1, 2]]), own).tolist() == [[[4, 5, 6], [1, 2, 3], [0, 0, 0], [0, 0, 0]]]
 
 
 def test_unknown_data_set_is_a_user_error():
-    label = np.zeros((1, 1), int)
-    for call in (lambda: class_names("coco", 3), lambda: palette("coco", 3), lambda: colorize(label, "x")):
-        refuses("expected one of coco_stuff", call)
+    for call in (class_names, palette):
+        refuses("expected one of coco_stuff", call, "coco", 3)
 
 
 # Palette files
@@ -106,11 +94,11 @@ def write(path, content):
 
 def test_a_text_palette_turns_colours_into_ids(tmp_path):
     own = read_palette(write(tmp_path / "p.txt", TEXT))
-    assert (len(own), own.ids, own.names) == (5, [0, 7, 8, 255], {0: "nothing", 7: "road", 8: "side walk"})
+    assert (len(own), own.names) == (5, {0: "nothing", 7: "road", 8: "side walk"})
     rgb = np.array([[[0, 0, 0], [128, 64, 128]], [[1, 2, 3], [9, 9, 9]]], np.uint8)
     ids = own.to_ids(rgb)
     assert ids.dtype == np.uint8 and ids.tolist() == [[0, 7], [8, 255]]
-    assert own.colours(9).tolist() == [[0, 0, 0]] * 7 + [[128, 64, 128], [244, 35, 232]]
+    assert own.shown == {0: (0, 0, 0), 7: (128, 64, 128), 8: (244, 35, 232), 255: (9, 9, 9)}
     rgb[1, 0] = 200
     refuses(r"colour \(200, 200, 200\) at x 0, y 1 is not in \S+p\.txt, nor are 25 %", own.to_ids, rgb)
 
@@ -141,7 +129,7 @@ def test_palette_files_of_every_kind(tmp_path, name, content, ids, names):
         assert name in refuses(ids, read_palette, path)
     else:
         own = read_palette(path)
-        assert (own.ids, own.names) == (ids, names)
+        assert (list(own.shown), own.names) == (ids, names)
 
 
 def test_a_picture_s_palette_has_its_indices_as_ids(tmp_path):

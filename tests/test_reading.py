@@ -3,22 +3,20 @@
 import io
 import struct
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from common import refuses
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from model.data.agreement import Agreement
 from model.data.dataset import PhotoMaps
 from model.data.palettes import palette, read_palette
 from model.data.pictures import PictureError, read_photo, style_photo
-from model.data.reading import id_map, read_ids
+from model.data.reading import class_map, id_map, read_ids
 from model.errors import UserError
 from model.metrics.images import list_pictures, read_labels, read_rgb
 from model.options import OPT
-from model.serving.synthesizer import Synthesizer
 
 H, W = 4, 8
 GREYS = [5, 90, 7, 3]  # a palette as optimisers leave it: the ids, in any order
@@ -53,35 +51,22 @@ def png(array, bits, kind=0, table=(), transparency=b""):
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-def tiff(array, bits, photometric=1, order="<", table=None, pages=1, data=None, **more):
+def tiff(array, bits, photometric=1, order="<", table=None, data=None, **more):
     """An uncompressed TIFF; `more` are format (of samples), extra (samples), orientation, fill (order of bits)."""
     samples = array.shape[2] if array.ndim == 3 else 1
     data = data or (b"".join(packed(array, bits)) if bits <= 8 else array.tobytes())
-    tags = {256: array.shape[1], 257: len(array), 258: [bits] * samples, 259: 1, 262: photometric, 273: 8,
+    tags = {256: array.shape[1], 257: len(array), 258: (bits,) * samples, 259: 1, 262: photometric, 273: 0,
             277: samples, 278: len(array), 279: len(data)}  # fmt: skip
-    tags |= {
-        number: more[name] for name, number in (("orientation", 274), ("extra", 338), ("fill", 266)) if name in more
-    }
-    tags |= {339: [more["format"]] * samples} if "format" in more else {}
+    names = {"fill": 266, "orientation": 274, "extra": 338, "format": 339}
+    tags |= {names[name]: (value,) * samples if name == "format" else value for name, value in more.items()}
     if table is not None:
-        tags[320] = (np.array(table).T * 257).ravel().tolist()
-    out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + b"\0\0\0\0" + data + b"\0" * (len(data) % 2))
-    link = 4
-    for _ in range(pages):
-        out[link : link + 4] = struct.pack(order + "I", len(out))
-        entries, beyond = b"", b""
-        for tag, values in sorted(tags.items()):
-            values = values if isinstance(values, list) else [values]
-            kind = "I" if tag in (273, 279) else "H"
-            content = struct.pack(f"{order}{len(values)}{kind}", *values)
-            if len(content) > 4:
-                place = len(out) + 6 + 12 * len(tags) + len(beyond)
-                beyond, content = beyond + content, struct.pack(order + "I", place)
-            entries += struct.pack(order + "HHI", tag, {"H": 3, "I": 4}[kind], len(values)) + content.ljust(4, b"\0")
-        out += struct.pack(order + "H", len(tags)) + entries
-        link = len(out)
-        out += b"\0\0\0\0" + beyond
-    return bytes(out)
+        tags[320] = tuple((np.array(table).T * 257).ravel().tolist())
+    directory = TiffImagePlugin.ImageFileDirectory_v2((b"II*\0" if order == "<" else b"MM\0*") + b"\0\0\0\0")
+    for tag, value in tags.items():
+        directory[tag] = value
+    out = io.BytesIO()
+    directory.save(out)  # and where the pixels are, behind it
+    return out.getvalue() + data
 
 
 def bmp(array, bits, table=(), compression=0, data=None):
@@ -186,6 +171,7 @@ REFUSED = {
     "bmp 8 of two": (bmp(ids(2), 8, grey([0, 255])), "BMP with 8 bits"),
     "bmp 4 of two": (bmp(ids(2), 4, grey([0, 255])), "BMP with 4 bits"),
     "bmp white and black": (bmp(ids(2), 1, grey([255, 0])), "even greys"),
+    "tiff pages": (saved(SOME, "TIFF", save_all=True, append_images=[picture(ids(5))]), "several pictures"),
     "tiff jpeg": (saved(SOME, "TIFF", compression="jpeg"), "TIFF with jpeg compression"),
     "jpeg": (saved(SOME, "JPEG"), "JPEG cannot hold ids"),
     "two jpegs": (saved(SOME, "MPO", save_all=True, append_images=[SOME]), "JPEG cannot hold ids"),
@@ -229,7 +215,6 @@ for name, order in (("tiff little-endian", "<"), ("tiff big-endian", ">")):
         f"{name} cmyk": (tiff(RGBA, 8, 5, order), "CMYK"),
         f"{name} ycbcr": (tiff(RGB, 8, 6, order), "YCbCr"),
         f"{name} lab": (tiff(RGB, 8, 8, order), "CIELab"),
-        f"{name} pages": (tiff(ids(9), 8, order=order, pages=2), "several pictures"),
     }  # fmt: skip
 
 
@@ -293,62 +278,48 @@ def dataset(root):
     return PhotoMaps(OPT.from_preset("custom", **fields, **folders))
 
 
-def test_palettes_that_contradict_each_other_are_refused(tmp_path):
-    """Colours renumbered in each file, and greys among colours; files of one palette, cut off or not, agree."""
-    table = colours(9)
-    for name, content in {
-        "a": png(ids(9), 8, 3, table),
-        "b": png(ids(4), 2, 3, table[:4]),
-        "c": png(ids(9), 8),
-    }.items():
-        add(tmp_path, name, content)
-    assert len(dataset(tmp_path)) == 3
-    for content in (png(ids(4), 2, 3, table[3::-1]), png(ids(4), 2, 3, grey(GREYS))):
-        add(tmp_path, "d", content)
-        refuses(r"d\.png: .*(#\w+ here and #\w+|grey here).* in \S+a\.png.*--palette", dataset, tmp_path)
-    seen = Agreement()
-    assert (read_labels(tmp_path / "maps" / "a.png", agreement=seen) == ids(9)).all()
-    refuses(r"d\.png: .*a\.png", read_labels, tmp_path / "maps" / "d.png", agreement=seen)
-    # the way out: colours looked up in a file
-    (tmp_path / "palette.png").write_bytes(png(ids(9), 8, 3, table))
-    known = read_palette(tmp_path / "palette.png")
-    (tmp_path / "maps" / "d.png").write_bytes(png(3 - ids(4), 2, 3, table[3::-1]))
-    np.testing.assert_array_equal(np.asarray(read_ids(tmp_path / "maps" / "d.png", palette=known)), ids(4))
+TABLE = colours(9)
+# Maps of a set that agree, one that does not, and what is said of it; GREY is looked up in a palette file.
+CONTRADICTIONS = {
+    "colours renumbered": (
+        [png(ids(9), 8, 3, TABLE), png(ids(4), 2, 3, TABLE[:4]), png(ids(9), 8)],  # one palette, cut off or not, agrees
+        png(ids(4), 2, 3, TABLE[3::-1]), r"palette index 0 is #\w+ here and #\w+ in \S+0\.png.*--palette"),
+    "greys among colours": ([png(ids(9), 8, 3, TABLE)], png(ids(4), 2, 3, grey(GREYS)), r"grey here and in colours in"),
+    "colours among greys": ([png(ids(4), 2, 3, grey(GREYS))], png(ids(9), 8, 3, TABLE), r"in colours here and grey in"),
+    # an optimiser stores 0 and 255 as 1-bit samples 0 and 1; where no map holds 255, 1 is an id
+    "255 after few bits": ([png(ids(2), 1), png(ids(9), 8), png(ids(16), 4), png(ids(9), 8)], png(ids(2) * 255, 8),
+                           r"it holds the id 255, a grey that few bits show in \S+0\.png"),
+    "few bits after 255": ([png(ids(2) * 255, 8), png(ids(16), 4)], png(ids(2), 1),
+                           r"its few bits show the grey 255, an id in \S+0\.png"),
+}  # fmt: skip
+# The same where colours are looked up: an optimiser stores as grey a map whose colours all are; greys alone are ids,
+# and so are those that the palette's greys do not name.
+GREY, RED = png(ids(2) * 70, 8), png(np.array([[[0, 0, 0], [200, 10, 10]]]), 8, 2)
+LOOKED_UP = {
+    "colours after greys": ([png(ids(4), 8), GREY, png(ids(4), 8)], RED, r"looked up here, greys are ids in \S+1\.png"),
+    "greys after colours": ([RED, png(ids(4), 8)], GREY, r"greys that are colours of .* in \S+0\.png"),
+}
 
 
-def test_few_bits_whose_greys_are_ids_of_the_set_are_refused(tmp_path):
-    """An optimiser stores 0 and 255 as 1-bit samples 0 and 1; where no map holds 255, 1 is an id."""
-    seen = Agreement()
-    maps = {"few": png(ids(2), 1), "other": png(ids(9), 8), "four": png(ids(16), 4), "full": png(ids(2) * 255, 8)}
-    for name, content in maps.items():
-        (tmp_path / f"{name}.png").write_bytes(content)
-    for name in ("few", "other", "four", "other"):
-        read_labels(tmp_path / f"{name}.png", agreement=seen)
-    words = r"full\.png: it holds the id 255, a grey that few bits show in \S+few\.png"
-    refuses(words, read_labels, tmp_path / "full.png", agreement=seen)
-    seen = Agreement()
-    read_labels(tmp_path / "full.png", agreement=seen)
-    read_labels(tmp_path / "four.png", agreement=seen)
-    with pytest.raises(UserError, match=r"few\.png: its few bits show the grey 255, an id in \S+full\.png"):
-        read_labels(tmp_path / "few.png", agreement=seen)
-
-
-def test_greys_among_colours_that_are_looked_up(tmp_path):
-    """An optimiser stores the colours of a map as grey where all are; ids that the palette's greys do not name stay."""
+@pytest.mark.parametrize("name", [*CONTRADICTIONS, *LOOKED_UP])
+def test_encodings_that_contradict_each_other_are_refused(tmp_path, name):
     (tmp_path / "p.txt").write_text("3 0 0 0\n1 70 70 70\n2 200 10 10\n")
-    table, seen = read_palette(tmp_path / "p.txt"), Agreement()
-    (tmp_path / "ids.png").write_bytes(png(ids(4), 8))
-    (tmp_path / "grey.png").write_bytes(png(ids(2) * 70, 8))
-    (tmp_path / "rgb.png").write_bytes(png(np.array([[[0, 0, 0], [200, 10, 10]]]), 8, 2))
-    for name in ("ids", "grey", "ids"):  # greys alone are ids
-        read_labels(tmp_path / f"{name}.png", None, table, seen)
-    with pytest.raises(UserError, match=r"rgb\.png: colours are looked up here, greys are ids in \S+grey\.png"):
-        read_labels(tmp_path / "rgb.png", None, table, seen)
-    seen = Agreement()
-    assert read_labels(tmp_path / "rgb.png", None, table, seen).tolist() == [[3, 2]]
-    read_labels(tmp_path / "ids.png", None, table, seen)
-    with pytest.raises(UserError, match=r"grey\.png: greys that are colours of .* in \S+rgb\.png"):
-        read_labels(tmp_path / "grey.png", None, table, seen)
+    table, seen = read_palette(tmp_path / "p.txt") if name in LOOKED_UP else None, Agreement()
+    agree, other, words = (CONTRADICTIONS | LOOKED_UP)[name]
+    for i, content in enumerate([*agree, other]):
+        (tmp_path / f"{i}.png").write_bytes(content)
+        if i < len(agree):
+            read_labels(tmp_path / f"{i}.png", None, table, seen)
+    refuses(rf"{len(agree)}\.png: .*{words}", read_labels, tmp_path / f"{len(agree)}.png", None, table, seen)
+
+
+def test_a_set_of_renumbered_palettes_does_not_train_but_with_a_file_of_its_colours(tmp_path):
+    add(tmp_path, "a", png(ids(9), 8, 3, TABLE))
+    assert len(dataset(tmp_path)) == 1
+    add(tmp_path, "d", png(3 - ids(4), 2, 3, TABLE[3::-1]))
+    refuses(r"d\.png: .* in \S+a\.png.*--palette", dataset, tmp_path)
+    known = read_palette(tmp_path / "maps" / "a.png")
+    np.testing.assert_array_equal(np.asarray(read_ids(tmp_path / "maps" / "d.png", palette=known)), ids(4))
 
 
 def test_optimised_grey_maps_train_as_the_ids(tmp_path):
@@ -437,61 +408,40 @@ def test_16_bit_colours_of_photos_lose_their_low_bits(tmp_path):
     np.testing.assert_array_equal(np.asarray(read_photo(tmp_path / "p.png")), RGB * 7000 >> 8)
 
 
-# The synthesizer
+# Maps however they are given
 
 
-class Painter:
-    """An engine that shows which ids it was given."""
-
-    def __init__(self):
-        names = [f"class {i}" for i in range(91)]
-        self.description = SimpleNamespace(
-            names=names, colours=palette("coco_stuff", 91).tolist(), size=(H, W), z_dim=2, label_nc=91, unknown=None,
-            uses_instances=False, unknown_ids=(),
-        )  # fmt: skip
-        self.opt, self.has_encoder, self.info = OPT(), True, {"file": "it"}
-
-    def encode(self, photos):
-        return photos[:, 0, 0, :2]  # of the upper edge
+def classes(given):
+    found, strange = class_map(given, palette("coco_stuff", 91), "the label map")
+    assert strange is None
+    return found
 
 
 @pytest.mark.parametrize("name", ["png 4", "png grey palette 4", "pgm P5, highest value 127", "png palette 4"])
-def test_the_synthesizer_reads_paths_and_pictures_alike(tmp_path, name):
+def test_paths_pictures_and_arrays_are_read_alike(tmp_path, name):
     content, want = READ[name]
     (tmp_path / "map.png").write_bytes(content)
-    synthesizer = Synthesizer(Painter())
     for given in (tmp_path / "map.png", str(tmp_path / "map.png"), Image.open(tmp_path / "map.png"), want):
-        np.testing.assert_array_equal(synthesizer.ids(given), want)
-    refuses(r"gone\.png: the file is not there", synthesizer.ids, "gone.png")
+        np.testing.assert_array_equal(classes(given), want)
+    refuses(r"gone\.png: the file is not there", classes, "gone.png")
     with Image.open(tmp_path / "map.png") as closed:
         pass
-    for use in (synthesizer.ids, synthesizer.encode):
-        refuses("closed before its pixels were read", use, closed)
+    for read in (classes, style_photo):
+        refuses("closed before its pixels were read", read, closed)
 
 
 @pytest.mark.parametrize("given", [
     np.zeros((4, 8)), np.zeros((4, 8), np.float32), np.zeros((4, 8, 1), int), np.zeros((4, 8, 3), np.uint16),
-    np.zeros(8, int), np.zeros((0, 8), int), np.full((4, 8), 2**63, np.uint64), np.full((4, 8), -1), [[0, 1]], None,
+    np.zeros(8, int), np.zeros((0, 8), int), np.full((4, 8), 2**63, np.uint64), [[0, 1]], None,
     np.full((4, 8), "x"), np.zeros((0, 8, 3), np.uint8),
 ])  # fmt: skip
 def test_arrays_that_hold_no_ids_are_refused(given):
-    with pytest.raises(UserError, match="^the label map "):
-        Synthesizer(Painter()).ids(given)
+    refuses("^the label map ", classes, given)
 
 
 @pytest.mark.parametrize("kind", [bool, np.int8, np.uint8, ">i2", ">u2", np.int64, np.uint64])
 def test_arrays_of_every_kind_of_whole_numbers(kind):
-    assert (Synthesizer(Painter()).ids(ids(2).astype(kind)) == ids(2)).all()
-
-
-def test_a_style_photo_gives_one_style_however_it_is_given(tmp_path):
-    upright = turned_photo(tmp_path / "p.png")
-    synthesizer = Synthesizer(Painter())
-    want = synthesizer.encode(upright)
-    for given in (tmp_path / "p.png", str(tmp_path / "p.png"), Image.open(tmp_path / "p.png"), upright):
-        np.testing.assert_array_equal(synthesizer.encode(given), want)
-        np.testing.assert_array_equal(synthesizer._style(given, None), want)
-    refuses("a style of", synthesizer._style, ["a", "b"], None)
+    assert (classes(ids(2).astype(kind)) == ids(2)).all()
 
 
 # Suffixes

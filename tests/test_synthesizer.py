@@ -87,6 +87,7 @@ def test_styles(paint, ids):
     assert z.shape == (8,) and z.dtype == np.float32
     assert (pixels(paint(ids, style=photo)) == pixels(paint(ids, style=z))).all()
     assert (pixels(paint(ids, style=photo, seed=7)) == pixels(paint(ids, style=z))).all()
+    refuses("a style of type list: expected numbers, a photo or its path", paint, ids, style=["a", "b"])
 
 
 def test_refuses_other_styles(paint, ids):

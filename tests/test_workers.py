@@ -22,7 +22,7 @@ if __name__ == "__main__":
 """
 IN_ORDER = """
 import os, time
-from model.prepare.pool import in_order
+from model.data.workers import in_order
 
 def work(item):
     os.write(1, b"%d\\n" % os.getpid())  # whole: both workers write here

@@ -22,9 +22,9 @@ from model import CORES, OPT  # noqa: E402
 from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
-from model.prepare.archives import DATA_SETS, Archive, phases_of, where  # noqa: E402
+from model.prepare.archives import DATA_SETS, Archive, where  # noqa: E402
 from model.prepare.instance_maps import make_instance_maps  # noqa: E402
-from model.prepare.unpack import check_space, extract, plan, space  # noqa: E402
+from model.prepare.unpack import check_space, extract, plan  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
 
 
@@ -54,7 +54,7 @@ def main(argv=None) -> int:
         raise UserError(f"--processes {args.processes} is below 1")
     if args.name != "coco_stuff" and (args.no_instance or args.distinct):
         raise UserError(f"{args.name}: --no_instance and --distinct concern the instance maps of coco_stuff alone")
-    held = phases_of(args.name)
+    held = tuple(dict.fromkeys(phase for archive in DATA_SETS[args.name].archives for phase in archive.phases))
     if args.phase and args.phase not in held:
         raise UserError(f"--phase {args.phase}: the archives of {args.name} hold {' and '.join(held)} alone")
     phases = (args.phase,) if args.phase else held
@@ -73,13 +73,18 @@ def main(argv=None) -> int:
         published = DATA_SETS[args.name].published.get(phase)
         also = f" ({published:,} are published)" if published else ""
         tell(f"{target}: {len(list_items(opt, phase)):,} {phase} examples{also}")
-    for line in _next_commands(args, with_instances):
-        tell(line)
+    between = "=" if (args.to or "").startswith("-") else " "
+    data = f" --dataroot{between}{shlex.quote(args.to)}" if args.to else ""
+    if args.name == "coco_stuff" and not with_instances:
+        data += " --no_instance True"
+    phase = f" --phase {args.phase}" if args.phase else ""
+    tell(f"next: python tools/check_dataset.py {args.name}{phase}{data}")
+    tell(f"then: python train.py --preset {args.name}{data}")
     return 0
 
 
-def _present(args, phases) -> list[Archive]:
-    """The archives to use; the missing ones are printed, and end the run if they are required."""
+def _present(args, phases) -> dict[Archive, Path]:
+    """The archives to use and their files; the missing ones are printed, and end the run if they are required."""
     data_set, folder = DATA_SETS[args.name], Path(args.folder)
     if folder.is_file() and len(data_set.archives) > 1:
         raise UserError(
@@ -88,9 +93,10 @@ def _present(args, phases) -> list[Archive]:
     if not folder.exists():
         raise UserError(f"--from {folder} is not a folder: name the one that holds the archives")
     wanted = [a for a in data_set.archives if set(a.phases) & set(phases) and (a.required or not args.no_instance)]
-    missing = [archive for archive in wanted if not where(archive, folder).is_file()]
+    files = {archive: path for archive in wanted if (path := where(archive, folder)).is_file()}
+    missing = [archive for archive in wanted if archive not in files]
     if not missing:
-        return wanted
+        return files
     for archive in missing:
         tell(f"missing in {folder}: {archive.name} ({archive.size}), from {archive.url}")
     print(f"the data set's page: {data_set.page}")
@@ -100,16 +106,16 @@ def _present(args, phases) -> list[Archive]:
     if required := [archive.name for archive in missing if archive.required]:
         raise UserError(f"{folder}: {' and '.join(required)} missing: fetch as printed above, then run this again")
     print("no instance maps are made; to have them, fetch it and run this again, or train with --no_instance True")
-    return [archive for archive in wanted if archive not in missing]
+    return files
 
 
-def _take_out(args, archives: list[Archive], phases, target: Path) -> list[str]:
+def _take_out(args, files: dict[Archive, Path], phases, target: Path) -> list[str]:
     """Take out what is not there yet, if there is space; returns the phases that have annotations of instances."""
-    members = {archive: plan(archive, args.folder, target, phases) for archive in archives}
+    members = {archive: plan(archive, path, target, phases) for archive, path in files.items()}
     new = {archive: [member for member in found if not member.is_there()] for archive, found in members.items()}
     targets = {member.target: member.info.file_size for found in members.values() for member in found}
     annotated = [phase for phase in phases if target / _annotations(phase) in targets]
-    needed = sum(map(space, new.values()))
+    needed = sum(-(-member.info.file_size // 4096) * 4096 for rest in new.values() for member in rest)  # whole blocks
     if annotated:  # an instance map is about as large as its label map, the 16-bit form up to twice that
         labels = {path: size for path, size in targets.items() if path.parent.name.endswith("_label")}
         new_maps = [size for path, size in labels.items() if not (_instance(path.parent) / path.name).exists()]
@@ -117,10 +123,9 @@ def _take_out(args, archives: list[Archive], phases, target: Path) -> list[str]:
     check_space(target, needed)
     tell(f"{target}: {told_size(needed)} to write")
     for archive, rest in new.items():
-        name, count = where(archive, args.folder).name, len(members[archive])
-        print(f"{name}: {len(rest)} of {count} files to take out", flush=True)
+        print(f"{files[archive].name}: {len(rest)} of {len(members[archive])} files to take out", flush=True)
         with progress_bar(len(rest), archive.name, not args.quiet, unit="files") as told:
-            for _ in extract(archive, args.folder, rest):
+            for _ in extract(archive, files[archive], rest):
                 told(1)
     return annotated
 
@@ -132,18 +137,6 @@ def _annotations(phase: str) -> str:
 def _instance(labels: Path) -> Path:
     """The folder of instance maps that belongs to a folder of label maps."""
     return labels.with_name(labels.name.replace("_label", "_inst"))
-
-
-def _next_commands(args, with_instances: bool) -> tuple[str, str]:
-    between = "=" if (args.to or "").startswith("-") else " "
-    data = f" --dataroot{between}{shlex.quote(args.to)}" if args.to else ""
-    if args.name == "coco_stuff" and not with_instances:
-        data += " --no_instance True"
-    phase = f" --phase {args.phase}" if args.phase else ""
-    return (
-        f"next: python tools/check_dataset.py {args.name}{phase}{data}",
-        f"then: python train.py --preset {args.name}{data}",
-    )
 
 
 if __name__ == "__main__":

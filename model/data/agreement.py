@@ -17,6 +17,14 @@ TURN_THE_PHOTO = (
 )
 
 
+_OPPOSED = {  # what two maps of a set cannot be, the second one before the first
+    ("grey_palette", "shown"): "the palette is grey here and in colours",
+    ("shown", "grey_palette"): "the palette is in colours here and grey",
+    ("colours", "grey_colours"): "colours are looked up here, greys are ids",
+    ("grey_colours", "colours"): "greys that are colours of the palette are ids here, colours are looked up",
+}
+
+
 class Agreement:
     """What the encodings of one set's maps say, to find files that contradict each other.
 
@@ -27,33 +35,18 @@ class Agreement:
 
     def __init__(self) -> None:
         self._shown: dict[int, tuple[tuple[int, ...], Any]] = {}
-        self._grey: Any = None
-        self._kinds: dict[str, Any] = {}
+        self._kinds: dict[str, Any] = {}  # the first map of each kind that `_OPPOSED` names
         self._few: dict[frozenset[int], Any] = {}
         self._full: dict[int, Any] = {}
 
     def conflict(self, path: Any, info: Mapping[str, Any]) -> tuple[str, Any] | None:
         """Take in how a map's ids were found (the `info` of `read_ids`): what contradicts which other file, or None."""
-        shown, grey = info.get("shown", {}), info.get("grey_palette")
-        for index, colour in shown.items():
+        for index, colour in info.get("shown", {}).items():
             before, other = self._shown.setdefault(index, (colour, path))
             if before != colour:
                 return f"palette index {index} is {_hex(colour)} here and {_hex(before)}", other
-        if grey:
-            self._grey = self._grey or path
-        if grey and self._shown:
-            return "the palette is grey here and in colours", next(iter(self._shown.values()))[1]
-        if shown and self._grey:
-            return "the palette is in colours here and grey", self._grey
-        for key, other, words in (
-            ("colours", "grey_colours", "colours are looked up here, greys are ids"),
-            (
-                "grey_colours",
-                "colours",
-                "greys that are colours of the palette are ids here, colours are looked up",
-            ),
-        ):
-            if info.get(key) and self._kinds.setdefault(key, path) and other in self._kinds:
+        for (kind, other), words in _OPPOSED.items():
+            if info.get(kind) and self._kinds.setdefault(kind, path) and other in self._kinds:
                 return words, self._kinds[other]
         few, new = info.get("few"), info.get("full", frozenset()).difference(self._full)
         self._full.update(dict.fromkeys(new, path))
@@ -69,7 +62,7 @@ class Agreement:
 
     def if_greys(self) -> str:
         """What is to be added to a message about ids that do not fit; nothing where no map had a palette of greys."""
-        return if_greys(self._grey, {"grey_palette": self._grey})
+        return if_greys(self._kinds.get("grey_palette"), self._kinds)
 
     def check(self, path: Any, info: Mapping[str, Any]) -> None:
         """Take in how a map's ids were found.

@@ -16,7 +16,7 @@ from model.data.listing import list_files, list_items, natural_order, not_read
 from model.data.palettes import read_palette
 from model.data.pictures import read_photo
 from model.data.preprocess import crop_and_flip, scaled_size, transform
-from model.data.reading import ids_in, read_ids
+from model.data.reading import id_counts, read_ids
 from model.errors import UserError
 
 
@@ -26,10 +26,10 @@ def evenly(items: Sequence[Any], count: int) -> list[Any]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def _some_ids(files: list[str], read: Callable[[str], Image.Image], count: int = 32) -> tuple[set[int], int]:
-    """The ids that some label maps hold, evenly spread over all, and how many maps these are."""
-    chosen = files[:: -(-len(files) // count)]
-    return {i for file in chosen for i in ids_in(read(file))}, len(chosen)
+def _some_ids(files: list[str], read: Callable[[str], Image.Image]) -> tuple[set[int], int]:
+    """The ids that at most 32 label maps hold, evenly spread over all, and how many maps these are."""
+    chosen = evenly(files, 32)
+    return {i for file in chosen for i in id_counts(read(file))}, len(chosen)
 
 
 def with_unknown_class(opt):
@@ -43,7 +43,7 @@ def with_unknown_class(opt):
         palette = read_palette(opt.palette) if opt.palette else None
         files = list_files(opt, "train")["label"].files
         read = functools.partial(read_ids, palette=palette)
-        ids = _some_ids([files[key] for key in sorted(files, key=natural_order)], read)[0] if files else set()
+        ids = _some_ids([files[key] for key in sorted(files, key=natural_order)], read)[0]
     except UserError:
         return opt  # told where the data set is read
     names = palette.names if palette else {}
@@ -125,10 +125,7 @@ class PhotoMaps:
         epoch, index = key if isinstance(key, tuple) else (1, key)
         item, opt = self.items[index], self.opt
         label = self._read_label(item.label)
-        try:
-            check_ids(ids_in(label), opt, item.label)
-        except UserError as error:
-            raise UserError(f"{error}{if_greys(item.label, label.info)}") from None
+        check_ids(id_counts(label), opt, item.label, if_greys(item.label, label.info))
         image = read_photo(item.image) if item.image else None
         instance = read_ids(item.instance, coded=True) if item.instance else None
         self._check_sizes(item, image, label, instance)

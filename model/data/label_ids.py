@@ -106,8 +106,8 @@ def id_ranges(ids: Iterable[int], most: int = 12) -> str:
     return listed(parts, most)
 
 
-def check_ids(ids: Iterable[int], opt, path) -> None:
-    """Raise a UserError that names the label map's file if any of its ids is foreign."""
+def check_ids(ids: Iterable[int], opt, path, hint: str = "") -> None:
+    """Raise a UserError that names the label map's file, and ends in the hint, if any of its ids is foreign."""
     bad = foreign_ids(ids, opt)
     if not bad:
         return
@@ -119,7 +119,7 @@ def check_ids(ids: Iterable[int], opt, path) -> None:
     unlabelled = " for unlabelled" if opt.contain_dontcare_label else ""
     raise UserError(
         f"{path}: label id {listed(bad)} is outside {expected_ids(opt)}{unlabelled} (label_nc {opt.label_nc}): "
-        f"{', or '.join(ways) or 'correct the map'}"
+        f"{', or '.join(ways) or 'correct the map'}{hint}"
     )
 
 

@@ -21,8 +21,8 @@ class Item(NamedTuple):
 
     name: str
     label: str
-    image: str | None
-    instance: str | None
+    image: str | None = None
+    instance: str | None = None
 
 
 class Listing(NamedTuple):
@@ -49,7 +49,6 @@ def list_folder(
     key: Callable[[str], str | None] = lambda path: os.path.splitext(path)[0],
     recursive: bool = False,
     without: Iterable[str] = (),
-    prefix: str = "",
 ) -> Listing:
     """Picture files of one folder by pairing key in Unicode's form NFC; nothing hidden.
 
@@ -59,7 +58,6 @@ def list_folder(
         key: the pairing key of a file's path in `folder` (default: the path without suffix); None for other files.
         recursive: read the folders in it too.
         without: folders in it, by their whole real paths, that are not read.
-        prefix: begins all keys.
     """
     found: dict[str, str] = {}
     others: Counter[str] = Counter()
@@ -74,7 +72,7 @@ def list_folder(
                 others[suffix] += 1
                 continue
             path = os.path.join(folder, inside, name)
-            k = unicodedata.normalize("NFC", prefix + k)  # archives made on macOS hold names in the form NFD
+            k = unicodedata.normalize("NFC", k)  # archives made on macOS hold names in the form NFD
             if k in found:
                 raise UserError(
                     f"{path} and {found[k]} have the same name but for suffix, folder or Unicode form, and files are "
@@ -102,20 +100,23 @@ def not_read(listings: dict[str, Listing]) -> str:
     return "; ".join(told)
 
 
-def _flat(opt, phase: str, portraits: bool = False) -> dict[str, Listing]:
-    """{train,val}_{label,img,inst} folders; for COCO the `_portrait` folders beside them too, for training."""
-    listings = {}
-    for kind, folder in (("label", "label"), ("image", "img"), ("instance", "inst")):
-        path = Path(opt.dataroot, f"{phase}_{folder}")
-        listings[kind] = list_folder(path, KINDS[kind])
-        if portraits and phase == "train":
-            more = list_folder(f"{path}_portrait", KINDS[kind], prefix=PORTRAIT)
-            listings[kind] = Listing(str(path), listings[kind].files | more.files, listings[kind].others + more.others)
-    return listings
+def _in_folders(root, *folders: str) -> dict[str, Listing]:
+    """The files of the kinds, in the order of `KINDS`, that have such a folder in `root`."""
+    return {kind: list_folder(Path(root, name), KINDS[kind]) for kind, name in zip(KINDS, folders, strict=False)}
+
+
+def _flat(opt, phase: str) -> dict[str, Listing]:
+    return _in_folders(opt.dataroot, f"{phase}_label", f"{phase}_img", f"{phase}_inst")
 
 
 def _coco_stuff(opt, phase: str) -> dict[str, Listing]:
-    return _flat(opt, phase, portraits=True)
+    """For training the `_portrait` folders too."""
+    listings = _flat(opt, phase)
+    for kind, found in listings.items() if phase == "train" else ():
+        more = list_folder(f"{found.folder}_portrait", KINDS[kind])
+        portraits = {PORTRAIT + key: path for key, path in more.files.items()}
+        listings[kind] = Listing(found.folder, found.files | portraits, found.others + more.others)
+    return listings
 
 
 def _sample(opt, phase: str) -> dict[str, Listing]:
@@ -129,16 +130,12 @@ def _ade20k(opt, phase: str) -> dict[str, Listing]:
     root = Path(opt.dataroot)
     if (root / "ADEChallengeData2016").is_dir():
         root = root / "ADEChallengeData2016"
-    split = {"train": "training", "val": "validation", "test": "testing"}[phase]
     if not (root / "annotations").is_dir() and (any(root.glob("index_ade20k*")) or any(root.glob("images/ADE"))):
         raise UserError(
             f"{root}: this is the full ADE20K release; SPADE uses the scene parsing benchmark, "
             "ADEChallengeData2016.zip, with its folders images and annotations"
         )
-    return {
-        "label": list_folder(root / "annotations" / split, MAP_SUFFIXES),
-        "image": list_folder(root / "images" / split, PHOTO_SUFFIXES),
-    }
+    return _in_folders(root, f"annotations/{SPLITS[phase][1]}", f"images/{SPLITS[phase][1]}")
 
 
 def _cityscapes(opt, phase: str) -> dict[str, Listing]:
@@ -155,13 +152,8 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
 
 
 def _camvid(opt, phase: str) -> dict[str, Listing]:
-    root = Path(opt.dataroot)
-    return {
-        "label": list_folder(root / f"{phase}annot", MAP_SUFFIXES),
-        "image": list_folder(root / phase, PHOTO_SUFFIXES),
-        # not of the tutorial: tools/make_instance_maps.py's
-        "instance": list_folder(root / f"{phase}inst", MAP_SUFFIXES),
-    }
+    # the instance maps are not of the tutorial: tools/make_instance_maps.py's
+    return _in_folders(opt.dataroot, f"{phase}annot", phase, f"{phase}inst")
 
 
 # what the subfolders of label_dir, image_dir and instance_dir may be called, in any case and with a year behind
@@ -204,8 +196,8 @@ def _chosen(opt, phase: str) -> dict[str, Listing]:
             )
         if kind == "label":
             divided, known = bool(inner), set(folders)
-        apart = set(real.values())
-        listings[kind] = list_folder(Path(folder, *inner), suffixes, recursive=bool(inner) or not splits, without=apart)
+        deep = bool(inner) or not splits
+        listings[kind] = list_folder(Path(folder, *inner), suffixes, recursive=deep, without=set(real.values()))
         if splits and not inner and not listings[kind].files:
             listings[kind] = Listing(str(Path(folder, names[0])), {})  # which is missing, and told
         if shared and phase == "train" and not listings[kind].files:
@@ -257,7 +249,7 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
         raise UserError(
             f"{labels.folder} {state}: check {out}; docs/data.md tells how to get the data, --preset sample needs none"
         )
-    partners: dict[str, dict[str, str]] = {}
+    partners: dict[str, dict[str, str]] = {"image": {}, "instance": {}}
     problems = []
     for kind, what in (("image", "photo"), ("instance", "instance map")):
         found = listings.get(kind)
@@ -266,14 +258,11 @@ def list_items(opt, phase: str, listings: dict[str, Listing] | None = None) -> l
         if found is None:
             option = "--image_dir FOLDER" if kind == "image" else "--instance_dir FOLDER or --no_instance True"
             raise UserError(f"dataset_mode {opt.dataset_mode} has no {what}s here: pass {option}")
-        problems += _unpaired(labels, found, what)
+        problems.append(_unpaired(labels, found, what))
         partners[kind] = found.files
-    if problems:
-        raise UserError(
-            f"{'; '.join(problems)}: files are paired by name (tools/check_dataset.py writes the whole list)"
-        )
-    files = labels.files, partners.get("image", {}), partners.get("instance", {})
-    return paired(*files)[: opt.max_dataset_size]
+    if told := "; ".join(filter(None, problems)):
+        raise UserError(f"{told}: files are paired by name (tools/check_dataset.py writes the whole list)")
+    return paired(labels.files, *partners.values())[: opt.max_dataset_size]
 
 
 def paired(*files: Mapping[str, str]) -> list[Item]:
@@ -282,30 +271,34 @@ def paired(*files: Mapping[str, str]) -> list[Item]:
     return [Item(key.removeprefix(PORTRAIT), *(found.get(key) for found in files)) for key in keys]
 
 
-def _unpaired(labels: Listing, others: Listing, what: str) -> list[str]:
+def apart(files: Mapping[str, str], others: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The pairing keys of files without a partner among the others, and the other way round, in natural order."""
+    lone, extra = files.keys() - others.keys(), others.keys() - files.keys()
+    return sorted(lone, key=natural_order), sorted(extra, key=natural_order)
+
+
+def _unpaired(labels: Listing, others: Listing, what: str) -> str:
     """What lacks its partner in two folders, in words; nothing if all are paired."""
-
-    def told(missing, of, partner, folder):
-        jpegs = partner != "photo" and not missing.isdisjoint(
-            list_folder(folder, (".jpg", ".jpeg"), recursive=True).files
-        )
-        note = f"; {folder} holds it as JPEG, which cannot hold ids: save maps as PNG" if jpegs else ""
-        return f"{len(missing)} {of} without {partner} ({listed(sorted(missing, key=natural_order))}{note})"
-
+    lone, extra = apart(labels.files, others.files)
     problems = []
-    lone, extra = labels.files.keys() - others.files.keys(), others.files.keys() - labels.files.keys()
-    if lone:
-        problems.append(told(lone, f"of {len(labels.files)} label maps", what, others.folder))
-    if extra:
-        problems.append(told(extra, f"of {len(others.files)} {what}s", "label map", labels.folder))
-    if problems:
-        hint = ", --no_instance does without" if what == "instance map" and not others.files else ""
-        unread = not_read({"label": labels, what: others})
-        hint += f"; not read for their suffix: {unread}" if unread else ""
-        if alike := renamed(sorted(lone, key=natural_order), sorted(extra, key=natural_order)):
-            hint += f"; {alike}"
-        return [f"{labels.folder} and {others.folder}: {' and '.join(problems)}{hint}"]
-    return []
+    for keys, of, partner, place in (
+        (lone, f"{len(labels.files)} label maps", what, others),
+        (extra, f"{len(others.files)} {what}s", "label map", labels),
+    ):
+        if not keys:
+            continue
+        note = ""
+        if partner != "photo" and list_folder(place.folder, (".jpg", ".jpeg"), recursive=True).files.keys() & set(keys):
+            note = f"; {place.folder} holds it as JPEG, which cannot hold ids: save maps as PNG"
+        problems.append(f"{len(keys)} of {of} without {partner} ({listed(keys)}{note})")
+    if not problems:
+        return ""
+    hints = [" and ".join(problems) + (", --no_instance does without" * (what == "instance map" and not others.files))]
+    if unread := not_read({"label": labels, what: others}):
+        hints.append(f"not read for their suffix: {unread}")
+    if alike := renamed(lone, extra):
+        hints.append(alike)
+    return f"{labels.folder} and {others.folder}: {'; '.join(hints)}"
 
 
 def renamed(lone: list[str], extra: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Batches of examples in the order of an epoch, made by worker processes."""
 
+import contextlib
 import functools
 import multiprocessing.util
 import os
@@ -51,8 +52,7 @@ class BatchSampler:
 
     def __len__(self) -> int:
         """Batches of a whole epoch for this process."""
-        whole = self.size // (self.batch * self.world)
-        tail = self.size - whole * self.batch * self.world
+        whole, tail = divmod(self.size, self.batch * self.world)
         return whole + int(not self.train and tail > self.rank * self.batch)
 
     def order(self, epoch: int) -> np.ndarray:
@@ -143,11 +143,7 @@ def _drop_orphans(parent: int) -> None:
             batch.unlink(missing_ok=True)
 
 
-def _stop(stream) -> None:
-    stream._try_shutdown_all()
-
-
-class Loader:
+class Loader(contextlib.AbstractContextManager):
     """Batches of one phase, read by worker processes; each `for` loop is one epoch.
 
     For training the first loop goes from (`epoch`, `start`) to the end of that epoch, and each further loop is the
@@ -164,15 +160,13 @@ class Loader:
         self._opt, self._rank, self._world = opt, rank, world
         self._length = len(self._sampler())
         self._stream = None
-        self._finalizer = None
 
     def __len__(self) -> int:
         return self._length
 
     def _sampler(self) -> BatchSampler:
-        return BatchSampler(
-            len(self.dataset), self._opt, self.train, self.epoch, self.position, self._rank, self._world
-        )
+        where = self.epoch, self.position, self._rank, self._world
+        return BatchSampler(len(self.dataset), self._opt, self.train, *where)
 
     def names(self, batch) -> list[str]:
         """Names, as items have them, of a batch."""
@@ -226,27 +220,24 @@ class Loader:
         state = np.random.get_state()  # the DataLoader draws from it, and a resumed run would draw at another time
         self._stream = iter(loader)
         np.random.set_state(state)
-        self._finalizer = weakref.finalize(self, _stop, self._stream)
+        self._finalizer = weakref.finalize(self, self._stream._try_shutdown_all)
 
     def close(self) -> None:
         """Stop the workers and drop what they prefetched."""
-        if self._finalizer is not None:
+        if self._stream is not None:
             self._finalizer()
-        self._stream = self._finalizer = None
-
-    def __enter__(self):
-        return self
+            self._stream = None
 
     def __exit__(self, *_):
         self.close()
 
 
-def _shared_memory_suffices(needed: int = 512 * 2**20) -> bool:
+def _shared_memory_suffices() -> bool:
     """Whether /dev/shm has room for the batches under way: containers often give it 64 MB, and a full one kills."""
-    return os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free >= needed
+    return os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free >= 512 * 2**20
 
 
-def make_loader(opt, phase: str, *, epoch: int = 1, start: int = 0, rank: int = 0, world: int = 1) -> Loader:
+def make_loader(opt, phase: str, **where) -> Loader:
     """The batches of `phase` ("train" or "val"), from `start` batches into `epoch`, for process `rank` of `world`.
 
     Batches are dicts of Paddle tensors on the current device, as `collate` describes them.
@@ -254,4 +245,4 @@ def make_loader(opt, phase: str, *, epoch: int = 1, start: int = 0, rank: int = 
     Raises:
         UserError: files are missing or unpaired; while iterating, a file that cannot be used, by name.
     """
-    return Loader(PhotoMaps(opt, phase), opt, epoch, start, rank, world)
+    return Loader(PhotoMaps(opt, phase), opt, **where)

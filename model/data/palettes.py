@@ -84,23 +84,18 @@ def palette(dataset_mode: str, n: int) -> np.ndarray:
     return colours
 
 
-def colorize(label: np.ndarray, colours: str | np.ndarray) -> np.ndarray:
+def colorize(label: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """A label map as a colour picture.
 
     Args:
         label: integer [..., H, W].
-        colours: a dataset_mode, or a palette, uint8 [n, 3].
+        colours: a palette, uint8 [n, 3].
 
     Returns:
         uint8 [..., H, W, 3] RGB. Ids outside the palette are black.
     """
-    label = np.asarray(label)
-    table = palette(colours, 256) if isinstance(colours, str) else np.asarray(colours, np.uint8)
-    if isinstance(colours, str) and colours in ("coco_stuff", "sample"):
-        table = table[: len(_known(colours)[0])]  # 255 in the files is unlabelled too
-    inside = (label >= 0) & (label < len(table))
-    table = np.concatenate([table, np.zeros((1, 3), np.uint8)])
-    return table[np.where(inside, label, len(table) - 1)]
+    label, table = np.asarray(label), np.pad(np.asarray(colours, np.uint8), ((0, 1), (0, 0)))
+    return table[np.where((label >= 0) & (label < len(colours)), label, len(colours))]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -116,6 +111,10 @@ class Palette:
         entries: (id 0..65535, (red, green, blue), name or "") of each colour.
         source: what messages call it.
 
+    Attributes:
+        shown: {id: (red, green, blue)}.
+        names: {id: name}, of the ids that have one.
+
     Raises:
         UserError: no colours, a value out of its range, one colour for two ids.
     """
@@ -124,20 +123,19 @@ class Palette:
         if not entries:
             raise UserError(f"{source}: no colours in it: expected lines ID RED GREEN BLUE NAME, JSON or a palette PNG")
         self.source = source
+        self.shown: dict[int, tuple[int, int, int]] = {}
         self.names: dict[int, str] = {}
-        self._shown: dict[int, tuple[int, int, int]] = {}
         known: dict[int, int] = {}
         for number, rgb, name in entries:
             if not 0 <= number <= 65535:
                 raise UserError(f"{source}: id {number} is out of range: expected 0..65535")
             if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb):
                 raise UserError(f"{source}: colour {list(rgb)} of id {number}: expected red, green, blue of 0..255")
-            code = colour_codes(np.array(rgb))[()]
-            if known.setdefault(int(code), number) != number:
+            if (other := known.setdefault(int(colour_codes(np.array(rgb))), number)) != number:
                 raise UserError(
-                    f"{source}: colour {tuple(rgb)} stands for id {known[int(code)]} and id {number}: keep one of them"
+                    f"{source}: colour {tuple(rgb)} stands for id {other} and id {number}: keep one of them"
                 )
-            self._shown.setdefault(number, rgb)
+            self.shown.setdefault(number, rgb)
             if name:
                 self.names.setdefault(number, name)
         self._codes = np.array(sorted(known), np.int32)
@@ -146,11 +144,6 @@ class Palette:
     def __len__(self) -> int:
         """The number of colours."""
         return len(self._codes)
-
-    @property
-    def ids(self) -> list[int]:
-        """The ids that it knows, rising."""
-        return sorted(self._shown)
 
     def to_ids(self, rgb: np.ndarray) -> np.ndarray:
         """Colours to ids.
@@ -173,14 +166,6 @@ class Palette:
                 f"{share:.2g} % of the pixels: add it there, or, if edges were smoothed, save the map without smoothing"
             )
         return self._ids[place].astype(np.uint8 if self._ids.max() <= 255 else np.int32)
-
-    def colours(self, n: int) -> np.ndarray:
-        """Colours of the ids 0..n-1, uint8 [n, 3]; ids that it does not know are black."""
-        table = np.zeros((n, 3), np.uint8)
-        for number, rgb in self._shown.items():
-            if number < n:
-                table[number] = rgb
-        return table
 
 
 def read_palette(path: str | os.PathLike) -> Palette:
@@ -268,10 +253,7 @@ def channel_names(opt) -> list[str]:
     names = class_names(opt.dataset_mode, opt.label_nc)
     if unknown_class(opt) == len(names):
         names.append("unlabeled")
-    for i in unknown_ids(opt)[1:]:
-        if i < len(names):
-            names[i] = "unlabeled"
-    return names
+    return ["unlabeled" if i in unknown_ids(opt)[1:] else name for i, name in enumerate(names)]
 
 
 def names_and_colours(opt, own: Palette | None = None) -> tuple[list[str], np.ndarray]:
@@ -295,10 +277,10 @@ def names_and_colours(opt, own: Palette | None = None) -> tuple[list[str], np.nd
         own = read_palette(opt.palette)
     if own is not None:
         names = [own.names.get(i, name) for i, name in enumerate(names)]
-        table = own.colours(max(len(names), *own.ids) + 1)
-        known = [i for i in own.ids if i < len(names)]
-        colours[known] = table[known]
-        unknown, shown = unknown_class(opt), next((i for i in unknown_ids(opt) if i in own.ids), None)
+        for i, rgb in own.shown.items():
+            if i < len(names):
+                colours[i] = rgb
+        unknown, shown = unknown_class(opt), next((i for i in unknown_ids(opt) if i in own.shown), None)
         if shown is not None:
-            names[unknown], colours[unknown] = own.names.get(shown, names[unknown]), table[shown]
+            names[unknown], colours[unknown] = own.names.get(shown, names[unknown]), own.shown[shown]
     return names, colours

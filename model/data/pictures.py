@@ -7,6 +7,7 @@ This file is also copied into the folder of an exported model, where it needs er
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,10 @@ _TURNED_BACK = {  # what puts pixels back as they were before an orientation was
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
+}  # fmt: skip
+_OTHER_KINDS = {  # by a regular expression of their beginning
+    rb"%!PS": "EPS", rb"\0\0\0\x0cjP|\xff\x4f\xff\x51": "JPEG 2000", rb"P7": "PAM", rb"8BPS": "PSD",
+    rb"(?s).{4}ftypavif": "AVIF", rb"(?s).{4}ftyp": "HEIC",
 }  # fmt: skip
 SAVE_GREY = "save the ids as 8-bit or 16-bit grey PNG"
 
@@ -44,10 +49,6 @@ class PictureError(UserError):
         where = "" if path is None else f"{path}: "
         super().__init__(where + reason + (f": {way_out}" if way_out else ""))
 
-    def at(self, path: Any) -> "PictureError":
-        """The same of a named file."""
-        return PictureError(self.code, self.reason, self.way_out, path)
-
 
 @contextlib.contextmanager
 def naming(path: Any) -> Iterator[None]:
@@ -55,7 +56,7 @@ def naming(path: Any) -> Iterator[None]:
     try:
         yield
     except PictureError as error:
-        raise error.at(path) from None
+        raise PictureError(error.code, error.reason, error.way_out, path) from None
 
 
 def decode(file: Any, prepare: Callable[[Image.Image], Any]):
@@ -119,20 +120,9 @@ def _unidentified(file: Any) -> PictureError:
             with contextlib.suppress(Exception):  # a damaged one
                 reason = f"a TIFF with {_tiff_samples(stream, head)}, which is not read"
                 return PictureError("map_format", reason, SAVE_GREY)
-    kinds = {
-        b"%!PS": "EPS",
-        b"\0\0\0\x0cjP": "JPEG 2000",
-        b"\xff\x4f\xff\x51": "JPEG 2000",
-        b"P7": "PAM",
-        b"8BPS": "PSD",
-    }
-    kind = next((name for start, name in kinds.items() if head.startswith(start)), None)
-    if head[4:8] == b"ftyp":
-        kind = "AVIF" if head[8:12] == b"avif" else "HEIC"
-    if kind:
-        return PictureError("unreadable", f"cannot be read as a picture ({kind})", "save it as PNG")
-    known = ", ".join(FORMATS)
-    return PictureError("unreadable", f"cannot be read as a picture (none of {known})", "take it from its source again")
+    kind = next((kind for start, kind in _OTHER_KINDS.items() if re.match(start, head)), None)
+    reason = f"cannot be read as a picture ({kind or 'none of ' + ', '.join(FORMATS)})"
+    return PictureError("unreadable", reason, "save it as PNG" if kind else "take it from its source again")
 
 
 def _tiff_samples(stream: Any, head: bytes) -> str:

@@ -18,7 +18,7 @@ def scaled_size(size: tuple[int, int], opt) -> tuple[int, int]:
         return (w, h) if w == opt.load_size else (opt.load_size, int(opt.load_size * h / w))
     if mode in ("scale_shortside", "scale_shortside_and_crop"):
         # The released code sets the long side to what fits a short side of load_size and leaves the short side as it
-        # was. Its reference numbers show it, so it is kept (test_shortside_keeps_the_released_quirk).
+        # was. Its reference numbers show it, so it is kept (test_scaled_size_follows_the_released_code).
         short, long = min(w, h), max(w, h)
         if short == opt.load_size:
             return w, h
@@ -71,8 +71,7 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
     """
     if image is not None:
         photo = _geometry(image.convert(opt.photo_mode), opt, crop_pos, flip, Image.Resampling.BICUBIC)
-        pixels = np.atleast_3d(photo)
-        image = np.ascontiguousarray(_PIXEL_VALUES[pixels.transpose(2, 0, 1)])
+        image = np.ascontiguousarray(_PIXEL_VALUES[np.atleast_3d(photo).transpose(2, 0, 1)])
     label = as_channels(np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)), opt)
     if instance is not None:
         instance = _geometry(id_map(instance, coded=True), opt, crop_pos, flip, Image.Resampling.NEAREST)

@@ -34,15 +34,19 @@ _NO_IDS_TIFF = {0: "MinIsWhite, where writers differ in whether samples are inve
 def read_ids(path, coded: bool = False, palette: "Palette | None" = None) -> Image.Image:
     """Read a label or instance map as ids; see `id_map`.
 
+    Args:
+        path: the file.
+        coded: as in `id_map`.
+        palette: look up colours, of mode P too, in it; grey maps hold ids all the same.
+
     Raises:
         PictureError: it cannot be read, or its encoding holds no ids.
     """
     with naming(path):
-        picture, orientation, undo = decode(path, _before_decoding)
-        return _ids(as_stored(picture, orientation), undo, coded, palette)
+        return _ids(*_given(path), coded, palette)
 
 
-def id_map(picture: Image.Image, coded: bool = False, palette: "Palette | None" = None) -> Image.Image:
+def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
     """Integer ids of a label or instance map as a PIL picture of mode L (ids up to 255) or I (other).
 
     Its `info` tells how they were found, for `agreement`: "shown" is {id: (red, green, blue)} of a palette in colours,
@@ -54,32 +58,18 @@ def id_map(picture: Image.Image, coded: bool = False, palette: "Palette | None" 
         picture: mode L, 1, I, I;16, P, or RGB, RGBA, LA whose channels are equal. A file that is opened and not read
             yet is read as `read_ids` does; of one that is read already nothing but its pixels is known.
         coded: read colours as ids R + 256 G + 65536 B, as panoptic instance maps are stored.
-        palette: look up colours, of mode P too, in it; grey maps hold ids all the same.
 
     Raises:
         PictureError: the picture holds no ids, or which they are cannot be told.
     """
     if picture.mode == "L" and picture.format is None:
         return picture
-    return _ids(*_stored(picture), coded, palette)
+    return _ids(*_given(picture), coded)
 
 
-def ids_in(label: Image.Image) -> list[int]:
-    """The ids of a label map (mode L or I), rising."""
-    if label.mode == "L":
-        return [i for i, count in enumerate(label.histogram()) if count]
-    return np.unique(np.asarray(label)).tolist()
-
-
-def _stored(picture: Image.Image) -> tuple[Image.Image, "Undo | None"]:
-    """A PIL picture's pixels, read again where its file is only opened, and what brings back the stored samples."""
-    if not isinstance(picture, ImageFile.ImageFile):
-        return picture, None
-    content = bytes_of(picture)
-    if content is None:
-        return picture, _after_decoding(picture)
-    decoded, orientation, undo = decode(io.BytesIO(content), _before_decoding)
-    return as_stored(decoded, orientation), undo
+def id_counts(label: Image.Image) -> dict[int, int]:
+    """The ids of a label map (mode L or I), rising, and how many pixels each has."""
+    return {i: count for count, i in sorted(label.getcolors(label.width * label.height), key=lambda pair: pair[1])}
 
 
 def _refused(reason: str, way_out: str = SAVE_GREY) -> PictureError:
@@ -94,22 +84,22 @@ def _divided(by: int) -> Undo:
     return lambda pixels: pixels // by
 
 
-def _signed(pixels: np.ndarray) -> np.ndarray:
-    return pixels.view(np.int8)
+def _unchanged(pixels: np.ndarray) -> np.ndarray:
+    return pixels
 
 
-def _before_decoding(picture: Any) -> Undo | None:
+def _before_decoding(picture: Any) -> Undo:
     """See that an opened map's pixels come as stored.
 
     Returns:
-        What brings the decoded pixels back to the stored ones; None where nothing is to be done.
+        What brings the decoded pixels back to the stored ones.
 
     Raises:
         PictureError: Pillow would lose them, or they are not exact in the first place.
     """
     _refuse_kind(picture)
     read = {"PNG": _png, "TIFF": _tiff, "BMP": _bmp, "PPM": _pnm}.get(picture.format)
-    return read(picture) if read else None
+    return read(picture) if read else _unchanged
 
 
 def _refuse_kind(picture: Any) -> None:
@@ -122,15 +112,14 @@ def _refuse_kind(picture: Any) -> None:
         raise _refused(f"a {form} with several pictures (animation or pages)", f"{SAVE_GREY}, one for each picture")
 
 
-def _png(picture: Any) -> Undo | None:
+def _png(picture: Any) -> Undo:
     raw = picture.tile[0][3] if picture.tile else ""
     if raw.endswith(";16B") and picture.mode not in ("I", "I;16"):
         raise _refused("a PNG with 16 bits a channel in colour or with alpha, of which Pillow reads 8")
-    spread = {"L;2": 85, "L;4": 17}.get(raw)
-    return _divided(spread) if spread else None
+    return {"L;2": _divided(85), "L;4": _divided(17)}.get(raw, _unchanged)
 
 
-def _tiff(picture: Any) -> Undo | None:
+def _tiff(picture: Any) -> Undo:
     tags = picture.tag_v2
     bits, extra = tags.get(258, (1,)), tags.get(338, ())
     compression, photometric = picture.info.get("compression"), tags.get(262, 0)
@@ -142,15 +131,15 @@ def _tiff(picture: Any) -> Undo | None:
         raise _refused("a TIFF with 16 bits a channel in colour, of which Pillow reads 8")
     if 1 in extra:
         raise _refused("a TIFF with premultiplied alpha, which changes values")
-    if picture.mode == "L":
-        if tuple(bits) == (8,):
-            signed = tags.get(339, (1,))[0] == 2
-            return _signed if signed else None
+    if picture.mode != "L":
+        return _unchanged
+    if tuple(bits) != (8,):
         return _divided({2: 85, 4: 17}[bits[0]])
-    return None
+    signed = tags.get(339, (1,))[0] == 2
+    return lambda pixels: pixels.view(np.int8) if signed else pixels
 
 
-def _bmp(picture: Any) -> Undo | None:
+def _bmp(picture: Any) -> Undo:
     picture.fp.seek(14)
     header = picture.fp.read(18)
     at = 10 if int.from_bytes(header[:4], "little") == 12 else 14
@@ -162,10 +151,10 @@ def _bmp(picture: Any) -> Undo | None:
     known = {1: ("1", "P"), 4: ("P", "L"), 8: ("P", "L"), 24: ("RGB",), 32: ("RGB", "RGBA")}
     if mode not in known.get(bits, ()):
         raise _refused(f"a BMP with {bits} bits a pixel that Pillow takes for mode {mode}")
-    return None
+    return _unchanged
 
 
-def _pnm(picture: Any) -> Undo | None:
+def _pnm(picture: Any) -> Undo:
     """PGM and PPM: take the samples as they are, where Pillow scales them by their header's highest value."""
     if picture.mode == "1":
         raise _refused("a PBM, where 1 is black, so that writers differ in whether samples are inverted")
@@ -177,10 +166,10 @@ def _pnm(picture: Any) -> Undo | None:
         picture.tile = [("raw", box, offset, "I;16B" if picture.mode == "I" else args[0])]
     elif name == "ppm_plain" and picture.mode != "1":
         picture.tile = [(name, box, offset, (args[0], 65535 if picture.mode == "I" else 255))]
-    return None
+    return _unchanged
 
 
-def _after_decoding(picture: Any) -> Undo | None:
+def _after_decoding(picture: Any) -> Undo:
     """As `_before_decoding`, of a file's picture whose pixels were read elsewhere; the undo raises where it is unknown.
 
     Raises:
@@ -205,7 +194,7 @@ def _after_decoding(picture: Any) -> Undo | None:
     return undo
 
 
-def _ids(picture: Image.Image, undo: Undo | None, coded: bool, palette: "Palette | None") -> Image.Image:
+def _ids(picture: Image.Image, undo: Undo, coded: bool, palette: "Palette | None" = None) -> Image.Image:
     """A decoded map as ids; see `id_map`."""
     mode, info = picture.mode, {}
     if palette is not None and mode in ("RGB", "RGBA", "P", "PA"):
@@ -236,12 +225,11 @@ def _ids(picture: Image.Image, undo: Undo | None, coded: bool, palette: "Palette
         raise _refused(f"a map of mode {mode}{f' ({names[mode]})' if mode in names else ''}")
     if mode in ("L", "1"):
         greys = np.flatnonzero(picture.histogram()).astype(np.uint8)
-        samples = greys // 255 if mode == "1" else greys if undo is None else undo(greys)
+        samples = greys // 255 if mode == "1" else undo(greys)
         few = samples.max(initial=0) < greys.max(initial=0)
         info["few" if few else "full"] = _FEW.intersection(greys.tolist())
         info["grey_colours"] = palette is not None and _mean_others(greys, samples, palette)
-    if undo is not None:
-        ids = undo(ids)
+    ids = undo(ids)
     found = Image.fromarray(ids.astype(np.uint8 if ids.dtype in (np.uint8, bool) else np.int32))
     found.info.update(info)
     return found
@@ -267,12 +255,10 @@ def _palette_ids(picture: Image.Image, index: np.ndarray) -> tuple[np.ndarray, d
     """
     table = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
     used = np.flatnonzero(np.bincount(index.ravel(), minlength=256))
-    shown = np.zeros((256, 3), np.uint8)
-    shown[: len(table)] = table
     if not (table == table[:, :1]).all():
+        shown = np.pad(table, ((0, 256 - len(table)), (0, 0)))
         return index, {"shown": {int(i): tuple(shown[i].tolist()) for i in used}}
-    grey = np.arange(256, dtype=np.uint8)
-    grey[: len(table)] = table[:, 0]
+    grey = np.append(table[:, 0], np.arange(len(table), 256, dtype=np.uint8))
     if (grey[used] == used).all():
         return index, {}
     rising = _is_ramp(table[:, 0])
@@ -305,7 +291,7 @@ def instance_ids(given: Any, what: str) -> np.ndarray:
     if isinstance(given, np.ndarray) and given.ndim == 2:
         return array_ids(given, what)
     with naming(_name(given, what)):
-        return np.asarray(_ids(*_given(given, what), True, None)).astype(np.int32)
+        return np.asarray(_ids(*_given(given, what), True)).astype(np.int32)
 
 
 def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -335,20 +321,28 @@ def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, n
                 return ids, None
             if not grey and not indexed:
                 return ids, rgb[ids < 0]
-        return np.asarray(_ids(picture, undo, False, None)).astype(np.int32), None
+        return np.asarray(_ids(picture, undo, False)).astype(np.int32), None
 
 
 def _name(given: Any, what: str) -> Any:
     return given if isinstance(given, str | os.PathLike) else what
 
 
-def _given(given: Any, what: str) -> tuple[Image.Image, Undo | None]:
-    """A map in a file, a PIL picture or an array of colours as a picture, and what brings back its stored samples."""
+def _given(given: Any, what: str = "the map") -> tuple[Image.Image, Undo]:
+    """A map in a file, a PIL picture or an array of colours as a picture, and what brings back its stored samples.
+
+    A picture's file that is only opened is read again, as it would be by its path.
+    """
     if isinstance(given, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(array_colours(given, what))), None
-    if isinstance(given, str | os.PathLike):
-        picture, orientation, undo = decode(given, _before_decoding)
-        return as_stored(picture, orientation), undo
-    if not isinstance(given, Image.Image):
+        return Image.fromarray(np.ascontiguousarray(array_colours(given, what))), _unchanged
+    if isinstance(given, ImageFile.ImageFile):
+        content = bytes_of(given)
+        if content is None:
+            return given, _after_decoding(given)
+        given = io.BytesIO(content)
+    elif isinstance(given, Image.Image):
+        return given, _unchanged
+    elif not isinstance(given, str | os.PathLike):
         raise UserError(f"{what} is of type {type(given).__name__}: expected a path, a PIL picture or an array")
-    return _stored(given)
+    picture, orientation, undo = decode(given, _before_decoding)
+    return as_stored(picture, orientation), undo

@@ -55,13 +55,12 @@ def save_image(image: np.ndarray | Image.Image, path: str | os.PathLike) -> None
         UserError: another ending than .jpg, .jpeg or .png, no space, no permission.
     """
     path = Path(path)
-    formats = {".jpg": ("JPEG", {"quality": 95}), ".jpeg": ("JPEG", {"quality": 95}), ".png": ("PNG", {})}
+    formats = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
     if path.suffix.lower() not in formats:
         raise UserError(f"{path}: pictures are written as {', '.join(formats)}")
-    kind, options = formats[path.suffix.lower()]
     picture = image if isinstance(image, Image.Image) else Image.fromarray(np.ascontiguousarray(image))
     with replacing(path) as temporary:
-        picture.save(temporary, kind, **options)
+        picture.save(temporary, formats[path.suffix.lower()], quality=95)  # PNG knows no quality
 
 
 def _font() -> Any:

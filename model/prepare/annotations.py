@@ -69,12 +69,10 @@ class _Stream:
     def _inside(self, opening: str, closing: str) -> Iterator[None]:
         """Halts before each entry between two brackets, for the caller to go past it."""
         self.take(opening)
-        if self.peek() == closing:
-            self.take(closing)
-            return
-        yield
-        while self.take("," + closing) == ",":
+        more = self.peek() != closing or self.take(closing) == ","
+        while more:
             yield
+            more = self.take("," + closing) == ","
 
     def elements(self) -> Iterator[tuple[Any, int, int]]:
         """The elements of the array that comes next, as `value` gives them."""

@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 
-def _as_it_is(match: re.Match) -> tuple[str, str]:
-    return match["phase"], match[0]
-
-
 class Archive(NamedTuple):
     """One official archive."""
 
@@ -19,7 +15,8 @@ class Archive(NamedTuple):
     size: str  # as published, for people
     pattern: str  # which members are needed: a regular expression for the whole name
     example: str  # the name of one that is needed
-    place: Callable[[re.Match], tuple[str, str]] = _as_it_is  # (phase, path in the data set's folder) of a match
+    # (phase, path in the data set's folder) of a match
+    place: Callable[[re.Match], tuple[str, str]] = lambda match: (match["phase"], match[0])
     phases: tuple[str, ...] = ("train", "val")  # that it serves
     required: bool = True  # the data set is of no use without it
 
@@ -40,40 +37,28 @@ _CITYSCAPES = "https://www.cityscapes-dataset.com/downloads/ (free registration)
 _FULL_ADE = "the full ADE20K release, a different thing"
 
 
-def _coco_photos(phase: str, size: str, first: str) -> Archive:
-    return Archive(
-        name=f"{phase}2017.zip",
-        url=f"{_COCO}/zips/{phase}2017.zip",
-        size=size,
-        pattern=rf"(?P<phase>{phase})2017/(?P<file>[^/]+\.jpg)",
-        example=f"{phase}2017/{first}.jpg",
-        place=lambda m: (m["phase"], f"{m['phase']}_img/{m['file']}"),
-        phases=(phase,),
-    )
-
-
-def _cmp(part: str, letter: str, size: str) -> Archive:
-    def place(match: re.Match) -> tuple[str, str]:
-        """Every sixth facade validates. The data base is published without a split."""
-        phase = "val" if int(match["number"]) % 6 == 0 else "train"
-        return phase, f"{phase}_{'img' if match['kind'] == 'jpg' else 'label'}/{match['stem']}.{match['kind']}"
-
-    return Archive(
-        name=f"CMP_facade_DB_{part}.zip",
-        url=f"{_CMP}/CMP_facade_DB_{part}.zip",
-        size=size,
-        pattern=rf"{part}/(?P<stem>cmp_{letter}(?P<number>\d+))\.(?P<kind>jpg|png)",
-        example=f"{part}/cmp_{letter}0001.jpg",
-        place=place,
-    )
+def _facade(match: re.Match) -> tuple[str, str]:
+    """Every sixth facade validates. The data base is published without a split."""
+    phase = "val" if int(match["number"]) % 6 == 0 else "train"
+    return phase, f"{phase}_{'img' if match['kind'] == 'jpg' else 'label'}/{match['stem']}.{match['kind']}"
 
 
 DATA_SETS: dict[str, DataSet] = {
     "coco_stuff": DataSet(
         page="https://cocodataset.org/#download and https://github.com/nightrome/cocostuff",
         archives=(
-            _coco_photos("train", "18 GB", "000000000009"),
-            _coco_photos("val", "1 GB", "000000000139"),
+            *(
+                Archive(
+                    name=f"{phase}2017.zip",
+                    url=f"{_COCO}/zips/{phase}2017.zip",
+                    size=size,
+                    pattern=rf"(?P<phase>{phase})2017/(?P<file>[^/]+\.jpg)",
+                    example=f"{phase}2017/{first}.jpg",
+                    place=lambda m: (m["phase"], f"{m['phase']}_img/{m['file']}"),
+                    phases=(phase,),
+                )
+                for phase, size, first in (("train", "18 GB", "000000000009"), ("val", "1 GB", "000000000139"))
+            ),
             Archive(
                 name="stuffthingmaps_trainval2017.zip",
                 url=f"{_COCO_STUFF}/stuffthingmaps_trainval2017.zip",
@@ -136,7 +121,17 @@ DATA_SETS: dict[str, DataSet] = {
     ),
     "facades": DataSet(
         page=f"{_CMP}/",
-        archives=(_cmp("base", "b", "378 facades"), _cmp("extended", "x", "228 facades")),
+        archives=tuple(
+            Archive(
+                name=f"CMP_facade_DB_{part}.zip",
+                url=f"{_CMP}/CMP_facade_DB_{part}.zip",
+                size=size,
+                pattern=rf"{part}/(?P<stem>cmp_{letter}(?P<number>\d+))\.(?P<kind>jpg|png)",
+                example=f"{part}/cmp_{letter}0001.jpg",
+                place=_facade,
+            )
+            for part, letter, size in (("base", "b", "378 facades"), ("extended", "x", "228 facades"))
+        ),
         published={},  # only the whole is: 606 facades, without a split
         mistaken={"facades.tar.gz": "pix2pix's pictures, whose label maps are colours in JPEG files, not ids"},
     ),
@@ -157,11 +152,6 @@ DATA_SETS: dict[str, DataSet] = {
         mistaken={"701_StillsRaw_full.zip": "the original photos of 960x720; the tutorial's reduced ones are needed"},
     ),
 }
-
-
-def phases_of(name: str) -> tuple[str, ...]:
-    """The phases that a data set's archives serve."""
-    return tuple(dict.fromkeys(phase for archive in DATA_SETS[name].archives for phase in archive.phases))
 
 
 def where(archive: Archive, folder: str | os.PathLike) -> Path:

@@ -8,8 +8,6 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable
-from itertools import zip_longest
 
 import numpy as np
 from PIL import Image
@@ -21,45 +19,32 @@ from model.data.palettes import Palette, colorize, names_and_colours, read_palet
 from model.data.pictures import read_photo
 from model.data.reading import read_ids
 from model.data.visual import grid, legend
+from model.data.workers import in_order
 from model.errors import UserError, listed, printable
 from model.files import replacing
 from model.neighbourhoods import instance_edges
 from model.options import OPT
-from model.prepare.examination import Split, examine, photo_digest
+from model.prepare.examination import Record, Split, examine
 from model.prepare.faults import Finding
-from model.prepare.pool import in_order
 from model.progress import progress_bar
 
 
 class Report:
     """A data set looked at: its splits, the findings about them, and the forms to show them in."""
 
-    def __init__(
-        self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[tuple[str, bytes]], seconds: float
-    ):
+    def __init__(self, opt: OPT, splits: list[Split], palette: Palette | None, test: list[Record], seconds: float):
         self.opt, self.splits, self.palette, self.test, self.seconds = opt, splits, palette, test, seconds
         self.names, self.colours = names_and_colours(opt, palette)
         self.between: list[Finding] = []
-        photos = {}
         for split in splits:
             split.judge()
-            photos[split.phase] = [(record.item.image, record.digest) for record in split.records]
+        records = {split.phase: split.records for split in splits}
         if len(splits) == 2 and self._are_one(*splits):
-            del photos[splits[1].phase]
-        if test:
-            photos["test"] = test
-        self._find_copies(photos)
-
-    @property
-    def findings(self) -> list[Finding]:
-        """All of them, what stops a run first."""
-        found = [finding for split in self.splits for finding in split.findings] + self.between
-        return sorted(found, key=lambda finding: not finding.stops)
-
-    @property
-    def stops(self) -> bool:
-        """Whether anything stops or ruins a run."""
-        return any(finding.stops for finding in self.findings)
+            del records[splits[1].phase]
+        self._find_copies(records | ({"test": test} if test else {}))
+        found = [finding for split in splits for finding in split.findings] + self.between
+        self.findings = sorted(found, key=lambda finding: not finding.stops)
+        self.stops = any(finding.stops for finding in found)  # or ruins a run
 
     def _are_one(self, train: Split, val: Split) -> bool:
         """Whether both are the same files, as is then told; else tells the classes that only one has."""
@@ -71,17 +56,17 @@ class Report:
             self.between.append(Finding("new_classes", "both", listed(map(self.name, new), 12)))
         return False
 
-    def _find_copies(self, photos: dict[str, list[tuple[str, bytes]]]) -> None:
-        """Find photos (path, digest) that are twice in their split, or in an earlier one too."""
+    def _find_copies(self, records: dict[str, list[Record]]) -> None:
+        """Find photos that are twice in their split, or in an earlier one too."""
         earlier: dict[bytes, str] = {}
-        for phase, files in photos.items():
-            first: dict[bytes, str] = {}
+        for phase, photos in records.items():
+            files, first = [(record.item.image, record.digest) for record in photos], {}
             twins = [(path, f"is {first[d]}") for path, d in files if d and first.setdefault(d, path) != path]
             leaked = [(path, f"is {earlier[d]}") for path, d in files if d in earlier]
             leak = ("leaked_to_test", "test") if phase == "test" else ("leaked", "both")
             for (code, where), found in ((("twins", phase), twins), (leak, leaked)):
                 if found:
-                    self.between.append(Finding(code, where, "", *zip(*found, strict=True), len(files)))
+                    self.between.append(Finding(code, where, "", found, len(files)))
             earlier = {d: f"{phase}'s {path}" for d, path in first.items()} | earlier
 
     def name(self, number: int) -> str:
@@ -140,9 +125,9 @@ class Report:
             lines.append(f"{'':6}  never: {len(never)} of {len(classes)} classes ({listed(map(self.name, never))})")
         return "\n".join(lines)
 
-    def as_dict(self) -> dict:
-        """The report for programs."""
-        return {
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the report for programs as JSON, whole or not at all."""
+        content = {
             "dataset_mode": self.opt.dataset_mode,
             "dataroot": self.opt.dataroot or self.opt.label_dir,
             "stops": self.stops,
@@ -160,15 +145,12 @@ class Report:
             },
             "findings": [
                 {"code": f.code, "stops": f.stops, "split": f.split, "what": f.text, "way_out": f.way_out,
-                 "note": f.note, "files": f.files, "details": f.details}
+                 "note": f.note, "files": [file for file, _ in f.files], "details": [d for _, d in f.files if d]}
                 for f in self.findings
             ],
         }  # fmt: skip
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write `as_dict` as JSON, whole or not at all."""
         with replacing(path) as temporary:
-            text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # JSON's own escape of a surrogate
 
     def sheet(self, count: int = 8, side: int = 192) -> Image.Image | None:
@@ -188,7 +170,7 @@ class Report:
     def _row(self, item: Item, side: int) -> list | None:
         try:
             label = read_ids(item.label, palette=self.palette)
-            size = _fitted(label.size, side)
+            size = tuple(max(1, round(length * side / max(label.size))) for length in label.size)
             photo = read_photo(item.image).resize(size) if item.image else Image.new("RGB", size, (230, 230, 230))
             instance = read_ids(item.instance, coded=True) if item.instance else None
         except UserError:
@@ -198,11 +180,6 @@ class Report:
         if not self.opt.no_instance:
             row.append(_borders(instance, size))
         return [*row, legend(ids, self.names, self.colours, size[1], 150)]
-
-
-def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _borders(instance: Image.Image | None, size: tuple[int, int]) -> np.ndarray:
@@ -221,7 +198,7 @@ def _told(finding: Finding, shown: int = 3) -> str:
     lines = [f"{'FAULT' if finding.stops else 'warning'} {finding.code} ({finding.split}): {finding.text}"]
     if finding.note:
         lines.append(f"  {finding.note}")
-    for file, detail in list(zip_longest(finding.files, finding.details))[:shown]:
+    for file, detail in finding.files[:shown]:
         lines.append(printable(f"  {file}: {detail}" if detail else f"  {file}"))
     if len(finding.files) > shown:
         lines.append(f"  and {len(finding.files) - shown} more")
@@ -230,14 +207,15 @@ def _told(finding: Finding, shown: int = 3) -> str:
     return "\n".join(lines)
 
 
-def _test_photos(opt: OPT, splits: list[Split]) -> list[str]:
+def _test_photos(opt: OPT, splits: list[Split]) -> list[Item]:
     """The photos of the data set's test split, where it has one of its own; its maps need not be there or of use."""
     try:
         listing = list_files(opt, "test").get("image")
     except UserError:
         return []
     undivided = {item.image for split in splits for item in split.items}  # a folder without splits is each of them
-    return sorted(set(listing.files.values()) - undivided) if listing else []
+    paths = sorted(set(listing.files.values()) - undivided) if listing else []
+    return [Item("", "", path) for path in paths]
 
 
 def check_dataset(
@@ -261,13 +239,13 @@ def check_dataset(
         UserError: the palette file cannot be used.
     """
 
-    def each(work: Callable, items: list, title: str) -> list:
-        results = []
-        with progress_bar(len(items), title, not quiet) as told:
-            for result in in_order(work, items, processes):
-                results.append(result)
+    def examined(items: list[Item], phase: str) -> list[Record]:
+        records = []
+        with progress_bar(len(items), phase, not quiet) as told:
+            for record in in_order(functools.partial(examine, opt=opt, palette=palette), items, processes):
+                records.append(record)
                 told(1)
-        return results
+        return records
 
     begun = time.perf_counter()
     palette = read_palette(opt.palette) if opt.palette else None
@@ -275,8 +253,7 @@ def check_dataset(
     test = _test_photos(opt, splits) if len(phases) > 1 else []
     for split in splits:
         split.items = evenly(split.items, max_pictures or len(split.items))
-        split.records = each(functools.partial(examine, opt=opt, palette=palette), split.items, split.phase)
+        split.records = examined(split.items, split.phase)
     if test:
-        test = evenly(test, max_pictures or len(test))
-        test = list(zip(test, each(photo_digest, test, "test"), strict=True))
+        test = examined(evenly(test, max_pictures or len(test)), "test")
     return Report(opt, splits, palette, test, time.perf_counter() - begun)

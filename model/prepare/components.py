@@ -121,4 +121,4 @@ def make_component_maps(
         lines.append(f"{small} regions below {components.min_area} pixels keep their class id")
     if len(made) == len(tasks) and not instances:
         lines.append(f"note: no map holds an instance of the things {id_ranges(components.things)}")
-    return Summary.of(results, started, lines)
+    return Summary(results, time.monotonic() - started, lines)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from PIL import Image
 
 from model.data.agreement import Agreement, if_greys, turned_apart
 from model.data.label_ids import expected_ids, foreign_ids, id_ranges, things, unknown_id, unknown_ids
-from model.data.listing import Item, Listing, list_files, natural_order, not_read, paired, renamed
+from model.data.listing import Item, Listing, apart, list_files, not_read, paired, renamed
 from model.data.palettes import Palette
 from model.data.pictures import PictureError, read_photo
 from model.data.preprocess import scaled_size
-from model.data.reading import read_ids
+from model.data.reading import id_counts, read_ids
 from model.errors import UserError
 from model.options import OPT
 from model.prepare.faults import FAULTS, MANY_IDS, MUCH_UNKNOWN, SPECKLED, SPECKLED_WITH_MANY, Finding
@@ -59,18 +59,6 @@ def examine(item: Item, opt: OPT, palette: Palette | None = None) -> Record:
     return record
 
 
-def photo_digest(path: str) -> bytes:
-    """A digest of a photo's pixels; of a file that cannot be read none."""
-    try:
-        return _digest(read_photo(path))
-    except PictureError:
-        return b""
-
-
-def _digest(photo: Image.Image) -> bytes:
-    return hashlib.blake2b(photo.tobytes(), digest_size=12, key=repr(photo.size).encode()).digest()
-
-
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
@@ -78,13 +66,7 @@ def _by(size: tuple[int, int]) -> str:
 def _look_at_label(record: Record, label: Image.Image, opt: OPT) -> None:
     path, array = record.item.label, np.asarray(label)
     record.size, record.palette = label.size, label.info
-    if array.dtype == np.uint8:
-        counts = np.bincount(array.ravel())
-        ids = np.flatnonzero(counts)
-        counts = counts[ids]
-    else:
-        ids, counts = np.unique(array, return_counts=True)
-    record.pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    record.pixels = id_counts(label)
     foreign = foreign_ids(record.pixels, opt)
     if foreign == [unknown_id(opt.label_nc)] and not opt.contain_dontcare_label:
         record.blame("undeclared_unknown", path, f"{record.pixels[foreign[0]] / array.size:.0%} of the pixels")
@@ -96,7 +78,7 @@ def _look_at_label(record: Record, label: Image.Image, opt: OPT) -> None:
     if inner.size:
         lone = (inner != array[:-2, 1:-1]) & (inner != array[2:, 1:-1])
         lone &= (inner != array[1:-1, :-2]) & (inner != array[1:-1, 2:])
-        if (share := lone.mean()) > (SPECKLED_WITH_MANY if len(ids) > MANY_IDS else SPECKLED):
+        if (share := lone.mean()) > (SPECKLED_WITH_MANY if len(record.pixels) > MANY_IDS else SPECKLED):
             record.blame("speckled", path, f"{share:.1%} of the pixels differ from all their neighbours")
     if "crop" in opt.preprocess_mode and min(scaled := scaled_size(label.size, opt)) < opt.crop_size:
         record.blame("too_small", path, f"{_by(scaled)} after scaling, crop_size {opt.crop_size}")
@@ -104,7 +86,7 @@ def _look_at_label(record: Record, label: Image.Image, opt: OPT) -> None:
 
 def _look_at_photo(record: Record, photo: Image.Image, label: Image.Image | None) -> None:
     path, turned = record.item.image, photo.info["orientation"]
-    record.digest = _digest(photo)
+    record.digest = hashlib.blake2b(photo.tobytes(), digest_size=12, key=repr(photo.size).encode()).digest()
     if label and photo.size != label.size:
         code = "turned_size" if turned_apart(photo, label) else "photo_size"
         hint = f", EXIF orientation {turned}" if turned > 1 else ""
@@ -161,28 +143,23 @@ class Split:
         else:
             self._say("no_labels", f"{labels.folder} {'holds none' if there else 'is not there'}{_elsewhere(opt)}")
 
-    def _say(self, code: str, note: str = "", files: Iterable[str] = (), details: Iterable[str] = ()) -> None:
-        self.findings.append(Finding(code, self.phase, note, tuple(files), tuple(details), len(self.items)))
+    def _say(self, code: str, note: str = "", files: Sequence[tuple[str, str]] = ()) -> None:
+        self.findings.append(Finding(code, self.phase, note, files, len(self.items)))
 
     def _pair(self, labels: dict[str, str], listings: dict[str, Listing]) -> None:
         kinds = ["image"] if self.opt.no_instance else ["image", "instance"]
         partners = {kind: listings.get(kind, Listing("", {})) for kind in kinds}
-        self.items = paired(
-            labels, *(partners[kind].files if kind in partners else {} for kind in ("image", "instance"))
-        )
+        self.items = paired(labels, *(found.files for found in partners.values()))
         for kind, found in partners.items():
             what = "photo" if kind == "image" else kind
-            lone, extra = (
-                sorted(mine.keys() - theirs.keys(), key=natural_order)
-                for mine, theirs in ((labels, found.files), (found.files, labels))
-            )
+            lone, extra = apart(labels, found.files)
             if not found.files:
                 code = f"no_{what}s" if kind == "instance" or self.phase == "train" else "maps_alone"
                 self._say(code, f"{found.folder or 'no folder'} holds none")
             elif lone:
-                self._say(f"label_without_{what}", renamed(lone, extra), [labels[key] for key in lone])
+                self._say(f"label_without_{what}", renamed(lone, extra), [(labels[key], "") for key in lone])
             if extra:
-                self._say(f"{what}_without_label", "", [found.files[key] for key in extra])
+                self._say(f"{what}_without_label", "", [(found.files[key], "") for key in extra])
 
     def judge(self) -> None:
         """Turn the pictures' records into findings, and recognise what only all of them show."""
@@ -203,7 +180,7 @@ class Split:
         expected = f"expected {expected_ids(self.opt)} (label_nc {self.opt.label_nc})"
         for code in sorted(grouped, key=list(FAULTS).index):
             note = f"{expected}; all maps hold {id_ranges(self.pixels)}" if code == "foreign_ids" else ""
-            self._say(code, note, *zip(*grouped[code], strict=True))
+            self._say(code, note, grouped[code])
         if self.pixels and not self.release:
             if len(self.pixels) == 1 and len(self.records) > 1:
                 self._say("one_class", f"id {next(iter(self.pixels))}")
@@ -234,7 +211,7 @@ class Split:
 
     def _judge_instances(self) -> None:
         known = [record for record in self.records if record.flat is not None]
-        files = [record.item.instance for record in known]
+        files = [(record.item.instance, "") for record in known]
         if known and all(record.flat for record in known):
             self._say("flat_instances", "", files)
         elif known and all(record.copied for record in known):
@@ -249,7 +226,7 @@ class Split:
             scaled = [(r.item.label, scaled_size(r.size, opt)) for r in self.records if r.size]
             other = [(label, f"{_by(size)} after scaling") for label, size in scaled if size != wanted]
             if other:
-                self._say("wrong_size", f"the generator makes {_by(wanted)}", *zip(*other, strict=True))
+                self._say("wrong_size", f"the generator makes {_by(wanted)}", other)
 
 
 def _elsewhere(opt: OPT) -> str:

@@ -89,4 +89,4 @@ def make_instance_maps(
     ):
         if names:
             lines.append(f"note: {len(names)} {what} (such as {printable(names[0])})")
-    return Summary.of(results, started, lines)
+    return Summary(results, time.monotonic() - started, lines)

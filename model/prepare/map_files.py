@@ -3,7 +3,6 @@
 import functools
 import os
 import sys
-import time
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,10 +15,10 @@ from model.data.listing import list_folder
 from model.data.palettes import Palette
 from model.data.pictures import MAP_SUFFIXES
 from model.data.reading import read_ids
+from model.data.workers import in_order
 from model.errors import UserError, printable, tell
 from model.files import remove_leftovers, replacing
 from model.prepare.annotations import Picture
-from model.prepare.pool import in_order
 from model.progress import progress_bar
 
 
@@ -148,20 +147,19 @@ def make_all(
 
 
 class Summary(NamedTuple):
-    """What became of a folder's maps, in numbers, and what else there is to say; as text, a few lines for people."""
+    """What became of a folder's maps, and what else there is to say; as text, a few lines for people."""
 
-    made: int
-    kept: int
+    results: list[Result]
     seconds: float
     lines: list[str]
 
-    @classmethod
-    def of(cls, results: Sequence[Result], started: float, lines: list[str]) -> "Summary":
-        """The summary of what was `started` at this reading of `time.monotonic`."""
-        made = sum(result.made for result in results)
-        return cls(made, len(results) - made, time.monotonic() - started, lines)
+    @property
+    def made(self) -> int:
+        """How many maps were made; the others were there."""
+        return sum(result.made for result in self.results)
 
     def __str__(self) -> str:
-        rate = f", {self.made / self.seconds:.0f} a second" if self.made else ""
-        head = f"{self.made + self.kept} instance maps: {self.made} made, {self.kept} were there"
-        return "\n  ".join([f"{head} ({self.seconds:.1f} s{rate})", *self.lines])
+        made, count = self.made, len(self.results)
+        rate = f", {made / self.seconds:.0f} a second" if made else ""
+        head = f"{count} instance maps: {made} made, {count - made} were there ({self.seconds:.1f} s{rate})"
+        return "\n  ".join([head, *self.lines])

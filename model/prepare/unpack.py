@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from model.errors import UserError
 from model.files import remove_leftovers, replacing, told_size
-from model.prepare.archives import Archive, where
+from model.prepare.archives import Archive
 
 
 class Member(NamedTuple):
@@ -24,10 +24,7 @@ class Member(NamedTuple):
 
     def is_there(self) -> bool:
         """Whether the file is there with its full size; `extract` writes files whole."""
-        try:
-            return self.target.stat().st_size == self.info.file_size
-        except FileNotFoundError:
-            return False
+        return self.target.is_file() and self.target.stat().st_size == self.info.file_size
 
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
@@ -37,8 +34,8 @@ def _damaged(path: Path, error: object, url: str) -> UserError:
     return UserError(f"{path} is damaged or not completely downloaded ({error}): fetch it again from {url}")
 
 
-def plan(archive: Archive, folder: str | os.PathLike, target: str | os.PathLike, phases) -> list[Member]:
-    """The members of an archive that are needed for `phases`, after a look at the names and sizes of all.
+def plan(archive: Archive, path: Path, target: str | os.PathLike, phases) -> list[Member]:
+    """The members of an archive's file that are needed for `phases`, after a look at the names and sizes of all.
 
     An official archive holds no absolute names, no "..", no links and no encrypted files, its pictures do not shrink to
     less than a hundredth, and its members do not share bytes. One that does is refused as a whole.
@@ -46,7 +43,10 @@ def plan(archive: Archive, folder: str | os.PathLike, target: str | os.PathLike,
     Raises:
         UserError: a damaged or malicious archive, or one that holds nothing that is needed.
     """
-    path = where(archive, folder)
+
+    def refused(reason: str) -> UserError:
+        return UserError(f"{path}: refused, {reason}; the archive is not the official one")
+
     try:
         with zipfile.ZipFile(path) as file:
             infos = file.infolist()
@@ -54,17 +54,15 @@ def plan(archive: Archive, folder: str | os.PathLike, target: str | os.PathLike,
         raise _damaged(path, error, archive.url) from None
     for info in infos:
         if reason := _malice(info):
-            raise UserError(
-                f"{path}: refused, member {info.orig_filename!r}: {reason}; the archive is not the official one"
-            )
+            raise refused(f"member {info.orig_filename!r}: {reason}")
     if sum(info.compress_size for info in infos) > path.stat().st_size:
-        raise UserError(f"{path}: refused, its members overlap (a decompression bomb); the archive is not the official")
+        raise refused("its members overlap (a decompression bomb)")
     members: dict[str, Member] = {}
     for info in infos:
         if match := re.fullmatch(archive.pattern, info.filename):
             phase, place = archive.place(match)
             if place in members:
-                raise UserError(f"{path}: refused, {info.filename} is in it twice; the archive is not the official one")
+                raise refused(f"{info.filename} is in it twice")
             members[place] = Member(info, phase, Path(target, place))
     if not members:
         raise UserError(
@@ -90,10 +88,8 @@ def _malice(info: zipfile.ZipInfo) -> str:
 
 def check_space(target: str | os.PathLike, needed: int) -> None:
     """Raise a UserError if the file system of `target` has less than `needed` bytes free."""
-    existing = Path(target).absolute()
-    while not existing.exists():
-        existing = existing.parent
-    free = shutil.disk_usage(existing).free
+    path = Path(target).absolute()
+    free = shutil.disk_usage(next(place for place in (path, *path.parents) if place.exists())).free
     if free < needed:
         raise UserError(
             f"{target}: {told_size(needed)} are needed and {told_size(free)} are free: "
@@ -101,12 +97,7 @@ def check_space(target: str | os.PathLike, needed: int) -> None:
         )
 
 
-def space(members: list[Member], block: int = 4096) -> int:
-    """Bytes that these files take on disk, in whole blocks."""
-    return sum(-(-member.info.file_size // block) * block for member in members)
-
-
-def extract(archive: Archive, folder: str | os.PathLike, members: list[Member]) -> Iterator[Member]:
+def extract(archive: Archive, path: Path, members: list[Member]) -> Iterator[Member]:
     """Take members out, in the archive's order, each written whole or not at all; yields each when it is done.
 
     No more bytes are written than the archive's directory says, whatever its data are.
@@ -114,7 +105,6 @@ def extract(archive: Archive, folder: str | os.PathLike, members: list[Member]) 
     Raises:
         UserError: damage, with the archive's and the member's name.
     """
-    path = where(archive, folder)
     for parent in {member.target.parent for member in members}:
         parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(parent)

@@ -13,13 +13,10 @@ from model.neighbourhoods import instance_edges
 ID = {name: i for i, name in enumerate(class_names("coco_stuff", 182))}
 
 _UNLABELLED = 255
-
 _OVERSAMPLING = 3  # objects are drawn this much larger and reduced, for smooth edges
-
 TILE = 512
 
 Colour = tuple[float, float, float]
-
 Points = list[tuple[float, float]]
 
 
@@ -178,28 +175,27 @@ class Sketch:
         self.canvas = canvas
         self.x0, self.y0 = max(int(left) - 1, 0), max(int(top) - 1, 0)
         self.x1, self.y1 = min(int(right) + 2, canvas.width), min(int(bottom) + 2, canvas.height)
-        self.empty = self.x1 <= self.x0 or self.y1 <= self.y0
-        k = 1 if self.empty else _OVERSAMPLING
-        size = (1, 1) if self.empty else ((self.x1 - self.x0) * k, (self.y1 - self.y0) * k)
+        size = tuple(max(side, 0) * _OVERSAMPLING for side in (self.x1 - self.x0, self.y1 - self.y0))
         self.paint = Image.new("RGB", size)
         self.ids = Image.new("L", size, _UNLABELLED)
         self._paint, self._ids = ImageDraw.Draw(self.paint), ImageDraw.Draw(self.ids)
 
+    def _moved(self, points: Points) -> Points:
+        return [((u - self.x0) * _OVERSAMPLING, (v - self.y0) * _OVERSAMPLING) for u, v in points]
+
     def polygon(self, points: Points, colour: tuple[int, int, int], name: str) -> None:
-        k = _OVERSAMPLING
-        moved = [((u - self.x0) * k, (v - self.y0) * k) for u, v in points]
+        moved = self._moved(points)
         self._paint.polygon(moved, fill=colour)
         self._ids.polygon(moved, fill=ID[name])
 
     def ellipse(self, u: float, v: float, ru: float, rv: float, colour: tuple[int, int, int], name: str) -> None:
-        k = _OVERSAMPLING
-        box = [(u - ru - self.x0) * k, (v - rv - self.y0) * k, (u + ru - self.x0) * k, (v + rv - self.y0) * k]
+        box = self._moved([(u - ru, v - rv), (u + ru, v + rv)])
         self._paint.ellipse(box, fill=colour)
         self._ids.ellipse(box, fill=ID[name])
 
     def put(self, depth: float, thing: bool = False, grain: float = 0.05) -> None:
         """Set the drawing into the canvas; a thing gets the next instance number."""
-        if self.empty:
+        if 0 in self.paint.size:
             return
         canvas, k = self.canvas, _OVERSAMPLING
         inside = self.ids.point([255] * 255 + [0])

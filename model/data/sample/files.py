@@ -1,5 +1,6 @@
 """The sample as files, written once, whole or not at all."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,13 +18,9 @@ from model.data.sample.scenes import make_scene
 from model.errors import UserError
 
 _SIZES = ((240, 320), (256, 256), (240, 320), (320, 240))  # [H, W]
-
 _FORMAT = 1  # raise it when the pictures change, so that sets on disk are written anew
-
 _MARKER = "sample.json"
-
-_STALE = 600  # seconds without a write after which an unfinished set is taken for abandoned
-
+_STALE = 3600  # seconds after which a set that was begun is taken for abandoned; one is written in a minute
 _FOLDERS = tuple(f"{split}_{kind}" for split in ("train", "val") for kind in ("img", "label", "inst"))
 
 
@@ -67,12 +64,9 @@ def _write_set(root: Path, wanted: dict[str, int]) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{root.name}-unfinished-"
     for leftover in root.parent.glob(prefix + "*"):
-        try:
-            written = max(path.stat().st_mtime for path in (leftover, *leftover.glob("*"), *leftover.glob("*/*")))
-        except FileNotFoundError:  # its own process has just removed it
-            continue
-        if time.time() - written > _STALE:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # its own process has just removed it
+            if time.time() - leftover.stat().st_mtime > _STALE:
+                shutil.rmtree(leftover, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=root.parent))
     try:
         new, old = work / "new", work / "old"

@@ -43,6 +43,11 @@ def _ridge(c: Canvas, height: float, scale: float) -> np.ndarray:
     return height * np.clip(0.55 + 0.2 * _profile(c, 0.7 * scale) + 0.35 * peaks, 0.2, 1.5)
 
 
+def _stand(c: Canvas, top: np.ndarray, foot: float, colour: np.ndarray, name: str, distance: float) -> None:
+    """Paint what stands at the horizon: from its skyline `top` down to `foot` pixels below the horizon."""
+    c.surface(c.air, np.clip(c.high - top + 0.5, 0, 1) * (c.high < c.horizon + foot), colour, name, distance)
+
+
 def paint_mountains(c: Canvas, height: float) -> None:
     for distance, part in ((2600.0, 1.0), (1600.0, 0.6))[: c.rng.integers(1, 3)]:
         top = c.horizon - _ridge(c, part * height, c.rng.uniform(0.25, 0.5))
@@ -55,8 +60,7 @@ def paint_mountains(c: Canvas, height: float) -> None:
         light = 0.88 + 0.16 * np.tanh(1.6 * (right - left) * c.light.side)
         rock = mix(rgb(116, 106, 100), rgb(84, 98, 78), np.clip(deep * 1.6 - 0.3, 0, 1)[..., None])
         snow = np.clip((0.26 - deep + 0.10 * relief) * 9, 0, 1) * (part == 1)
-        colour = mix(rock, rgb(240, 243, 250), snow[..., None]) * light[..., None]
-        c.surface(c.air, np.clip(down + 0.5, 0, 1) * (c.high < c.horizon + 1), colour, "mountain", distance)
+        _stand(c, top, 1, mix(rock, rgb(240, 243, 250), snow[..., None]) * light[..., None], "mountain", distance)
 
 
 def paint_hills(c: Canvas, height: float) -> None:
@@ -64,25 +68,13 @@ def paint_hills(c: Canvas, height: float) -> None:
     light = 0.95 - 0.3 * np.tanh(1.5 * np.gradient(top, axis=1) * c.light.side)
     tufts = 1 + 0.10 * noise_at(c.rng, c.high * 5, c.u * 3)
     green = mix(rgb(112, 140, 74), rgb(80, 116, 62), np.clip((c.high - top) / height, 0, 1)[..., None])
-    c.surface(
-        c.air,
-        np.clip(c.high - top + 0.5, 0, 1) * (c.high < c.horizon + 1),
-        green * (light * tufts)[..., None],
-        "hill",
-        900.0,
-    )
+    _stand(c, top, 1, green * (light * tufts)[..., None], "hill", 900.0)
 
 
 def paint_woods(c: Canvas, height: float) -> None:
     top = c.horizon - height * np.clip(0.8 + 0.3 * _profile(c, 5.0), 0.1, 2)
     leaves = 1 + 0.22 * noise_at(c.rng, c.high * 9, c.u * 9) - 0.25 * np.clip((c.high - top) / height, 0, 1)
-    c.surface(
-        c.air,
-        np.clip(c.high - top + 0.5, 0, 1) * (c.high < c.horizon + 2),
-        rgb(70, 102, 50) * leaves[..., None],
-        "tree",
-        260.0,
-    )
+    _stand(c, top, 2, rgb(70, 102, 50) * leaves[..., None], "tree", 260.0)
 
 
 def paint_grass(c: Canvas) -> None:

@@ -51,14 +51,11 @@ def draw_bush(c: Canvas, x: float, z: float, height: float) -> None:
 
 
 def draw_rock(c: Canvas, x: float, z: float, height: float) -> None:
-    u, v = c.project(x, 0, z)
-    h = c.focal * height / z
+    s = Figure(c, "rock", x, z, height, reach=(1.2, 1))
+    u, v, h = s.u, s.v, s.size
     angles = np.sort(c.rng.uniform(0, np.pi, 7))
-    outline = [(u + 1.1 * h, v)] + [
-        (u + 1.1 * h * math.cos(a), v - h * math.sin(a) * c.rng.uniform(0.8, 1)) for a in angles
-    ]
-    outline.append((u - 1.1 * h, v))
-    s = Sketch(c, u - 1.2 * h, v - h, u + 1.2 * h, v)
+    arc = [(u + 1.1 * h * math.cos(a), v - h * math.sin(a) * c.rng.uniform(0.8, 1)) for a in angles]
+    outline = [(u + 1.1 * h, v), *arc, (u - 1.1 * h, v)]
     s.polygon(outline, (112, 106, 100), "rock")
     peak = (u + 0.15 * h * c.light.side, v - 0.45 * h)
     middle = len(outline) // 2
@@ -69,9 +66,8 @@ def draw_rock(c: Canvas, x: float, z: float, height: float) -> None:
 def draw_person(c: Canvas, x: float, z: float, height: float) -> None:
     rng = c.rng
     s = Figure(c, "person", x, z, height, reach=(0.3, 1.02))
-    shirt = ((200, 62, 54), (62, 104, 178), (232, 226, 214), (232, 182, 70), (86, 140, 96), (70, 66, 80))[
-        rng.integers(6)
-    ]
+    shirts = ((200, 62, 54), (62, 104, 178), (232, 226, 214), (232, 182, 70), (86, 140, 96), (70, 66, 80))
+    shirt = shirts[rng.integers(6)]
     trousers = ((52, 58, 86), (66, 62, 60), (128, 112, 88))[rng.integers(3)]
     skin, hair = ((232, 186, 154), (186, 134, 98), (124, 84, 60))[rng.integers(3)], (60, 44, 34)
     step, swing, dark = rng.uniform(0.03, 0.12), rng.uniform(-0.08, 0.08), 0.74
@@ -197,34 +193,22 @@ def draw_house(c: Canvas, x: float, z: float, width: float, length: float, store
     on_side(z, back, 0, tall, wall, side_lit, "house")
     on_front(x0, x1, 0, tall, wall, front_lit, "house")
     ridge, over = tall + rise, 0.35
+    eaves, front = tall - 0.2, z - over
     if rng.uniform() < 0.5:  # gable towards the camera
         face([(x0, tall, z), (x1, tall, z), (x, ridge, z)], wall, front_lit, "house")
         eave = side_x + math.copysign(over, side_x - x)
-        face(
-            [(eave, tall - 0.2, z - over), (eave, tall - 0.2, back), (x, ridge, back), (x, ridge, z - over)],
-            tiles,
-            side_lit,
-            "roof",
-        )
+        slope = [(eave, eaves, front), (eave, eaves, back), (x, ridge, back), (x, ridge, front)]
+        face(slope, tiles, side_lit, "roof")
         for edge in (x0 - over, x1 + over):
-            lower = [
-                (edge, tall - 0.2, z - over),
-                (x, ridge, z - over),
-                (x, ridge - 0.4, z - over),
-                (edge, tall - 0.6, z - over),
-            ]
-            face(lower, tiles, 0.7, "roof")
+            board = [(edge, eaves, front), (x, ridge, front), (x, ridge - 0.4, front), (edge, tall - 0.6, front)]
+            face(board, tiles, 0.7, "roof")
     else:
         middle = (z + back) / 2
         face([(side_x, tall, z), (side_x, tall, back), (side_x, ridge, middle)], wall, side_lit, "house")
-        slope = [
-            (x0 - over, tall - 0.2, z - over),
-            (x1 + over, tall - 0.2, z - over),
-            (x1 + over, ridge, middle),
-            (x0 - over, ridge, middle),
-        ]
+        left, right = x0 - over, x1 + over
+        slope = [(left, eaves, front), (right, eaves, front), (right, ridge, middle), (left, ridge, middle)]
         face(slope, tiles, 1.0, "roof")
-        on_front(x0 - over, x1 + over, tall - 0.45, tall - 0.2, tiles, 0.6, "roof")
+        on_front(left, right, tall - 0.45, eaves, tiles, 0.6, "roof")
     columns = max(2, int(width / 2.6))
     door = int(rng.integers(columns))
     for i in range(columns):
@@ -237,8 +221,9 @@ def draw_house(c: Canvas, x: float, z: float, width: float, length: float, store
             on_front(middle - 0.68, middle + 0.68, base + 0.75, base + 2.25, (244, 242, 236), 0.95, "window-other")
             for a, b in ((middle - 0.56, middle - 0.05), (middle + 0.05, middle + 0.56)):
                 on_front(a, b, base + 0.87, base + 2.13, glass, 1.0, "window-other")
-    for i in range(max(1, int(length / 3.2))):
-        middle = z + length * (i + 0.5) / max(1, int(length / 3.2))
+    rows = max(1, int(length / 3.2))
+    for i in range(rows):
+        middle = z + length * (i + 0.5) / rows
         for storey in range(storeys):
             on_side(middle - 0.6, middle + 0.6, 2.8 * storey + 0.75, 2.8 * storey + 2.25, glass, 0.85, "window-other")
     s.put(z, grain=0.035)

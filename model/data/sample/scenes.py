@@ -1,33 +1,12 @@
 """Scenes: what stands where."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from model.data.sample import landscape, objects
 from model.data.sample.canvas import ID, Canvas, Light
-from model.data.sample.landscape import (
-    paint_grass,
-    paint_hills,
-    paint_mountains,
-    paint_road,
-    paint_sand,
-    paint_sea,
-    paint_sky,
-    paint_woods,
-)
-from model.data.sample.objects import (
-    draw_boat,
-    draw_bush,
-    draw_car_ahead,
-    draw_car_side,
-    draw_fence,
-    draw_house,
-    draw_person,
-    draw_rock,
-    draw_sheep,
-    draw_tree,
-)
 from model.errors import UserError
 
 
@@ -35,7 +14,7 @@ class _Stage:
     """Places objects on the ground, each on its kind of ground and off the others, and draws them from far to near."""
 
     def __init__(self, canvas: Canvas):
-        self.canvas = canvas
+        self.canvas, self.rng = canvas, canvas.rng
         self.ground = canvas.label.copy()
         self.draws: list[tuple[float, Callable[[], None]]] = []
         self.taken: list[tuple[float, float, float]] = []
@@ -58,59 +37,53 @@ class _Stage:
                 return False
         return all(math.hypot(x - px, z - pz) > r + room / 2 for px, pz, r in self.taken)
 
-    def spot(self, on: tuple[str, ...], near: float, far: float, room: float) -> tuple[float, float] | None:
-        """A place (x, z) that fits, or None after twenty tries."""
+    def spots(self, n: int, on: tuple[str, ...], near: float, far: float, room: float) -> Iterator[tuple[float, float]]:
+        """Places (x, z) that fit, up to `n` of them: each is given up after twenty tries."""
         c, near = self.canvas, max(near, self.canvas.nearest * 1.04)
-        for _ in range(20):
-            z = math.exp(c.rng.uniform(math.log(near), math.log(max(far, near + 1))))
-            x = (c.rng.uniform(0, c.width) - c.centre) * z / c.focal
-            if self.fits(x, z, on, room):
-                return x, z
-        return None
+        for _ in range(n):
+            for _ in range(20):
+                z = math.exp(self.rng.uniform(math.log(near), math.log(max(far, near + 1))))
+                x = (self.rng.uniform(0, c.width) - c.centre) * z / c.focal
+                if self.fits(x, z, on, room):
+                    yield x, z
+                    break
 
     def trees(self, n: int, on: tuple[str, ...], near: float, far: float, conifers: float) -> None:
-        rng = self.canvas.rng
-        for _ in range(n):
-            if place := self.spot(on, near, far, 3.0):
-                height = rng.uniform(5, 10)
-                size = (0.5 * height, 0.15 * height, 0.6 * height)
-                self.add(draw_tree, *place, height, rng.uniform() < conifers, size=size)
+        for place in self.spots(n, on, near, far, 3.0):
+            height = self.rng.uniform(5, 10)
+            size = (0.5 * height, 0.15 * height, 0.6 * height)
+            self.add(objects.draw_tree, *place, height, self.rng.uniform() < conifers, size=size)
 
     def small(self, draw: Callable[..., None], n: int, on: tuple[str, ...], far: float, high: float) -> None:
         """Bushes or rocks of `high` metres at most."""
-        for _ in range(n):
-            if place := self.spot(on, 4, far, 2 * high):
-                height = high * self.canvas.rng.uniform(0.4, 1)
-                self.add(draw, *place, height, size=(1.7 * height, 0.6 * height, 0.6 * height))
+        for place in self.spots(n, on, 4, far, 2 * high):
+            height = high * self.rng.uniform(0.4, 1)
+            self.add(draw, *place, height, size=(1.7 * height, 0.6 * height, 0.6 * height))
 
     def people(self, groups: int, on: tuple[str, ...], near: float, far: float) -> None:
         """Groups of one to four, shoulder to shoulder, so that some overlap."""
-        rng = self.canvas.rng
-        for _ in range(groups):
-            if place := self.spot(on, near, far, 1.2):
-                x, z = place
-                for _ in range(rng.integers(1, 5)):
-                    height = rng.uniform(1.55, 1.9) if rng.uniform() < 0.8 else rng.uniform(1.0, 1.4)
-                    self.add(draw_person, x, z, height, size=(0.5, 0.3, height))
-                    x, z = x + rng.uniform(0.35, 0.8), max(z + rng.uniform(-0.5, 0.5), 1.02 * self.canvas.nearest)
+        rng = self.rng
+        for x, z in self.spots(groups, on, near, far, 1.2):
+            for _ in range(rng.integers(1, 5)):
+                height = rng.uniform(1.55, 1.9) if rng.uniform() < 0.8 else rng.uniform(1.0, 1.4)
+                self.add(objects.draw_person, x, z, height, size=(0.5, 0.3, height))
+                x, z = x + rng.uniform(0.35, 0.8), max(z + rng.uniform(-0.5, 0.5), 1.02 * self.canvas.nearest)
 
     def herd(self, n: int, near: float, far: float) -> None:
-        rng = self.canvas.rng
-        if place := self.spot(("grass",), near, far, 2.0):
+        rng = self.rng
+        for middle, front in self.spots(1, ("grass",), near, far, 2.0):
             for _ in range(n):
-                x, z = place[0] + rng.uniform(-3, 3), max(place[1] + rng.uniform(-2, 4), 1.1 * self.canvas.nearest)
+                x, z = middle + rng.uniform(-3, 3), max(front + rng.uniform(-2, 4), 1.1 * self.canvas.nearest)
                 if self.fits(x, z, ("grass",), 0.4):
-                    self.add(draw_sheep, x, z, size=(1.3, 0.5, 0.9))
+                    self.add(objects.draw_sheep, x, z, size=(1.3, 0.5, 0.9))
 
     def houses(self, n: int, near: float, far: float, room: float) -> None:
-        for _ in range(n):
-            if place := self.spot(("grass",), near, far, room):
-                self.house(*place, int(self.canvas.rng.integers(1, 3)))
+        for place in self.spots(n, ("grass",), near, far, room):
+            self.house(*place, int(self.rng.integers(1, 3)))
 
     def house(self, x: float, z: float, storeys: int) -> None:
-        rng = self.canvas.rng
-        width, length = rng.uniform(6, 9), rng.uniform(6, 10)
-        self.add(draw_house, x, z, width, length, storeys, size=(1.2 * width, length, 2.8 * storeys))
+        width, length = self.rng.uniform(6, 9), self.rng.uniform(6, 10)
+        self.add(objects.draw_house, x, z, width, length, storeys, size=(1.2 * width, length, 2.8 * storeys))
 
     def play(self) -> None:
         self.canvas.finish_ground()
@@ -120,45 +93,44 @@ class _Stage:
 
 def _backdrop(c: Canvas, mountains: float, hills: float, woods: float) -> None:
     """Sky, then what stands at the horizon; the numbers are probabilities."""
-    paint_sky(c)
+    landscape.paint_sky(c)
     if c.rng.uniform() < mountains:
-        paint_mountains(c, c.horizon * c.rng.uniform(0.28, 0.6))
+        landscape.paint_mountains(c, c.horizon * c.rng.uniform(0.28, 0.6))
     if c.rng.uniform() < hills:
-        paint_hills(c, c.horizon * c.rng.uniform(0.08, 0.22))
+        landscape.paint_hills(c, c.horizon * c.rng.uniform(0.08, 0.22))
     if c.rng.uniform() < woods:
-        paint_woods(c, c.height * c.rng.uniform(0.015, 0.05))
+        landscape.paint_woods(c, c.height * c.rng.uniform(0.015, 0.05))
 
 
 def _meadow(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.6, 0.6, 0.7)
-    paint_grass(c)
+    landscape.paint_grass(c)
     stage, conifers = _Stage(c), rng.choice((0.0, 0.2, 1.0))
     stage.houses(rng.integers(0, 3), 18, 60, 11)
     stage.trees(int(rng.integers(2, 9)), ("grass",), 9, 90, conifers)
-    stage.small(draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
-    stage.small(draw_rock, int(rng.integers(0, 3)), ("grass",), 25, 0.9)
+    stage.small(objects.draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
+    stage.small(objects.draw_rock, int(rng.integers(0, 3)), ("grass",), 25, 0.9)
     if rng.uniform() < 0.6:
         stage.herd(int(rng.integers(2, 7)), 6, 16)
     stage.people(int(rng.integers(0, 3)), ("grass",), 4, 16)
     if rng.uniform() < 0.3:
         z = rng.uniform(1.3, 3) * c.nearest
-        stage.draws.append((z, lambda: draw_fence(c, -c.width * z / c.focal, c.width * z / c.focal, z)))
+        stage.draws.append((z, lambda: objects.draw_fence(c, -c.width * z / c.focal, c.width * z / c.focal, z)))
     stage.play()
 
 
 def _coast(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.5, 0.25, 0.0)
-    paint_sea(c)
+    landscape.paint_sea(c)
     shore = c.nearest * rng.uniform(1.3, 2.6)
-    paint_sand(c, shore, rng.uniform(-0.5, 0.5))
+    landscape.paint_sand(c, shore, rng.uniform(-0.5, 0.5))
     stage = _Stage(c)
-    for _ in range(rng.integers(0, 4)):
-        if place := stage.spot(("sea",), 2.0 * shore, 140, 8):
-            stage.add(draw_boat, *place, size=(5, 1.2, 0.5))
+    for place in stage.spots(rng.integers(0, 4), ("sea",), 2.0 * shore, 140, 8):
+        stage.add(objects.draw_boat, *place, size=(5, 1.2, 0.5))
     stage.people(int(rng.integers(1, 4)), ("sand",), 3, 14)
-    stage.small(draw_rock, int(rng.integers(0, 4)), ("sand", "sea"), 30, 1.1)
+    stage.small(objects.draw_rock, int(rng.integers(0, 4)), ("sand", "sea"), 30, 1.1)
     stage.trees(int(rng.uniform() < 0.25), ("sand",), 6, 14, 0.0)
     stage.play()
 
@@ -166,15 +138,14 @@ def _coast(c: Canvas) -> None:
 def _country_road(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.7, 0.5, 0.7)
-    paint_grass(c)
-    half = rng.uniform(2.8, 3.6)
-    bend = rng.uniform(-0.004, 0.004)
-    paint_road(c, half, bend, 0.0)
+    landscape.paint_grass(c)
+    half, bend = rng.uniform(2.8, 3.6), rng.uniform(-0.004, 0.004)
+    landscape.paint_road(c, half, bend, 0.0)
     stage = _Stage(c)
     _traffic(stage, half, bend, int(rng.integers(1, 4)))
     stage.houses(rng.integers(0, 3), 14, 50, 12)
     stage.trees(int(rng.integers(3, 10)), ("grass",), 7, 80, rng.choice((0.0, 0.2, 1.0)))
-    stage.small(draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
+    stage.small(objects.draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
     if rng.uniform() < 0.35:
         stage.herd(int(rng.integers(2, 5)), 7, 16)
     stage.people(int(rng.integers(0, 2)), ("grass",), 4, 14)
@@ -184,9 +155,9 @@ def _country_road(c: Canvas) -> None:
 def _street(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.25, 0.2, 0.8)
-    paint_grass(c)
+    landscape.paint_grass(c)
     half, pavement = rng.uniform(3.0, 3.8), rng.uniform(1.8, 2.6)
-    paint_road(c, half, 0.0, pavement)
+    landscape.paint_road(c, half, 0.0, pavement)
     stage = _Stage(c)
     for side in (-1, 1):
         z = rng.uniform(7, 14)
@@ -210,9 +181,9 @@ def _traffic(stage: _Stage, half: float, bend: float, n: int) -> None:
         if any(math.hypot((x - px) / 2, (z - pz) / 3) < 1.3 for px, pz, _ in stage.taken):
             continue
         if rng.uniform() < 0.15:
-            stage.add(draw_car_side, x, z, size=(4.2, 1.6, 0.9))
+            stage.add(objects.draw_car_side, x, z, size=(4.2, 1.6, 0.9))
         else:
-            stage.add(draw_car_ahead, x, z, lane < 0, size=(1.9, 3.6, 0.9))
+            stage.add(objects.draw_car_ahead, x, z, lane < 0, size=(1.9, 3.6, 0.9))
 
 
 _SCENES = (_meadow, _coast, _country_road, _street)
