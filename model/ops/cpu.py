@@ -95,7 +95,7 @@ class Map(FeatureMap):
         spec |= {"stride": conv.stride, "pad": conv.padding}
         scale = None if sigma is None else 1 / sigma
         added = None if residual is None else residual.data
-        exact = conv.training or paddle.is_grad_enabled()
+        exact = paddle.is_grad_enabled()
         return Map(ModulatedConv.apply(self._raw, *self._tables(), weight, bias, added, scale, exact, spec))
 
     def moments(self, epsilon, per_image=False, sync=False):

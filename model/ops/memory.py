@@ -5,20 +5,20 @@ import ctypes
 import numpy as np
 import paddle
 
-ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -3, -1  # mallopt's numbers
+ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1  # mallopt's numbers
 
 
 def _keep_memory() -> None:
     """Let glibc, where it is the C library, keep freed memory for the operations that follow.
 
-    One arena for all threads, and no memory given back between operations, but for maps of more than 32 MB: the system
-    clears each page that it gives again, which took a tenth of a training step; its peak is the same.
+    One arena for all threads, and no memory given back between operations: the system clears each page that it gives
+    again, which took a tenth of a training step; its peak is the same.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    for parameter, value in ((ARENA_MAX, 1), (MMAP_THRESHOLD, 32 << 20), (TRIM_THRESHOLD, 2**31 - 1)):
+    for parameter, value in ((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1)):
         mallopt(parameter, value)
 
 

@@ -28,7 +28,8 @@ class _Recompute(PyLayer):
         ctx.needs_x = not x.stop_gradient
         ctx.save_for_backward(x)
         ctx.before = [value for _, value in _values(layer)]
-        return run(x)
+        with paddle.enable_grad():  # the very pass of the backward pass, which kernels compute more exactly than others
+            return run(x.detach()).detach()
 
     @staticmethod
     def backward(ctx, grad):
