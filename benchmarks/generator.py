@@ -74,7 +74,7 @@ def build(form: str, fields: dict, training: bool) -> Cycle:
 
         def clear():
             for parameter in net.parameters():
-                parameter.clear_gradient(set_to_zero=False)  # Layer.clear_gradients has no such option on Paddle 2.6
+                parameter.clear_gradient(False)  # Layer.clear_gradients has no such option on Paddle 2.6
 
     fill(net, "G", task.seed)
     net.train() if training else net.eval()

@@ -109,7 +109,12 @@ class Trainer:
         parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
         self.optimizer_G = Adam(lr_G, parameters=parameters, **adam)
         self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
-        self.sum_G, self.sum_D = (GradientSum(p) for p in (parameters, self.D.parameters()))
+        # A parameter moves as soon as its gradient is complete, so that there are never all gradients at a time; mixed
+        # precision looks at all of them before it moves any.
+        self.sum_G, self.sum_D = (
+            GradientSum(net_parameters, ready=None if opt.amp else optimizer.move)
+            for net_parameters, optimizer in ((parameters, self.optimizer_G), (self.D.parameters(), self.optimizer_D))
+        )
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         if opt.ema:
             live = {name: net for name, net in self.networks().items() if name != "n_d"}

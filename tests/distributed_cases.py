@@ -107,6 +107,8 @@ def train(opt, steps):
 
         optimizer.step = watched
 
+    trainer.sum_G.ready = trainer.sum_D.ready = None  # gradients wait for the step
+
     def hurry(gradients):
         finish = gradients.finish
 

@@ -57,6 +57,8 @@ def watched_step(opt, start=None, vgg=None):
 
         optimizer.step = watched
 
+    trainer.sum_G.ready = trainer.sum_D.ready = None  # gradients wait for the step
+
     def noted(losses, *rest):
         tensors.extend(losses.values())
         accumulate(losses, *rest)

@@ -228,8 +228,29 @@ def gradients_of(opt, size):
                     found[f"{name}:{key}"] = p.grad.numpy().copy()
         optimizer.clear_grad()
 
-    trainer.update = keep
+    trainer.update, trainer.sum_G.ready, trainer.sum_D.ready = keep, None, None
     return found, trainer.step(batch), trainer
+
+
+def test_parameters_move_in_the_backward_pass_and_drop_their_gradients(opt):
+    left, ends = [], []
+    for early in (True, False):
+        trainer = Trainer(opt)
+        if not early:
+            trainer.sum_G.ready = trainer.sum_D.ready = None
+        update = trainer.update
+
+        def counted(optimizer, scaler, update=update):
+            left.append(sum(p.grad is not None for p in optimizer._parameter_list))
+            update(optimizer, scaler)
+
+        trainer.update = counted
+        for batch in batches(opt, 2):
+            trainer.step(batch)
+        ends.append({f"{name} {key}": v for name, net in trainer.networks().items()
+                     for key, v in export_official(net).items()})  # fmt: skip
+    assert left[:4] == [0] * 4 and min(left[4:]) > 0
+    same(*ends)
 
 
 # ---- accumulation ----

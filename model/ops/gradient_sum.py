@@ -40,19 +40,27 @@ class GradientSum:
 
     Args:
         parameters: all that the step trains; they must be the same on every process.
+        ready: called in the backward pass with each parameter whose gradient is complete and needs no other process.
     """
 
-    def __init__(self, parameters):
+    def __init__(self, parameters, ready=None):
         self.buckets = buckets(parameters) if group.world() > 1 else []
         self.sent, self.missing, self.next, self.is_armed, self.lost = [], [], 0, False, None
         for number, bucket in enumerate(self.buckets):
             for p in bucket:
                 p._register_backward_hook(functools.partial(self._arrived, number))
+        self.ready = ready
+        for p in parameters if group.world() == 1 else ():
+            p._register_backward_hook(functools.partial(self._complete, p))
 
     def arm(self):
         """Send what the next backward pass completes."""
         self.missing = [len(bucket) for bucket in self.buckets]
         self.next, self.is_armed = 0, True
+
+    def _complete(self, p, *_):
+        if self.is_armed and self.ready:
+            self.ready(p)
 
     def _arrived(self, number, *_):
         if self.is_armed:

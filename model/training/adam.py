@@ -28,6 +28,12 @@ class Adam(paddle.optimizer.Adam):
         """The state, of which a part may still wait for its parameters' first step since it was loaded."""
         return {**self._accumulators_holder, **super().state_dict()}  # which Paddle 2.6 leaves out
 
+    @paddle.no_grad()
+    def move(self, param):
+        """Take one parameter's step along its gradient and drop the gradient; `step` moves those that have one left."""
+        self._apply_optimize(None, None, [(param, param.grad)])
+        param.clear_gradient(False)  # not to zeros; Paddle overlooks the argument's name
+
     def _append_optimize_op(self, block, param_and_grad):
         self._gradient = param_and_grad[1]  # Adam's operator reads it as the first moment, times 0, and writes it back
         try:
