@@ -5,6 +5,8 @@ Exit status: 0 when the run is complete, 130 when a signal stopped it (everythin
 options, files or data, or a loss that is no finite number, 75 when another process of the run was lost.
 """
 
+import gc
+
 from model.command_line import parse_train
 from model.errors import run_cli
 from model.ops import ahead
@@ -21,6 +23,7 @@ def main(argv=None) -> int:
     with Session(opt) as run:
         if not run.is_complete:
             ahead.finish()
+        gc.freeze()  # what is there stays: looking for garbage among it took 1.5 % of a step
         run.train()
     return 130 if run.stopped else 0
 

@@ -147,15 +147,15 @@ class Semantics:
             self._patterns[height, width] = found
         return found
 
+    @cached_property
     def occurring(self):
         """The channels of the dense form in which anything occurs.
 
-        Returns:
-            float32 tensor [N,K,H,W] and their numbers, int64 tensor [K]; the edges' channel is the last one.
+        A float32 tensor [N,K,H,W] and their numbers, int64 tensor [K]; the edges' channel is the last one.
         """
         label = self.codes // 2 if self.with_edges else self.codes
-        labels, numbered = np.unique(label, return_inverse=True)
-        dense = numbered.reshape(label.shape)[:, None] == np.arange(len(labels))[None, :, None, None]
+        labels = np.flatnonzero(np.bincount(label.ravel()))
+        dense = label[:, None] == labels[None, :, None, None]
         if self.with_edges:
             dense = np.concatenate([dense, (self.codes % 2)[:, None] == 1], axis=1)
             labels = np.append(labels, self.classes)

@@ -48,7 +48,7 @@ class Map(FeatureMap):
 
     @classmethod
     def join(cls, semantics, image):
-        return _Joined(*semantics.occurring(), image)
+        return _Joined(*semantics.occurring, image)
 
     def leave(self):
         return self.data.transpose([0, 3, 1, 2])
