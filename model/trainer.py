@@ -16,6 +16,7 @@ from model.loss import feature_matching_loss, gan_loss, kld_loss, perceptual_los
 from model.ops import group
 from model.ops.device import as_tensor
 from model.ops.gradient_sum import GradientSum
+from model.ops.memory import keep_large_maps
 from model.semantics import Part, Semantics
 from model.training.adam import Adam, with_betas
 from model.training.ema import Average
@@ -124,6 +125,7 @@ class Trainer:
         self.steps = 0  # finished ones
         self.draws = 0  # of style noise
         self.losses = dict.fromkeys(COLUMNS, 0.0)
+        keep_large_maps()
 
     def networks(self):
         """{'n_g': G, 'n_d': D, 'n_e': E}, without E if there is none."""

@@ -5,24 +5,27 @@ import ctypes
 import numpy as np
 import paddle
 
-ARENA_MAX, MMAP_MAX, TRIM_THRESHOLD = -8, -4, -1  # mallopt's numbers
+ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1  # mallopt's numbers
 
 
-def _keep_memory() -> None:
-    """Let glibc, where it is the C library, keep freed memory for the operations that follow.
-
-    One arena for all threads, and no memory given back between operations: the system clears each page that it gives
-    again, which took a tenth of a training step; its peak is the same.
-    """
+def _mallopt(**options: int) -> None:
+    """Set options of glibc's allocator, where glibc is the C library."""
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    for parameter, value in ((ARENA_MAX, 1), (MMAP_MAX, 0), (TRIM_THRESHOLD, 2**31 - 1)):
-        mallopt(parameter, value)
+    for name, value in options.items():
+        mallopt(globals()[name], value)
 
 
-_keep_memory()  # before threads have arenas of their own
+# One arena for all threads, and no memory given back between operations but for maps of more than 32 MB: the system
+# clears each page that it gives again, which took a tenth of a training step. Before threads have arenas of their own.
+_mallopt(ARENA_MAX=1, MMAP_THRESHOLD=32 << 20, TRIM_THRESHOLD=2**31 - 1)
+
+
+def keep_large_maps() -> None:
+    """Keep freed memory of any size from now on: training asks for the same large maps again at each step."""
+    _mallopt(MMAP_MAX=0)
 
 
 class _Memory:
