@@ -112,10 +112,8 @@ class Trainer:
         self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
         # A parameter moves as soon as its gradient is complete, so that there are never all gradients at a time; mixed
         # precision looks at all of them before it moves any.
-        self.sum_G, self.sum_D = (
-            GradientSum(net_parameters, ready=None if opt.amp else optimizer.move)
-            for net_parameters, optimizer in ((parameters, self.optimizer_G), (self.D.parameters(), self.optimizer_D))
-        )
+        self.sum_G = GradientSum(parameters, None if opt.amp else self.optimizer_G.move)
+        self.sum_D = GradientSum(self.D.parameters(), None if opt.amp else self.optimizer_D.move)
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         if opt.ema:
             live = {name: net for name, net in self.networks().items() if name != "n_d"}

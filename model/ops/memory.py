@@ -1,5 +1,6 @@
 """Tensors as NumPy arrays over the same memory, and the allocator behind them."""
 
+import contextlib
 import ctypes
 
 import numpy as np
@@ -8,24 +9,22 @@ import paddle
 ARENA_MAX, MMAP_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -4, -3, -1  # mallopt's numbers
 
 
-def _mallopt(**options: int) -> None:
-    """Set options of glibc's allocator, where glibc is the C library."""
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    for name, value in options.items():
-        mallopt(globals()[name], value)
+def _mallopt(option: int, value: int) -> None:
+    """Set an option of glibc's allocator, where glibc is the C library."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").mallopt(option, value)
 
 
 # One arena for all threads, and no memory given back between operations but for maps of more than 32 MB: the system
 # clears each page that it gives again, which took a tenth of a training step. Before threads have arenas of their own.
-_mallopt(ARENA_MAX=1, MMAP_THRESHOLD=32 << 20, TRIM_THRESHOLD=2**31 - 1)
+_mallopt(ARENA_MAX, 1)
+_mallopt(MMAP_THRESHOLD, 32 << 20)
+_mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def keep_large_maps() -> None:
     """Keep freed memory of any size from now on: training asks for the same large maps again at each step."""
-    _mallopt(MMAP_MAX=0)
+    _mallopt(MMAP_MAX, 0)
 
 
 class _Memory:
