@@ -353,7 +353,9 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = 
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
 
 
 def write_json(file: str | Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -64,10 +64,13 @@ class SPADE(nn.Module):
         self.mlp_gamma = nn.Conv2d(hidden, channels, kernel_size, padding=pad)
         self.mlp_beta = nn.Conv2d(hidden, channels, kernel_size, padding=pad)
 
+    def gamma_beta(self, seg: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        hidden = self.mlp_shared(F.interpolate(seg, size=size, mode="nearest"))
+        return self.mlp_gamma(hidden), self.mlp_beta(hidden)
+
     def forward(self, x: Tensor, seg: Tensor) -> Tensor:
-        normalised = self.param_free_norm(x)
-        hidden = self.mlp_shared(F.interpolate(seg, size=x.shape[2:], mode="nearest"))
-        return normalised * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
+        gamma, beta = self.gamma_beta(seg, x.shape[2:])
+        return self.param_free_norm(x) * (1 + gamma) + beta
 
 
 class SPADEResnetBlock(nn.Module):

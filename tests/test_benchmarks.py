@@ -13,7 +13,7 @@ import paddle
 import pytest
 from common import refuses, save
 
-from benchmarks import data, generator, harness, table, train_step
+from benchmarks import data, generator, gpu_forms, harness, table, train_step
 from benchmarks.variants import CASES, Task
 
 TOY = ["--size", "64", "--repeats", "1", "--warmup", "0"]
@@ -121,6 +121,19 @@ def test_products_are_counted():
         paddle.matmul(paddle.zeros([16, 2, 3]), paddle.zeros([16, 5, 2]), True, True)
         paddle.matmul(paddle.zeros([3]), paddle.zeros([3, 5]))
     assert total == [30 + 16 * 30 + 15]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_forms_for_gpus_compute_the_same(maps, training):
+    torch = pytest.importorskip("torch")
+    task = Task(size=64, ngf=4, vgg=False, batch=2, maps=str(maps))
+    runs = {form: gpu_forms.build(form, task, training) for form in gpu_forms.FORMS}
+    if training:  # the second step's losses follow from the first one's gradients
+        got = {form: torch.tensor([list(run().values()) for _ in range(2)]) for form, run in runs.items()}
+    else:
+        got = {form: run() for form, run in runs.items()}
+    for form in ("pattern", "sorted"):
+        assert torch.allclose(got[form], got["dense"], atol=1e-4), form
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,6 +1,6 @@
 """What a GPU computes, against the CPU's numbers; most tests run on the CPU, too, so that they are known to work.
 
-On a machine with a GPU: CUDA_VISIBLE_DEVICES=0 python -m pytest -m gpu -n 0
+On a machine with a GPU: NVIDIA_TF32_OVERRIDE=0 CUDA_VISIBLE_DEVICES=0 python -m pytest -m gpu -n 0
 """
 
 import dataclasses
