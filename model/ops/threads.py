@@ -1,7 +1,8 @@
 """Threads that share loops over NumPy arrays; the compiled loops release the interpreter's lock."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from queue import SimpleQueue
+from threading import Thread
 
 import paddle
 from threadpoolctl import ThreadpoolController
@@ -13,10 +14,28 @@ FEWEST_VALUES = 1 << 16  # of an array, from which sharing a loop gains more tha
 
 
 @cache
-def _pool():
-    controller = ThreadpoolController()
-    # Each worker multiplies on its own core: the libraries' own threads would fight over the same ones.
-    return ThreadPoolExecutor(THREADS - 1, "loops", initializer=lambda: controller.limit(limits=1))
+def _tasks():
+    """The queue that THREADS - 1 threads take parts of loops from."""
+    tasks = SimpleQueue()
+    for _ in range(THREADS - 1):
+        Thread(target=_serve, args=(tasks, ThreadpoolController()), name="loops", daemon=True).start()
+    return tasks
+
+
+def _serve(tasks, controller):
+    # Each thread multiplies on its own core: the libraries' own threads would fight over the same ones.
+    controller.limit(limits=1)
+    with paddle.no_grad():  # the flag belongs to the thread
+        while True:
+            _do(*tasks.get())
+
+
+def _do(work, part, begin, end, done):
+    """Do a part of a loop; its result or what it raised goes into the queue `done`."""
+    try:
+        done.put((part, work(part, begin, end), None))
+    except BaseException as error:  # the caller raises it
+        done.put((part, None, error))
 
 
 @cache
@@ -36,18 +55,19 @@ def parallel_for(work, count, values=FEWEST_VALUES):
     if parts <= 1:
         return [work(0, 0, count)]
     edges = [count * i // parts for i in range(parts + 1)]
-    others = [_pool().submit(_guarded, work, i, edges[i], edges[i + 1]) for i in range(1, parts)]
-    before = [library.get_num_threads() for library in _openmp()]
+    done = SimpleQueue()
+    for part in range(1, parts):
+        _tasks().put((work, part, *edges[part : part + 2], done))
     try:
         for library in _openmp():
             library.set_num_threads(1)
-        first = _guarded(work, 0, 0, edges[1])
+        with paddle.no_grad():
+            _do(work, 0, 0, edges[1], done)
     finally:
-        for library, threads in zip(_openmp(), before, strict=True):
-            library.set_num_threads(threads)
-    return [first, *(other.result() for other in others)]
-
-
-def _guarded(work, part, begin, end):
-    with paddle.no_grad():  # the flag belongs to the thread
-        return work(part, begin, end)
+        for library in _openmp():
+            library.set_num_threads(THREADS)
+    found = sorted((done.get() for _ in range(parts)), key=lambda result: result[0])
+    for _, _, error in found:
+        if error is not None:
+            raise error
+    return [result for _, result, _ in found]
