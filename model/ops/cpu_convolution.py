@@ -12,7 +12,7 @@ from paddle.autograd import PyLayer
 
 from model.ops import loops, winograd
 from model.ops.cpu_reductions import column_sum, dot, group_sum
-from model.ops.memory import buffer, contiguous, view, zeros
+from model.ops.memory import buffer, contiguous, copied, view, zeros
 from model.ops.threads import parallel_for
 
 PIECE = 6 << 20  # bytes of a piece's transformed input and output together
@@ -50,26 +50,30 @@ class _Modulated:
         """Gradients of x, mean and the tables from the modulated map's [pixels, C]; None for those not needed."""
         if self.is_plain:
             return [grad.reshape(self.shape), None, None, None]
-        grad_map, means, table_a = view(grad), self.source.means, self.source.table_a
-        tensor, gx = buffer(*self.shape)
-        rows = gx.reshape(-1, self.channels)
-        count = len(table_a) if need_a or need_b else 0
+        grad, means, (tensor, gx) = view(grad), len(self.source.means), buffer(*self.shape)
+        gx = gx.reshape(-1, self.channels)
+        shape = len(self.source.table_a) if need_a or need_b else 0, self.channels
 
         def work(part, begin, end):
-            tables = np.zeros((2, count, self.channels), np.float32)
-            scratch = np.empty(self.channels, np.float32)
-            loops.modulation_grad(grad_map, self.source, begin, end, scratch, rows, tables[0], tables[1])
+            tables = buffer(*shape), buffer(*shape)
+            loops.modulation_grad(grad, self.source, begin, end, gx, *(array for _, array in tables))
             return tables
 
-        tables = np.zeros((2, count, self.channels), np.float32)
-        if need_x or need_mean or count:
-            parts = parallel_for(work, len(rows), rows.size)
-            tables = sum(parts[1:], parts[0])
+        (tables, *others), rows = parallel_for(work, len(gx), gx.size), shape[0]
+
+        def add(part, begin, end):
+            for other in others:
+                for (_, total), (_, more) in zip(tables, other, strict=True):
+                    total[begin:end] += more[begin:end]
+
+        if others and rows:
+            parallel_for(add, rows, rows * self.channels)
+        (grad_a, _), (grad_b, _) = tables
         return [
             tensor if need_x else None,
-            -group_sum(tensor.reshape([len(means), -1, self.channels])) if need_mean else None,
-            paddle.to_tensor(tables[0]) if need_a else None,
-            paddle.to_tensor(tables[1]) if need_b else None,
+            -group_sum(tensor.reshape([means, -1, self.channels])) if need_mean else None,
+            grad_a if need_a else None,
+            grad_b if need_b else None,
         ]
 
     def rows(self, first, last):
@@ -194,14 +198,13 @@ def _winograd_backward(m, form, weight, factor, grad, need_weight, grad_map):
                 lines[cut:last] += edge[: last - cut]
     if not need_weight:
         return None
-    total = results[0][1]
-    for result in results[1:]:
-        total = total.add_(result[1])
     out_tensor, out = buffer(*weight.shape)
-    flat, source = out.reshape(k, m.channels, -1), view(total)
+    flat, (total, *others) = out.reshape(k, m.channels, -1), [view(total) for _, total in results]
 
     def finish(part, begin, end):
-        winograd.weight_tiles_grad(source, form.weight_adjoint, begin, end, flat)
+        for other in others:
+            total[:, begin:end] += other[:, begin:end]
+        winograd.weight_tiles_grad(total, form.weight_adjoint, begin, end, flat)
 
     parallel_for(finish, k)
     return out_tensor
@@ -467,7 +470,7 @@ class ModulatedConv(PyLayer):
         if need_residual is not None:
             grads.append(grad_residual if need_residual else None)
         if need_scale is not None:  # the convolution is linear in the weight: its own gradient tells the scale's
-            grads.append(paddle.to_tensor(np.float32(dot(grad_weight, weight) / ctx.factor)) if need_scale else None)
+            grads.append(copied(dot(grad_weight, weight) / ctx.factor) if need_scale else None)
         return tuple(grads)
 
 

@@ -5,7 +5,7 @@ import paddle
 from paddle.autograd import PyLayer
 
 from model.ops import group, loops
-from model.ops.memory import buffer, contiguous, view
+from model.ops.memory import buffer, contiguous, copied, view
 from model.ops.threads import parallel_for
 
 
@@ -38,7 +38,7 @@ def _totals(kernel, *maps):
         kernel(*arrays, begin, end, total)
         return total
 
-    return paddle.to_tensor(sum(parallel_for(work, len(arrays[0]), arrays[0].size)).astype(np.float32))
+    return copied(sum(parallel_for(work, len(arrays[0]), arrays[0].size)))
 
 
 class BatchMoments(PyLayer):
@@ -73,7 +73,7 @@ class BatchMoments(PyLayer):
         var = np.maximum(total[1] - mean * mean, 0)
         ctx.save_for_backward(x)
         ctx.mean = mean
-        return paddle.to_tensor(mean.astype(np.float32)), paddle.to_tensor(var.astype(np.float32))
+        return copied(mean), copied(var)
 
     @staticmethod
     def backward(ctx, grad_mean, grad_var):
@@ -106,7 +106,7 @@ class ReluDistance(PyLayer):
         a, b = (view(t).reshape(-1, channels) for t in (x, target))
         total = sum(parallel_for(lambda part, first, last: loops.relu_distance(a, b, first, last), len(a)))
         ctx.save_for_backward(x, target)
-        return paddle.to_tensor(np.float32(total / a.size))
+        return copied(total / a.size)
 
     @staticmethod
     def backward(ctx, grad):

@@ -6,7 +6,7 @@ from paddle.autograd import PyLayer
 
 from model.ops import loops
 from model.ops.cpu_reductions import column_dot, column_sum
-from model.ops.memory import buffer, contiguous, view, zeros
+from model.ops.memory import buffer, contiguous, copied, view, zeros
 from model.ops.threads import parallel_for
 
 TABLE_PIECE = 12 << 20  # bytes of a piece's products: larger than a core's cache, but long rows and few calls gain more
@@ -54,7 +54,8 @@ class WindowHidden(PyLayer):
     def backward(ctx, grad):
         weight, hidden = ctx.saved_tensor()
         patterns = ctx.patterns
-        grad_table = np.zeros_like(WindowHidden.table(weight, patterns))
+        codes, area = len(patterns.labels) + 1, patterns.inner.shape[1]
+        grad_table = np.zeros((area, codes, hidden.shape[1]), np.float32)
         grad_bias = np.zeros(hidden.shape[1], np.float32)
         loops.window_hidden_grad(view(grad.clone()), view(hidden), patterns.inner, grad_table, grad_bias)
         tensor, out = zeros(*weight.shape)
@@ -63,7 +64,7 @@ class WindowHidden(PyLayer):
             flat[:, label] += grad_table[:, code].T
         if patterns.edges is not None:
             flat[:, -1] += np.tensordot(patterns.edges, grad_table[:, :-1], (0, 1)).T
-        return tensor, paddle.to_tensor(grad_bias)
+        return tensor, copied(grad_bias)
 
 
 class SpadeTables(PyLayer):

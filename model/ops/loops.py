@@ -169,14 +169,14 @@ def columns_grad(grad, height, width, window, begin, by_window, low, high, out):
                         target[(j - first) * channels + c] += source[c * area + k * size + j]
 
 
-@compiled(Matrix, SOURCE, int64, int64, Vector, Matrix, Matrix, Matrix)
-def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
+@compiled(Matrix, SOURCE, int64, int64, Matrix, Matrix, Matrix)
+def modulation_grad(grad, source, begin, end, grad_x, grad_a, grad_b):
     """The adjoint of act((x - mean) * a + b): gradients of x and, summed over a table row's pixels, of the tables.
 
     Args:
         grad: gradient of the modulated map [N*height*width, C].
         begin, end: a range of x's pixels.
-        scratch: [C]; grad_x: like x, written; grad_a, grad_b: [P, C], added to (no tables' gradient if P is 0).
+        grad_x: like x, written there; grad_a, grad_b: [P, C], written, or [0, C] if the tables need none.
     """
     x, means, table_a, table_b, index, height, width, up, slope = source
     channels = x.shape[1]
@@ -184,6 +184,9 @@ def modulation_grad(grad, source, begin, end, scratch, grad_x, grad_a, grad_b):
     low_height = height // 2 if up else height
     copies = 4 if up else 1
     tables = grad_a.shape[0] > 0
+    scratch = np.empty(channels, np.float32)
+    grad_a[:] = 0
+    grad_b[:] = 0
     for place in range(begin, end):
         line = place // low_width
         image = line // low_height
