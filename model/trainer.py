@@ -107,12 +107,12 @@ class Trainer:
         beta1, beta2 = opt.betas
         lr_G, lr_D = opt.learning_rates
         adam = {"beta1": beta1, "beta2": beta2, "epsilon": 1e-8}
-        parameters = self.G.parameters() + (self.E.parameters() if self.E else [])
-        self.optimizer_G = Adam(lr_G, parameters=parameters, **adam)
+        of_G, of_E = self.G.parameters(), self.E.parameters() if self.E else []
+        self.optimizer_G = Adam(lr_G, parameters=of_G + of_E, **adam)
         self.optimizer_D = Adam(lr_D, parameters=self.D.parameters(), **adam)
-        # A parameter moves as soon as its gradient is complete, so that there are never all gradients at a time; mixed
-        # precision looks at all of them before it moves any.
-        self.sum_G = GradientSum(parameters, None if opt.amp else self.optimizer_G.move)
+        # A large parameter moves as soon as its gradient is complete, so that there are never all gradients at a time;
+        # mixed precision looks at all of them before it moves any.
+        self.sum_G = GradientSum(of_E + of_G, None if opt.amp else self.optimizer_G.move)  # E's are complete last
         self.sum_D = GradientSum(self.D.parameters(), None if opt.amp else self.optimizer_D.move)
         self.scaler_G, self.scaler_D = (paddle.amp.GradScaler(enable=opt.amp) for _ in range(2))
         if opt.ema:

@@ -14,6 +14,7 @@ from training_cases import arrays_of, batches, run
 import model.trainer
 from model.convolution import Conv2D, one_power_iteration
 from model.normalization import BatchNorm
+from model.ops import gradient_sum
 from model.semantics import Part, Semantics, pattern_arrays
 from model.trainer import Trainer, halves, micro_batches
 from model.training import checkpoint
@@ -232,7 +233,8 @@ def gradients_of(opt, size):
     return found, trainer.step(batch), trainer
 
 
-def test_parameters_move_in_the_backward_pass_and_drop_their_gradients(opt):
+def test_large_parameters_move_in_the_backward_pass_and_drop_their_gradients(opt, monkeypatch):
+    monkeypatch.setattr(gradient_sum, "ALONE", 4096)
     left, ends = [], []
     for early in (True, False):
         trainer = Trainer(opt)
@@ -241,7 +243,8 @@ def test_parameters_move_in_the_backward_pass_and_drop_their_gradients(opt):
         update = trainer.update
 
         def counted(optimizer, scaler, update=update):
-            left.append(sum(p.grad is not None for p in optimizer._parameter_list))
+            large = [p for p in optimizer._parameter_list if gradient_sum.byte_count(p) >= 4096]
+            left.append(sum(p.grad is not None for p in large))
             update(optimizer, scaler)
 
         trainer.update = counted

@@ -40,7 +40,8 @@ class GradientSum:
 
     Args:
         parameters: all that the step trains; they must be the same on every process.
-        ready: called in the backward pass with each parameter whose gradient is complete and needs no other process.
+        ready: called in the backward pass with each parameter of `ALONE` bytes and more whose gradient is complete and
+            needs no other process.
     """
 
     def __init__(self, parameters, ready=None):
@@ -51,7 +52,8 @@ class GradientSum:
                 p._register_backward_hook(functools.partial(self._arrived, number))
         self.ready = ready
         for p in parameters if group.world() == 1 else ():
-            p._register_backward_hook(functools.partial(self._complete, p))
+            if byte_count(p) >= ALONE:
+                p._register_backward_hook(functools.partial(self._complete, p))
 
     def arm(self):
         """Send what the next backward pass completes."""
