@@ -11,7 +11,6 @@ import pickle
 import signal
 import time
 from collections import Counter
-from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -182,32 +181,6 @@ def copy_from_first(tensors):
                 paddle.distributed.broadcast(tensor, src=0)
 
 
-class _Hole(NamedTuple):
-    """Where an array was, in a value that travels without its arrays."""
-
-    kind: str
-    shape: tuple
-
-
-def _changed(value, kind, change):
-    """The value with change(part) in place of each part of a kind."""
-    if isinstance(value, kind):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _changed(item, kind, change) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_changed(item, kind, change) for item in value)
-    return value
-
-
-def _first_bytes(data, size):
-    """The bytes of process 0, of which all know the number."""
-    if size == 0:
-        return b""
-    own = np.frombuffer(data, np.uint8) if rank() == 0 else np.zeros(size, np.uint8)
-    return _received(own).tobytes()
-
-
 def from_first(value):
     """The value that process 0 gives, on every process; what the others give is ignored.
 
@@ -216,25 +189,17 @@ def from_first(value):
     """
     if world() == 1:
         return value
-    arrays, skeleton = [], b""
-
-    def leave(array):
-        arrays.append(array)
-        return _Hole(array.dtype.str, array.shape)
-
-    if rank() == 0:
-        skeleton = pickle.dumps(_changed(value, np.ndarray, leave))
-    size = int(_received(np.array([len(skeleton)], np.int64))[0])
-    skeleton = pickle.loads(_first_bytes(skeleton, size))  # from the job's own first process
-    mine = iter(arrays)
-
-    def take(hole):
-        kind = np.dtype(hole.kind)
-        data = np.ascontiguousarray(next(mine)).tobytes() if rank() == 0 else b""
-        data = _first_bytes(data, int(np.prod(hole.shape, dtype=np.int64)) * kind.itemsize)
-        return np.frombuffer(data, kind).reshape(hole.shape)
-
-    return _changed(skeleton, _Hole, take)
+    is_first, buffers, parts = rank() == 0, [], []
+    if is_first:
+        skeleton = pickle.dumps(value, 5, buffer_callback=buffers.append)  # the arrays' numbers stay outside
+        parts = [skeleton, *(buffer.raw() for buffer in buffers)]
+    count = int(_received(np.array([len(parts)], np.int64))[0])
+    sizes = _received(np.array([len(part) for part in parts] if is_first else [0] * count, np.int64))
+    received = []
+    for place, size in enumerate(sizes):
+        own = np.frombuffer(parts[place], np.uint8) if is_first else np.zeros(size, np.uint8)
+        received.append(_received(own) if size else b"")
+    return pickle.loads(received[0], buffers=received[1:])  # from the job's own first process
 
 
 def texts(text):
