@@ -12,9 +12,9 @@ from common import ROUNDING, Call, refuses
 
 from model.errors import UserError
 from model.metrics import engine
-from model.metrics.engine import program_file
 from model.metrics.predictors import FunctionPredictor, InputFormat, class_maps, load_predictor
 from model.metrics.segmentation import CITYSCAPES_TRAIN, confusion_matrix, scheme_of, segmentation_scores
+from model.serving.runtime import program_file
 
 # ---- scores ----
 

@@ -4,7 +4,6 @@ and for other people's programs, which it takes without unpickling anything.
 
 import logging
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,8 +13,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from model.errors import UserError
-from model.serving.engines import check_program, paddle_engine
-from model.serving.runtime import OPERATIONS
+from model.serving.runtime import OPERATIONS, check_program, paddle_engine, save_program
 
 # What a foreign network may consist of, by the names in .pdmodel and in .json files: tensors go in and come out. All
 # else is refused, for Paddle has over a thousand operations, some of which read and write files, open connections or
@@ -47,19 +45,6 @@ NETWORK_OPERATIONS = OPERATIONS | frozenset(
 )
 
 
-class _Part(nn.Layer):
-    """One method of a network, as a layer that can be exported."""
-
-    def __init__(self, net: nn.Layer, method: str):
-        super().__init__()
-        self.net = net
-        self.method = method
-        self.eval()
-
-    def forward(self, x):
-        return getattr(self.net, self.method)(x)
-
-
 def accelerate(net: nn.Layer, method: str, shape: Sequence[int]) -> None:
     """Let the engine compute a method of a network from now on, with the weights that it has now.
 
@@ -75,11 +60,10 @@ def accelerate(net: nn.Layer, method: str, shape: Sequence[int]) -> None:
         return
     example = np.zeros(shape, np.float32)
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), paddle.no_grad():
-            warnings.simplefilter("ignore")  # exporting says what only the writer of an export wants to know
-            prefix = Path(folder, "part")
-            paddle.jit.save(_Part(net, method), str(prefix), input_spec=[InputSpec([None, 3, None, None], "float32")])
-            run = _engine(program_file(prefix), onednn=True)
+        with tempfile.TemporaryDirectory() as folder, paddle.no_grad():
+            part = paddle.jit.to_static(getattr(net, method), full_graph=True)
+            program = save_program(part, Path(folder, "part"), [InputSpec([None, 3, None, None], "float32")])
+            run = _engine(program, onednn=True)
             got = run(example)
             want = getattr(net, method)(paddle.to_tensor(example)).numpy()
     except Exception as error:  # the engine's failures are of many kinds, and none matters: the network itself remains
@@ -87,12 +71,6 @@ def accelerate(net: nn.Layer, method: str, shape: Sequence[int]) -> None:
         return
     if got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-4 * float(np.abs(want).max())):
         setattr(net, method, lambda x: paddle.to_tensor(run(x.numpy())))
-
-
-def program_file(prefix: Path) -> Path | None:
-    """The program of an exported network: the .json that Paddle 3 writes, or a .pdmodel."""
-    files = (prefix.with_name(prefix.name + suffix) for suffix in (".json", ".pdmodel"))
-    return next((file for file in files if file.is_file()), None)
 
 
 def load_program(program: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -30,8 +30,8 @@ from PIL import Image
 from model.errors import UserError
 from model.files import file_digest
 from model.judges.deeplab import DeepLabV2, network_input
-from model.metrics.engine import accelerate, load_program, program_file
-from model.serving.engines import onnx_engine
+from model.metrics.engine import accelerate, load_program
+from model.serving.runtime import onnx_engine, program_file
 
 # Building the engine takes as long as some 8 pictures without it.
 _ENGINE_FROM = 12
