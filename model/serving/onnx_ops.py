@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from model.normalization import EPSILON
-from model.serving.recording import Graph
+from model.serving.graph import Graph
 
 OPSET, IR_VERSION = 17, 8  # of 2022: onnxruntime reads them from version 1.12 on
 ALIGNMENT = 4096  # bytes: a page, so that runtimes can map the file

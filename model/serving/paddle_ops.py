@@ -13,7 +13,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from model.normalization import EPSILON
-from model.serving.recording import Graph
+from model.serving.graph import Graph
 from model.serving.runtime import save_program
 
 
