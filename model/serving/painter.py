@@ -72,8 +72,9 @@ class Painter:
 
     @property
     def description(self) -> Description:
-        """What the model expects and knows: sizes, classes, colours."""
-        return Description.of(self.opt)
+        """What the model expects and knows: sizes, classes, colours, training."""
+        count = sum(parameter_count(net) for net in (self.G, self.E) if net is not None)
+        return Description.of(self.opt, step=self.step, parameters=count)
 
     @property
     def has_encoder(self) -> bool:
@@ -81,10 +82,9 @@ class Painter:
         return self.E is not None
 
     @property
-    def info(self) -> dict[str, Any]:
-        """What a page or a log tells of the model: file, step, parameters, device."""
-        count = sum(parameter_count(net) for net in (self.G, self.E) if net is not None)
-        return {"file": str(self.file), "step": self.step, "device": paddle.get_device(), "parameters": count}
+    def runs_on(self) -> dict[str, str]:
+        """What computes."""
+        return {"device": paddle.get_device()}
 
     @paddle.no_grad()
     def encode(self, image: Any) -> np.ndarray:

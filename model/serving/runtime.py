@@ -204,10 +204,9 @@ class Exported:
         self.form = next(iter(generators)) if form == "auto" else form
         if self.form not in generators:
             raise UserError(f"{folder} has no form {form} of the generator: it has {', '.join(generators)}")
-        file = folder / generators[self.form]
-        self.generate = runner(file)
+        self.file, self.runs_on = folder / generators[self.form], {"device": "cpu", "runtime": chosen}
+        self.generate = runner(self.file)
         self.has_encoder, self._encoder = bool(encoder), encoder and folder / encoder
-        self.info = dict(file=str(file), step=found.step, device="cpu", parameters=found.parameters, runtime=chosen)
 
     def inputs(self, label, instance, z) -> dict[str, np.ndarray]:
         """What the generator's graph takes for a batch of maps and styles."""

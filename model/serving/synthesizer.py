@@ -52,7 +52,8 @@ class Synthesizer:
         self.names, self.palette = list(about.names), np.array(about.colours, np.uint8)
         self.size, self.z_dim, self.label_nc = about.size, about.z_dim, about.label_nc
         self.unknown, self.uses_instances = about.unknown, about.uses_instances
-        self.has_encoder, self.info = engine.has_encoder, dict(engine.info)
+        self.has_encoder = engine.has_encoder
+        self.info = {"file": str(engine.file), "step": about.step, "parameters": about.parameters, **engine.runs_on}
 
     @classmethod
     def load(
