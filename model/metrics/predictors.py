@@ -1,19 +1,4 @@
-"""The networks that read pictures for the segmentation scores.
-
-Any segmentation model serves that fits `Predictor`, three attributes and a call:
-
-    class Mine:
-        name = "upernet"                      # what reports call it
-        weights_sha256 = "..."                # or "unknown"
-        protocol = "RGB, 512x512, ..."        # how pictures are brought to the network's input, for reports
-
-        def __call__(self, pictures):         # uint8 RGB [n, H, W, 3]
-            return scores                     # float [n, classes, h, w], or integer class ids [n, h, w]
-
-Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour. A predictor
-may also have `classes`, how many there are (ids do not tell), and `expect(n)`, which is told how many pictures come.
-`load_predictor` makes a predictor of a Paddle inference model, an ONNX file, or a function of a Python file.
-"""
+"""The networks that read pictures for the segmentation scores; `load_predictor` makes one of a file."""
 
 import importlib.util
 import re
@@ -38,14 +23,21 @@ _ENGINE_FROM = 12
 
 
 class Predictor(Protocol):
-    """Reads pictures; see the module's text."""
+    """Any segmentation network.
 
-    name: str
-    weights_sha256: str
-    protocol: str
+    It may also have `classes`, how many there are (ids do not tell), and `expect(n)`, which is told how many pictures
+    come.
+    """
+
+    name: str  # what reports call it
+    weights_sha256: str  # or "unknown"
+    protocol: str  # how pictures are brought to the network's input, for reports
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 RGB [n, H, W, 3] -> float scores [n, classes, h, w] or integer ids [n, h, w]."""
+        """uint8 RGB [n, H, W, 3] -> float scores [n, classes, h, w] or integer ids [n, h, w].
+
+        Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour.
+        """
 
 
 @dataclass(frozen=True)
