@@ -5,6 +5,8 @@ Engines read a graph and its numbers; nothing that can run code, such as the pic
 
 import importlib.util
 import json
+import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -111,6 +113,38 @@ def program_file(prefix: Path) -> Path | None:
     """The program of an exported network: the .json that Paddle 3 writes, or a .pdmodel."""
     files = (prefix.with_name(prefix.name + suffix) for suffix in (".json", ".pdmodel"))
     return next((file for file in files if file.is_file()), None)
+
+
+def accelerate(net: Any, method: str, shape: Sequence[int]) -> None:
+    """Let Paddle's engine compute a method of a network from now on, with the weights that it has now: several times
+    faster on CPUs.
+
+    The engine's answer to an example is compared with the network's own: where Paddle cannot build it, cannot
+    run it or computes something else, the network stays as it is, and so it does on a GPU.
+
+    Args:
+        net: any network, in evaluation mode.
+        method: which of its methods, from a float32 tensor [N, C, H, W] of any size to one output.
+        shape: of the example, small.
+    """
+    import paddle
+
+    if method in vars(net) or not paddle.get_device().startswith("cpu"):
+        return
+    example = np.zeros(shape, np.float32)
+    try:
+        with tempfile.TemporaryDirectory() as folder, paddle.no_grad():
+            part = paddle.jit.to_static(getattr(net, method), full_graph=True)
+            spec = paddle.static.InputSpec([None, 3, None, None], "float32")
+            program = save_program(part, Path(folder, "part"), [spec])
+            (name,), run = paddle_engine(program, program.with_suffix(".pdiparams"))
+            got = run({name: example})
+            want = getattr(net, method)(paddle.to_tensor(example)).numpy()
+    except Exception as error:  # the engine's failures are of many kinds, and none matters: the network itself remains
+        logging.getLogger(__name__).info("the inference engine does not serve here: %s", error)
+        return
+    if got.shape == want.shape and np.allclose(got, want, rtol=0, atol=1e-4 * float(np.abs(want).max())):
+        setattr(net, method, lambda x: paddle.to_tensor(run({name: x.numpy()})))
 
 
 def check_program(program: Path, allowed: frozenset[str], what: str, advice: str = "") -> None:
