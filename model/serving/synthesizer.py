@@ -22,10 +22,10 @@ Map = Photo | np.ndarray
 def is_model(path: str | Path) -> bool:
     """Whether there is something at a path that `Synthesizer.load` takes, damaged or not."""
     from model.training import checkpoint
-    from model.weights import packed
+    from model.weights.files import PACKED
 
     path = Path(path)
-    files = (FILE, "n_g.pdparams", packed.FILE)
+    files = (FILE, "n_g.pdparams", PACKED)
     return path.suffix == ".pdparams" or any((path / file).is_file() for file in files) or checkpoint.exists(path)
 
 
