@@ -7,7 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.judges.layers import ConvUnit
+from model.judges import ConvUnit
 
 FEATURES = 2048
 INPUT_SIZE = 299

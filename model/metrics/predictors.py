@@ -154,6 +154,8 @@ def _exported(path: Path, input_format: InputFormat | None) -> FunctionPredictor
         engine, weights, name = (_onnx if is_onnx else _paddle)(path)
     except UserError:
         raise
+    except ImportError as error:
+        raise UserError(f"{path} needs onnxruntime, which is not here: pip install onnxruntime") from error
     except Exception as error:  # the engines' errors share no base class
         kind, reason = "an ONNX" if is_onnx else "a Paddle inference", str(error).strip() or type(error).__name__
         raise UserError(f"{path} cannot be read as {kind} model: {reason.splitlines()[-1]}") from error
@@ -174,10 +176,8 @@ def _onnx(path: Path) -> tuple[runtime.Engine, Path, str]:
     """An ONNX model, the file of its numbers, its name. Needs onnxruntime."""
     if not path.is_file():
         raise UserError(f"{path} is not a file: give an ONNX model")
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(f"{path} needs onnxruntime, which is not here: pip install onnxruntime") from error
+    import onnxruntime
+
     return runtime.onnx_engine(path, onnxruntime.get_available_providers()), path, path.name
 
 

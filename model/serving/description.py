@@ -115,10 +115,9 @@ class Description:
         need(len(self.names) == classes and all(isinstance(name, str) for name in self.names), "names")
         colours = all(len(c) == 3 and all(whole(part, 0, 255) for part in c) for c in self.colours)
         need(len(self.colours) == classes and colours, "colours")
-        need(whole(self.file_unknown, 0, 1 << 16), "file_unknown")
         marks = self.unknown_ids
-        need(len(marks) <= MOST_CLASSES and all(whole(i, 0, 1 << 16) for i in marks), "unknown_ids")
-        need(not marks or self.unknown is not None, "unknown_ids")
+        need(all(whole(i, 0, 1 << 16) for i in (self.file_unknown, *marks)), "unknown_ids")
+        need(len(marks) <= MOST_CLASSES and (not marks or self.unknown is not None), "unknown_ids")
         need(self.step is None or whole(self.step, 0, 1 << 62), "step")
         need(whole(self.parameters, 0, 1 << 62), "parameters")
         for files in (self.onnx, self.paddle):

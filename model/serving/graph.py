@@ -212,10 +212,10 @@ class Patterns(_LabelMaps):
             inner = graph.input(f"inner_{size}", "int32", [f"windows_{size}", self.area])
             outer = graph.input(f"outer_{size}", "int32", [f"patterns_{size}", self.area])
             index = graph.input(f"index_{size}", "int32", ["batch", height, width])
-            label, edges = (graph.half(inner), graph.odd(inner)) if self.with_edges else (inner, None)
-            self._tables[height, width] = label, edges, outer, index
+            maps = [graph.half(inner), graph.odd(inner)] if self.with_edges else [inner]  # labels, edges
+            self._tables[height, width] = maps, outer, index
 
-    def _summed(self, name, conv, label, edges):
+    def _summed(self, name, conv, label, edges=None):
         """A convolution over one-hot maps for windows of ids [Q, area]: [Q, K]."""
         graph = self.graph
         table, edge_rows, bias, (area, _) = self.over_labels(name, conv)
@@ -228,20 +228,19 @@ class Patterns(_LabelMaps):
     def first_map(self, conv):
         """The convolution over the label map that a generator without style begins with: [N,C,h,w]."""
         graph, side = self.graph, round(self.area**0.5)
-        label, edges, outer, index = self._tables[self.sizes[0]]
+        maps, outer, index = self._tables[self.sizes[0]]
         middle = self.area // 2
         if side > 3:  # its windows are 3x3 all the same
             window = [middle + side * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)]
-            label = graph.take(label, window, 1)
-            edges = None if edges is None else graph.take(edges, window, 1)
+            maps = [graph.take(codes, window, 1) for codes in maps]
         inner_index = graph.gather(graph.reshape(graph.take(outer, [middle], 1), [-1]), index)
-        return graph.transpose(graph.gather(self._summed("fc", conv, label, edges), inner_index), [0, 3, 1, 2])
+        return graph.transpose(graph.gather(self._summed("fc", conv, *maps), inner_index), [0, 3, 1, 2])
 
     def modulate(self, x, name, shared, weight, bias):
         """x * a + b of a map of C channels; weight [area * HIDDEN, 2C] and bias [2C] are a's beside b's."""
         graph, area, channels = self.graph, self.area, x.channels
-        label, edges, outer, index = self._tables[x.size]
-        hidden = graph.relu(self._summed(name, shared, label, edges))
+        maps, outer, index = self._tables[x.size]
+        hidden = graph.relu(self._summed(name, shared, *maps))
         hidden = graph.concat([hidden, graph.floats(np.zeros((1, HIDDEN)))], 0)  # outside the map activations are 0
         if x.size[0] * x.size[1] < FEW_PIXELS:
             table = graph.matmul(graph.reshape(graph.gather(hidden, outer), [-1, area * HIDDEN]), weight)
