@@ -159,14 +159,14 @@ def _exported(path: Path, input_format: InputFormat | None) -> FunctionPredictor
     except Exception as error:  # the engines' errors share no base class
         kind, reason = "an ONNX" if is_onnx else "a Paddle inference", str(error).strip() or type(error).__name__
         raise UserError(f"{path} cannot be read as {kind} model: {reason.splitlines()[-1]}") from error
-    if [len(shape or "nchw") for shape in engine.inputs.values()] != [4]:
-        told = ", ".join(f"{name} {shape or ''}".strip() for name, shape in engine.inputs.items())
+    if [4 if shape is None else len(shape) for shape in engine.inputs.values()] != [4]:
+        told = ", ".join(image if shape is None else f"{image} {shape}" for image, shape in engine.inputs.items())
         raise UserError(f"{path} takes {told or 'nothing'}; expected one input [n, 3, h, w]")
     ((image, shape),) = engine.inputs.items()
 
     def run(prepared: np.ndarray) -> np.ndarray:
-        is_fixed = shape and isinstance(shape[0], int)
-        groups = np.split(prepared, len(prepared)) if is_fixed else [prepared]
+        has_fixed_batch = shape is not None and isinstance(shape[0], int)
+        groups = np.split(prepared, len(prepared)) if has_fixed_batch else [prepared]
         return np.concatenate([engine.run({image: group}) for group in groups])
 
     return FunctionPredictor(run, input_format, name, file_digest(weights))

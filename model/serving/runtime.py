@@ -116,10 +116,9 @@ def program_file(prefix: Path) -> Path | None:
 
 
 def accelerate(net: Any, method: str, shape: Sequence[int]) -> None:
-    """Let Paddle's engine compute a method of a network from now on, with the weights that it has now: several times
-    faster on CPUs.
+    """Let Paddle's engine compute a method of a network, with the weights that it has now: much faster on CPUs.
 
-    The engine's answer to an example is compared with the network's own: where Paddle cannot build it, cannot
+    The engine's answer to an example is compared with the network's own: where Paddle cannot build the engine, cannot
     run it or computes something else, the network stays as it is, and so it does on a GPU.
 
     Args:
