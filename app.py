@@ -5,11 +5,9 @@ Ctrl-C or SIGTERM ends it. Exit status: 0, or 2 after a mistake in options or fi
 """
 
 import argparse
-import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 from model.errors import UserError, run_cli, tell
@@ -35,16 +33,6 @@ def find_model(given: str | None) -> Path:
     raise UserError(f"no model in {TRAINED}: train one (python train.py --preset sample) or give --checkpoint")
 
 
-@contextlib.contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """For imports: what they make stays, and looking for garbage among it took a fifth of their time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Open the painting page of a trained model.")
@@ -63,16 +51,18 @@ def main(argv: list[str] | None = None) -> int:
 
     if not is_exported(path):
         ahead.start(options.device)
-    with _garbage_kept():
-        from model.serving.synthesizer import Synthesizer  # here, so that --help need not wait for Paddle
-
+    gc.disable()  # what imports make stays, and looking for garbage among it took a fifth of their time
+    try:
         try:
-            from model.serving.page import build_page, launch_page
+            from model.serving.page import build_page, launch_page  # here, so that --help need not wait for Paddle
         except ModuleNotFoundError as error:
             raise UserError(f"{error.name} is not installed: pip install -r requirements-app.txt") from None
         from model.serving.painting import Studio
+        from model.serving.synthesizer import Synthesizer
 
         synthesizer = Synthesizer.load(path, which=options.which_epoch, device=options.device)
+    finally:
+        gc.enable()
     tell(f"model      {synthesizer.info['file']}, {synthesizer.info['device']}")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # with which Gradio asks itself whether it is there
     studio = Studio(synthesizer)

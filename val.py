@@ -16,8 +16,6 @@ from model.ops import ahead
 from model.progress import progress_bar
 from model.serving import is_exported
 
-FOLDERS = ("dataroot", "label_dir", "image_dir", "instance_dir")
-
 
 def write(batch, pictures, names, opt, val, folder, show):
     """Write a batch's pictures, one array for each style, and with --panels its label maps and photos beside them.
@@ -112,8 +110,8 @@ def main(argv=None) -> int:
         ahead.finish()
         paint(synthesizer, loader, opt, val, results / "pics")
     if scoring and scoring.synthesizer:
-        shared = (*FOLDERS, "dataset_mode", "palette", "unknown_ids", "max_dataset_size", "batchSize", "nThreads")
-        same = {name: getattr(opt, name) for name in shared}
+        of_data = ("dataroot", "label_dir", "image_dir", "instance_dir", "dataset_mode", "palette", "unknown_ids")
+        same = {name: getattr(opt, name) for name in (*of_data, "max_dataset_size", "batchSize", "nThreads")}
         other_opt = dataclasses.replace(scoring.synthesizer.opt, **same)
         with validation_loader(other_opt, val.phase, val.spread) as loader:
             plain = dataclasses.replace(val, panels=False, video="")

@@ -158,7 +158,7 @@ class Session:
 
     def _find_quick_fid(self):
         """What measures the quick FID; without what it needs the run goes on, and says so."""
-        from model.metrics.quick_fid import QuickFID  # here, since most runs measure none
+        from model.metrics.evaluation import QuickFID  # here, since most runs measure none
 
         try:
             return QuickFID(self.opt)

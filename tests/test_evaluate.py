@@ -12,7 +12,7 @@ from PIL import Image
 from test_fid import Means
 
 from model.errors import printable
-from model.metrics import evaluate
+from model.metrics.evaluation import evaluate
 from model.metrics.fid import FeatureExtractor
 from model.metrics.images import list_maps, list_pictures, pairing_key, partners, read_batches
 from model.metrics.judge import Judge

@@ -12,7 +12,7 @@ from model.options import OPT
 from model.serving.painter import Painter
 from model.serving.painting import SCENES
 from model.serving.synthesizer import Synthesizer
-from model.weights.packed import read_packed, write_packed
+from model.weights.files import read_packed, write_packed
 from tools import pack_model
 
 

@@ -11,10 +11,10 @@ import pytest
 from common import ROUNDING, Call, refuses
 
 from model.errors import UserError
-from model.metrics import engine
-from model.metrics.engine import program_file
+from model.metrics import predictors
 from model.metrics.predictors import FunctionPredictor, InputFormat, class_maps, load_predictor
 from model.metrics.segmentation import CITYSCAPES_TRAIN, confusion_matrix, scheme_of, segmentation_scores
+from model.serving.runtime import program_file
 
 # ---- scores ----
 
@@ -181,7 +181,7 @@ def test_a_program_that_writes_a_file_is_refused(exported, tmp_path, monkeypatch
         paddle.disable_static()
     refuses(r"not known to be harmless \(save\)", load_predictor, prefix)
     assert not written.exists()
-    monkeypatch.setattr(engine, "NETWORK_OPERATIONS", engine.NETWORK_OPERATIONS | {"save"})
+    monkeypatch.setattr(predictors, "NETWORK_OPERATIONS", predictors.NETWORK_OPERATIONS | {"save"})
     load_predictor(prefix, PLAIN)(PICTURES)
     assert written.exists()
 

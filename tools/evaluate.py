@@ -98,7 +98,10 @@ def main(argv=None) -> int:
     args.label_nc = args.label_nc or _label_nc(args.dataset_mode)
     args.metrics = args.metrics or ("fid,seg" if args.labels else "fid")
 
-    from model.metrics import InputFormat, Settings, evaluate, load_predictor, text, write_results
+    from model.metrics.evaluation import evaluate
+    from model.metrics.predictors import InputFormat, load_predictor
+    from model.metrics.report import text, write_results
+    from model.metrics.settings import Settings
     from model.ops.device import set_device
 
     set_device(args.device)

@@ -22,18 +22,18 @@ from model.options import OPT  # noqa: E402
 from model.serving.painter import Painter  # noqa: E402
 from model.serving.painting import SAMPLE_CLASSES  # noqa: E402
 from model.training.checkpoint_folder import OPT_FILE  # noqa: E402
-from model.weights.packed import FILE, read_packed, write_packed  # noqa: E402
+from model.weights.files import PACKED, read_packed, write_packed  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Pack as the command line says, and print how much smaller and how exact the file is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="as val.py's --checkpoint")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"gets {FILE}, {OPT_FILE}, README.md")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"gets {PACKED}, {OPT_FILE}, README.md")
     parser.add_argument("--which_epoch", default="latest", help="latest, best or an epoch's number (default: latest)")
     options = parser.parse_args(arguments)
-    if (options.folder / FILE).exists():
-        raise UserError(f"{options.folder / FILE} exists: move it away first")
+    if (options.folder / PACKED).exists():
+        raise UserError(f"{options.folder / PACKED} exists: move it away first")
 
     painter = Painter.load(options.checkpoint, options.which_epoch)
     nets = {"n_g": painter.G} | ({"n_e": painter.E} if painter.E else {})
@@ -45,16 +45,16 @@ def main(arguments: list[str] | None = None) -> int:
             if "mlp_shared" in key and array.ndim == 4:
                 arrays["n_g"][key] = array.copy()
                 arrays["n_g"][key][:, absent] = 0
-    size = write_packed(options.folder / FILE, arrays)
+    size = write_packed(options.folder / PACKED, arrays)
     recipe = OPT.from_preset(painter.opt.preset)
     places = {name: getattr(recipe, name) for name in ("dataroot", "output", "log_dir")}  # not this machine's
     dataclasses.replace(painter.opt, **places).save(options.folder / OPT_FILE)
-    back = read_packed(options.folder / FILE)
+    back = read_packed(options.folder / PACKED)
     error = max(np.abs(back[net][key] - array).max() for net in arrays for key, array in arrays[net].items())
     steps = "" if painter.step is None else f", {painter.step} steps"
     (options.folder / "README.md").write_text(_origin(painter, recipe, options.folder, size), encoding="utf-8")
     tell(f"{painter.file}{steps}: {sum(a.size for n in arrays.values() for a in n.values()):,} numbers")
-    tell(f"{options.folder / FILE}: {size / 1e6:.2f} MB, no number moved by more than {error:.2g}")
+    tell(f"{options.folder / PACKED}: {size / 1e6:.2f} MB, no number moved by more than {error:.2g}")
     return 0
 
 
@@ -75,7 +75,7 @@ def _origin(painter: Painter, recipe: OPT, folder: Path, size: int) -> str:
         "Made, with the Paddle and the processor of that day, by\n\n"
         f"    python train.py {' '.join(flags)}\n"
         f"    python tools/pack_model.py output/model {folder.as_posix()}\n\n"
-        f"`{FILE}` ({size / 1e6:.2f} MB) holds the networks in half precision, see `model/weights/packed.py`;\n"
+        f"`{PACKED}` ({size / 1e6:.2f} MB) holds the networks in half precision, see `model/weights/files.py`;\n"
         f"`{OPT_FILE}` their options. `python app.py --checkpoint {folder.as_posix()}` paints with it.\n"
     )
 

@@ -7,7 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.judges.layers import ConvUnit
+from model.judges import ConvUnit
 
 MEAN_BGR = (104.008, 116.669, 122.675)
 SCALES = (0.5, 0.75)

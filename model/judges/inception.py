@@ -1,19 +1,19 @@
 """The Inception network whose pooled features define FID."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from model.judges.layers import ConvUnit
+from model.judges import ConvUnit
 
 FEATURES = 2048
 INPUT_SIZE = 299
 
 
-def _unit(in_channels: int, out_channels: int, kernel=1, stride: int = 1, padding=0) -> ConvUnit:
-    return ConvUnit(in_channels, out_channels, kernel, stride, padding, epsilon=1e-3)
+_unit = partial(ConvUnit, epsilon=1e-3)
 
 
 def _average3(x: paddle.Tensor) -> paddle.Tensor:
@@ -43,15 +43,12 @@ class _Mixed(nn.Layer):
         self.sources = {name: source for name, source, *_ in units}
         self.ends = [name for name in (*self.sources, "pool") if name not in self.sources.values()]
         widths = {"x": channels, "pool": channels}
-
-        def add(name: str, source: str, out_channels: int, kernel: int | tuple[int, int] = 1, stride: int = 1) -> None:
+        for name, source, out_channels, *shape in units:
+            kernel, stride = (*shape, 1, 1)[:2]
             kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
             padding = tuple(side // 2 if stride == 1 else 0 for side in kernel)
             self.add_sublayer(f"branch{name}", _unit(widths[source], out_channels, kernel, stride, padding))
             widths[name] = out_channels
-
-        for unit in units:
-            add(*unit)
 
     def forward(self, x):
         outputs = {"x": x, "pool": self.pool(x)}
@@ -107,7 +104,7 @@ class FIDInception(nn.Layer):
         self.Conv2d_1a_3x3 = _unit(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = _unit(32, 32, 3)
         self.Conv2d_2b_3x3 = _unit(32, 64, 3, padding=1)
-        self.Conv2d_3b_1x1 = _unit(64, 80)
+        self.Conv2d_3b_1x1 = _unit(64, 80, 1)
         self.Conv2d_4a_3x3 = _unit(80, 192, 3)
         self.Mixed_5b = _mixed_a(192, pool_features=32)
         self.Mixed_5c = _mixed_a(256, pool_features=64)

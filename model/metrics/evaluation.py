@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +10,24 @@ import numpy as np
 import paddle
 import PIL
 
+from model.data.dataset import PhotoMaps
+from model.data.loader import make_loader
 from model.errors import UserError
 from model.files import file_digest
 from model.judges.deeplab import DeepLabV2
 from model.judges.inception import FEATURES, FIDInception
-from model.metrics.fid import FeatureExtractor, FeatureStatistics, fid, file_statistics
+from model.metrics.fid import FeatureExtractor, FeatureStatistics, cheap_fid, fid, file_statistics, image_statistics
 from model.metrics.images import common_folder, list_maps, read_rgb
 from model.metrics.judge import Judge, class_rows
 from model.metrics.predictors import DeepLabPredictor, Predictor
 from model.metrics.samples import Manifold, kid, precision_recall
 from model.metrics.segmentation import segmentation_scores
 from model.metrics.settings import COLUMNS, MADE_UP, OF_FEATURES, Pictures, Settings, Source
+from model.options import OPT
 from model.weights.made_up import made_up_weights
 from model.weights.published import PUBLISHED, find_network, find_weights
 
+QUICK_PICTURES = 1000  # of the validation split, the first
 WARNING = "MADE-UP NETWORK WEIGHTS: these numbers mean nothing, they only show that the evaluation runs"
 
 
@@ -227,3 +231,34 @@ def _counted(pictures: Sequence[Path]) -> dict[str, Any]:
     return {
         "pictures": len(pictures), "first": pictures[0].name, "last": pictures[-1].name, "files": " ".join(kinds),
     }  # fmt: skip
+
+
+class QuickFID:
+    """FID over the validation split, measured every few epochs of a run; comparable within it only.
+
+    Args:
+        opt: the run's options.
+
+    Raises:
+        UserError: fewer than two photos in the split, or no weights of the network that judges.
+    """
+
+    def __init__(self, opt: OPT):
+        data = PhotoMaps(opt, "val")
+        if len(data) < 2 or data.items[0].image is None:
+            raise UserError("the validation split has fewer than two photos")
+        self.extractor, self.reference = load_extractor(), None
+        size = min(QUICK_PICTURES, opt.max_dataset_size or QUICK_PICTURES)
+        batch = opt.batchSize if opt.loader_size else 1  # one where pictures' sizes differ
+        self.opt = dataclasses.replace(opt, max_dataset_size=size, batchSize=batch)
+
+    def measure(self, paint: Callable[[dict], paddle.Tensor]) -> float:
+        """The FID of pictures.
+
+        Args:
+            paint: gives the pictures [N,3,H,W] in [-1,1] of a batch.
+        """
+        with make_loader(self.opt, "val") as loader:
+            if self.reference is None:
+                self.reference = image_statistics((batch["image"].numpy() for batch in loader), self.extractor)
+            return cheap_fid((paint(batch).numpy() for batch in loader), self.reference, self.extractor)

@@ -12,9 +12,9 @@ import paddle
 from model.data.visual import tensor_to_image
 from model.errors import UserError
 from model.judges.inception import FEATURES, INPUT_SIZE, FIDInception
-from model.metrics.engine import accelerate
 from model.metrics.images import Cache, files_digest
 from model.metrics.samples import check_finite, comparable
+from model.serving.runtime import accelerate
 
 # Another arithmetic of the features gets another number, so that no cache of the older one is taken for it.
 FEATURES_VERSION = 1

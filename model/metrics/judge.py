@@ -119,10 +119,8 @@ class Judge:
         ids = [np.where((m >= 0) & (m < len(names)), m, unknown) for m in ids]
         text = ["MADE-UP WEIGHTS", ""] if self.predictor.weights_sha256 == MADE_UP else []
         text += [printable(pictures[0].stem), "", "pixels right:"]
-        text += [
-            f"{title}: {_agreement(self.scheme.truth(labels), p):.1%}"
-            for title, p in zip(titles, predicted, strict=True)
-        ]
+        right = (_agreement(self.scheme.truth(labels), classes) for classes in predicted)
+        text += [f"{title}: {share:.1%}" for title, share in zip(titles, right, strict=True)]
         upper = [colorize(ids[0], colours), *images]
         lower = [_caption(text, self.size), *(colorize(m, colours) for m in ids[1:])]
         stacks = []
@@ -146,19 +144,13 @@ def _caption(lines: Sequence[str], size: tuple[int, int]) -> np.ndarray:
 
 def class_rows(by_source: Mapping[str, Scores], scheme: Scheme) -> list[dict[str, Any]]:
     """One entry a class that is scored: id, name, and for each picture set IoU, accuracy and pixels of truth."""
-    table = []
-    for index in np.flatnonzero(scheme.counted):
-        entry: dict[str, Any] = {"label_id": int(scheme.labels[index]), "name": scheme.names[index]}
-        for source, scores in by_source.items():
-            entry[source] = {
-                "iou": _number(scores.class_iou[index]),
-                "accuracy": _number(scores.class_accuracy[index]),
-                "pixels": int(scores.class_pixels[index]),
-            }
-        table.append(entry)
-    return table
 
+    def told(scores: Scores, i: int) -> dict[str, Any]:
+        rates = {"iou": scores.class_iou[i], "accuracy": scores.class_accuracy[i]}
+        rates = {name: None if math.isnan(rate) else float(rate) for name, rate in rates.items()}  # JSON knows no nan
+        return {**rates, "pixels": int(scores.class_pixels[i])}
 
-def _number(value: float) -> float | None:
-    """JSON knows no nan."""
-    return None if math.isnan(value) else float(value)
+    return [
+        {"label_id": int(scheme.labels[i]), "name": scheme.names[i]} | {k: told(s, i) for k, s in by_source.items()}
+        for i in np.flatnonzero(scheme.counted)
+    ]

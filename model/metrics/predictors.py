@@ -1,19 +1,4 @@
-"""The networks that read pictures for the segmentation scores.
-
-Any segmentation model serves that fits `Predictor`, three attributes and a call:
-
-    class Mine:
-        name = "upernet"                      # what reports call it
-        weights_sha256 = "..."                # or "unknown"
-        protocol = "RGB, 512x512, ..."        # how pictures are brought to the network's input, for reports
-
-        def __call__(self, pictures):         # uint8 RGB [n, H, W, 3]
-            return scores                     # float [n, classes, h, w], or integer class ids [n, h, w]
-
-Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour. A predictor
-may also have `classes`, how many there are (ids do not tell), and `expect(n)`, which is told how many pictures come.
-`load_predictor` makes a predictor of a Paddle inference model, an ONNX file, or a function of a Python file.
-"""
+"""The networks that read pictures for the segmentation scores; `load_predictor` makes one of a file."""
 
 import importlib.util
 import re
@@ -30,22 +15,56 @@ from PIL import Image
 from model.errors import UserError
 from model.files import file_digest
 from model.judges.deeplab import DeepLabV2, network_input
-from model.metrics.engine import accelerate, load_program, program_file
-from model.serving.engines import onnx_engine
+from model.serving import runtime
 
 # Building the engine takes as long as some 8 pictures without it.
 _ENGINE_FROM = 12
+# What a foreign network may consist of, by the names in .pdmodel and in .json files: tensors go in and come out. All
+# else is refused, for Paddle has over a thousand operations, some of which read and write files, open connections or
+# call back (save, load_combine, send, py_func). Left out on purpose are also those that write where an index points
+# (scatter, put_along_axis), and control flow.
+NETWORK_OPERATIONS = runtime.OPERATIONS | frozenset(
+    # layers
+    "affine_grid batch_norm batch_norm_ bicubic_interp bicubic_interp_v2 bilinear_interp bilinear_interp_v2 bmm "
+    "channel_shuffle conv2d_transpose depthwise_conv2d depthwise_conv2d_transpose dropout einsum embedding fold "
+    "grid_sample grid_sampler group_norm layer_norm log_softmax lookup_table_v2 max_pool2d_with_index mul "
+    "nearest_interp nearest_interp_v2 pad pad2d pad3d pixel_shuffle pixel_unshuffle pool2d pool3d softmax "
+    "sync_batch_norm sync_batch_norm_ unfold "
+    # activations
+    "brelu celu elu gelu hard_shrink hard_sigmoid hard_swish hardshrink hardsigmoid hardswish hardtanh leaky_relu "
+    "logsigmoid mish prelu relu6 selu sigmoid silu softplus softshrink softsign swish tanh_shrink "
+    # numbers one by one
+    "abs add_n atan atan2 bitwise_and bitwise_or bitwise_xor ceil clip cos divide elementwise_div elementwise_fmax "
+    "elementwise_fmin elementwise_min elementwise_pow elementwise_sub equal erf exp expm1 floor fmax fmin "
+    "greater_equal greater_than increment increment_ isfinite isfinite_v2 isinf isinf_v2 isnan isnan_v2 lerp "
+    "less_equal less_than log log1p log2 logical_and logical_not logical_or logical_xor logit minimum pow reciprocal "
+    "round rsqrt sign sin sinh sqrt square subtract tan trunc where "
+    # reductions and orders
+    "all any arg_max arg_min argmax argmin argsort cumsum frobenius_norm logsumexp max mean min norm p_norm prod "
+    "reduce_all reduce_any reduce_max reduce_mean reduce_min reduce_prod top_k_v2 topk "
+    # shapes and constants
+    "arange assign expand expand_as expand_as_v2 expand_v2 eye fill_any_like fill_constant_batch_size_like flatten2 "
+    "flip full_like full_with_tensor kron linspace meshgrid numel range roll shape shape64 share_data share_data_ "
+    "size slice split split_with_num squeeze squeeze2 stack strided_slice tril tril_triu triu unbind unstack".split()
+)
 
 
 class Predictor(Protocol):
-    """Reads pictures; see the module's text."""
+    """Any segmentation network.
 
-    name: str
-    weights_sha256: str
-    protocol: str
+    It may also have `classes`, how many there are (ids do not tell), and `expect(n)`, which is told how many pictures
+    come.
+    """
+
+    name: str  # what reports call it
+    weights_sha256: str  # or "unknown"
+    protocol: str  # how pictures are brought to the network's input, for reports
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """uint8 RGB [n, H, W, 3] -> float scores [n, classes, h, w] or integer ids [n, h, w]."""
+        """uint8 RGB [n, H, W, 3] -> float scores [n, classes, h, w] or integer ids [n, h, w].
+
+        Scores of another size than asked for are resized bilinearly before the argmax, ids by nearest neighbour.
+        """
 
 
 @dataclass(frozen=True)
@@ -121,49 +140,63 @@ class DeepLabPredictor:
     def expect(self, pictures: int) -> None:
         """Say how many pictures come: for many it pays to build Paddle's inference engine, on a CPU."""
         if pictures >= _ENGINE_FROM:
-            accelerate(self.net.base, "forward", (1, 3, 33, 41))
+            runtime.accelerate(self.net.base, "forward", (1, 3, 33, 41))
 
     @paddle.no_grad()
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         return self.net(paddle.to_tensor(network_input(pictures))).numpy()
 
 
-def _onnx(path: Path, input_format: InputFormat | None) -> FunctionPredictor:
-    """An ONNX model with one image input [n, 3, h, w]; its first output counts. Needs onnxruntime."""
-    if not path.is_file():
-        raise UserError(f"{path} is not a file: give an ONNX model")
+def _exported(path: Path, input_format: InputFormat | None) -> FunctionPredictor:
+    """A network that another program wrote, with one image input [n, 3, h, w]; its first output counts."""
+    is_onnx = path.suffix == ".onnx"
     try:
-        import onnxruntime
+        engine, weights, name = (_onnx if is_onnx else _paddle)(path)
+    except UserError:
+        raise
     except ImportError as error:
         raise UserError(f"{path} needs onnxruntime, which is not here: pip install onnxruntime") from error
-    try:
-        engine = onnx_engine(path, onnxruntime.get_available_providers())
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise UserError(f"{path} cannot be read as an ONNX model: {str(error).splitlines()[0]}") from error
-    if [len(shape) for shape in engine.inputs.values()] != [4]:
-        told = ", ".join(f"{name} {shape}" for name, shape in engine.inputs.items())
-        raise UserError(f"{path} takes {told}; expected one input [n, 3, h, w]")
-    ((name, shape),) = engine.inputs.items()
+    except Exception as error:  # the engines' errors share no base class
+        kind, reason = "an ONNX" if is_onnx else "a Paddle inference", str(error).strip() or type(error).__name__
+        raise UserError(f"{path} cannot be read as {kind} model: {reason.splitlines()[-1]}") from error
+    if [4 if shape is None else len(shape) for shape in engine.inputs.values()] != [4]:
+        told = ", ".join(image if shape is None else f"{image} {shape}" for image, shape in engine.inputs.items())
+        raise UserError(f"{path} takes {told or 'nothing'}; expected one input [n, 3, h, w]")
+    ((image, shape),) = engine.inputs.items()
 
     def run(prepared: np.ndarray) -> np.ndarray:
-        groups = np.split(prepared, len(prepared)) if isinstance(shape[0], int) else [prepared]  # a fixed batch
-        return np.concatenate([engine.run({name: group}) for group in groups])
+        has_fixed_batch = shape is not None and isinstance(shape[0], int)
+        groups = np.split(prepared, len(prepared)) if has_fixed_batch else [prepared]
+        return np.concatenate([engine.run({image: group}) for group in groups])
 
-    return FunctionPredictor(run, input_format, path.name, file_digest(path))
+    return FunctionPredictor(run, input_format, name, file_digest(weights))
 
 
-def _paddle(path: Path, input_format: InputFormat | None) -> FunctionPredictor:
-    """A Paddle inference model, as `paddle.jit.save` and the Paddle suites export it; its first output counts.
+def _onnx(path: Path) -> tuple[runtime.Engine, Path, str]:
+    """An ONNX model, the file of its numbers, its name. Needs onnxruntime."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: give an ONNX model")
+    import onnxruntime
 
-    Nothing beside it is executed, and a program is refused that holds other operations than those on tensors.
+    return runtime.onnx_engine(path, onnxruntime.get_available_providers()), path, path.name
+
+
+def _paddle(path: Path) -> tuple[runtime.Engine, Path, str]:
+    """A Paddle inference model, as `paddle.jit.save` and the Paddle suites write it, the file of its numbers, its name.
+
+    `paddle.jit.load` would unpickle the .pdiparams.info beside it, which can run anything; the engine reads the program
+    and its numbers alone. It computes with Paddle's own kernels, as the network's authors did: nothing is there to
+    compare oneDNN's answers with.
     """
     prefix = path.with_suffix("") if path.suffix in (".pdmodel", ".json", ".pdiparams") else path
-    program = path if path.suffix in (".pdmodel", ".json") else program_file(prefix)
+    program = path if path.suffix in (".pdmodel", ".json") else runtime.program_file(prefix)
     params = prefix.with_name(prefix.name + ".pdiparams")
     missing = params if not params.is_file() else prefix if program is None or not program.is_file() else None
     if missing:
         raise UserError(f"{missing} is missing: a Paddle model is a .pdmodel or .json with a .pdiparams beside it")
-    return FunctionPredictor(load_program(program), input_format, prefix.name, file_digest(params))
+    advice = ". Give an ONNX model, or a Python file of yours, FILE.py:NAME"
+    runtime.check_program(program, NETWORK_OPERATIONS, "are not known to be harmless", advice)
+    return runtime.paddle_engine(program, params, paddle.get_device(), onednn=False), params, prefix.name
 
 
 def load_predictor(source: str | Path, input_format: InputFormat | None = None) -> Predictor:
@@ -184,7 +217,7 @@ def load_predictor(source: str | Path, input_format: InputFormat | None = None) 
     path = Path(source)
     if path.suffix == ".py":
         raise UserError(f"{path}: name the function that makes the model, {path}:NAME")
-    return (_onnx if path.suffix == ".onnx" else _paddle)(path, input_format)
+    return _exported(path, input_format)
 
 
 def _from_python(path: Path, name: str, input_format: InputFormat | None) -> Predictor:

@@ -62,12 +62,10 @@ class Scoring:
             What to print.
         """
         photos, maps = self._references()
+        of_data = {name: getattr(self.opt, name) for name in ("dataset_mode", "label_nc", "unknown_ids", "palette")}
         settings = Settings(
+            **of_data,
             metrics=self.val.metric_names,
-            dataset_mode=self.opt.dataset_mode,
-            label_nc=self.opt.label_nc,
-            unknown_ids=self.opt.unknown_ids,
-            palette=self.opt.palette,
             other_name=self.val.other_name,
             cache_dir=self.results / "metrics_cache",
             sheets=self.val.sheets if self.predictor else 0,

@@ -14,6 +14,7 @@ from model.serving import FILE
 
 OPT_FILE = "opt.yaml"
 FORMAT = "paddle-spade exported model, version 1"
+OF_OPTIONS = ("size", "label_nc", "unknown", "uses_instances", "z_dim", "spade_sizes", "kernel_size")
 MOST_PIXELS, MOST_CLASSES, MOST_STYLE = 1 << 26, 1 << 16, 1 << 16  # beyond these a file is damaged or hostile
 
 
@@ -72,40 +73,36 @@ class Description:
             **more,
         )
 
-    def fits(self, opt) -> bool:
-        """Whether a model with these options takes and gives what this one does."""
-        other = Description.of(opt)
-        about = ("size", "label_nc", "unknown", "uses_instances", "z_dim", "spade_sizes", "kernel_size")
-        return len(self.names) == len(other.names) and all(getattr(self, k) == getattr(other, k) for k in about)
-
     def to_json(self) -> str:
         """As text, a line for each field."""
         fields = {"format": FORMAT, **dataclasses.asdict(self)}
         return "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in fields.items()) + "\n}\n"
 
     @classmethod
-    def read(cls, folder: Path) -> "Description":
-        """The description in an exported folder, checked: it may come from a stranger.
+    def read(cls, folder: Path, opt) -> "Description":
+        """The description in an exported folder, checked with the options beside it: both may come from a stranger.
 
         Raises:
-            UserError: the file is damaged, of another version, or holds values that no export writes.
+            UserError: the file is damaged, of another version or model, or holds values that no export writes.
         """
-        file = folder / FILE
+        file, own = folder / FILE, cls.of(opt)
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = {name: _tuples(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
             if values.pop("format") != FORMAT:
                 raise ValueError(f"not the format {FORMAT!r}")
-            for name in ("names", "colours", "size", "spade_sizes"):
-                values[name] = _tuples(values[name])
-            marks = values.get("unknown_ids", [] if values["unknown"] is None else [values["file_unknown"]])
-            values["unknown_ids"] = _tuples(marks)  # which earlier exports do not have
-            found = cls(**values)
-            found._check(folder)
+            if any(values.pop(name) != getattr(own, name) for name in OF_OPTIONS):
+                raise ValueError(f"{OPT_FILE} and {FILE} beside it are of different models")
+            if own.unknown is not None:
+                values.setdefault("unknown_ids", (values["file_unknown"],))  # which earlier exports do not have
+            found = dataclasses.replace(own, **values)
+            found._check(folder, len(own.names))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{file} is no description of an exported model ({error}): export it again") from None
         return found
 
-    def _check(self, folder: Path) -> None:
+    def _check(self, folder: Path, classes: int) -> None:
+        """Raise ValueError where what the options do not tell is not as an export writes it, or unreasonably large."""
+
         def need(condition, what):
             if not condition:
                 raise ValueError(what)
@@ -113,21 +110,14 @@ class Description:
         def whole(value, low, high):
             return type(value) is int and low <= value <= high
 
-        classes = len(self.names)
-        need(0 < classes <= MOST_CLASSES and all(isinstance(name, str) for name in self.names), "names")
+        height, width = self.size
+        need(height * width <= MOST_PIXELS and classes <= MOST_CLASSES and self.z_dim <= MOST_STYLE, "sizes")
+        need(len(self.names) == classes and all(isinstance(name, str) for name in self.names), "names")
         colours = all(len(c) == 3 and all(whole(part, 0, 255) for part in c) for c in self.colours)
         need(len(self.colours) == classes and colours, "colours")
-        for size in (self.size, *self.spade_sizes):
-            need(len(size) == 2 and all(whole(side, 1, MOST_PIXELS) for side in size), "sizes")
-            need(size[0] * size[1] <= MOST_PIXELS, "sizes")
-        need(0 < len(self.spade_sizes) <= 16 and self.spade_sizes[-1] == self.size, "spade_sizes")
-        need(whole(self.label_nc, 1, classes), "label_nc")
-        need(self.unknown is None or whole(self.unknown, 0, classes - 1), "unknown")
-        need(whole(self.file_unknown, 0, 1 << 16) and isinstance(self.uses_instances, bool), "file_unknown")
         marks = self.unknown_ids
-        need(len(marks) <= MOST_CLASSES and all(whole(i, 0, 1 << 16) for i in marks), "unknown_ids")
-        need(not marks or self.unknown is not None, "unknown_ids")
-        need(whole(self.z_dim, 0, MOST_STYLE) and self.kernel_size in (3, 5), "z_dim or kernel_size")
+        need(all(whole(i, 0, 1 << 16) for i in (self.file_unknown, *marks)), "unknown_ids")
+        need(len(marks) <= MOST_CLASSES and (not marks or self.unknown is not None), "unknown_ids")
         need(self.step is None or whole(self.step, 0, 1 << 62), "step")
         need(whole(self.parameters, 0, 1 << 62), "parameters")
         for files in (self.onnx, self.paddle):

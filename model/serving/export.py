@@ -1,9 +1,10 @@
 """Exporting a trained model: graphs for inference engines, and beside them everything that a stranger needs."""
 
+import dataclasses
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model.errors import UserError, utf8
@@ -50,6 +51,14 @@ def export(
         if not force:
             raise UserError(f"{folder} exists: give another --output, or --force to replace it")
     utf8(folder.absolute(), "the library that writes and runs models")
+    writers = {"paddle": paddle_ops.save}
+    if "onnx" in runtimes:
+        try:
+            from model.serving import onnx_ops
+        except ImportError:
+            needed = "pip install -r requirements-app.txt, or give --runtimes paddle"
+            raise UserError(f"ONNX files need the onnx package: {needed}") from None
+        writers["onnx"] = onnx_ops.save
     graphs = {f"generator_{form}": graph.generator(painter.G, painter.opt, form) for form in forms}
     if painter.E is not None:
         graphs["encoder"] = graph.encoder(painter.E, painter.opt.generator_size)
@@ -61,10 +70,10 @@ def export(
         files = {}
         for runtime in runtimes:
             before = _bytes(new)
-            saved = _writer(runtime)(graphs, new)
+            saved = writers[runtime](graphs, new)
             files[runtime] = {"generator": {form: saved.pop(f"generator_{form}") for form in forms}} | saved
             say(f"{runtime}: {_bytes(new) - before:.0f} MB, {' and '.join(forms)} form")
-        description = Description.of(painter.opt, step=painter.step, parameters=painter.info["parameters"], **files)
+        description = dataclasses.replace(painter.description, **files)
         painter.opt.save(new / OPT_FILE)
         for source in SHIPPED:
             text = source.read_text(encoding="utf-8")  # modules that lie side by side there
@@ -84,15 +93,3 @@ def export(
 
 def _bytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-
-
-def _writer(runtime: str) -> Callable[[Mapping[str, graph.Graph], Path], dict[str, str]]:
-    if runtime == "paddle":
-        return paddle_ops.save
-    try:
-        from model.serving import onnx_ops
-    except ImportError:
-        raise UserError(
-            "ONNX files need the onnx package: pip install -r requirements-app.txt, or give --runtimes paddle"
-        ) from None
-    return onnx_ops.save

@@ -1,16 +1,93 @@
 """The networks as graphs of a few operations, with folded weights, in the forms that inference engines run.
 
-A trained network's own forward pass is recorded: it runs on a `FeatureMap` that writes down what is asked of it.
-Spectral norm's sigma is divided out, batch norm's statistics become part of gamma's and beta's convolutions, so that
-SPADE is x * a + b. `onnx_ops` and `paddle_ops` make files of a graph. Feature maps are [N,C,H,W].
+A trained network's own forward pass is recorded: it runs on a `FeatureMap` that writes down what is asked of it, and on
+label maps in one of two forms, numbered neighbourhoods or the maps themselves. Spectral norm's sigma is divided out,
+batch norm's statistics become part of gamma's and beta's convolutions, so that SPADE is x * a + b. `onnx_ops` and
+`paddle_ops` make files of a graph. Feature maps are [N,C,H,W].
 """
+
+import pickle
+from functools import partial, reduce
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.configuration.texts import parse_norm_g
 from model.encoder import SIDE
+from model.normalization import HIDDEN
 from model.ops.feature_map import FeatureMap, Moments
-from model.serving.label_forms import Dense, Patterns
-from model.serving.recording import Graph, as_array, by_position, kernel
+
+FEW_PIXELS = 64 * 64  # below, nearly every pixel has an inner window of its own
+
+
+class _Value(NamedTuple):
+    step: int
+
+
+class Graph:
+    """The steps of a pass: calls of an `ops` object's methods (`onnx_ops.OnnxOps` says which); the last is the result.
+
+    A call that was recorded before is the earlier step again.
+
+    Args:
+        layers: a network; weights get the names of its layers.
+
+    Attributes:
+        inputs: {name: (dtype, shape)}. weights: {name: float32 array}.
+    """
+
+    def __init__(self, layers):
+        self.inputs, self.weights, self._steps = {}, {}, {}
+        self._names = {id(layer): name for name, layer in layers.named_sublayers()}
+
+    def name(self, layer) -> str:
+        """The name of a layer in its network."""
+        return self._names[id(layer)]
+
+    def input(self, name, kind, shape):
+        self.inputs[name] = kind, shape
+        return self._step("input", name, kind, shape)
+
+    def weight(self, name, array):
+        self.weights[name] = np.ascontiguousarray(array, np.float32)
+        return self._step("weight", name)
+
+    def __getattr__(self, operation):
+        return partial(self._step, operation)
+
+    def _step(self, *call):
+        number, _ = self._steps.setdefault(pickle.dumps(call), (len(self._steps), call))
+        return _Value(number)
+
+    def replay(self, ops) -> Any:
+        """Make the calls on an `ops` object; returns what the last one does."""
+        values = []
+
+        def known(argument):
+            if isinstance(argument, list):
+                return [known(part) for part in argument]
+            return values[argument.step] if isinstance(argument, _Value) else argument
+
+        for _, (operation, *arguments) in self._steps.values():
+            values.append(getattr(ops, operation)(*map(known, arguments)))
+        return values[-1]
+
+
+def as_array(tensor) -> np.ndarray:
+    """A tensor's numbers in float64."""
+    return tensor.numpy().astype(np.float64)
+
+
+def weight_of(conv) -> np.ndarray:
+    """The weight [K,C,s,s] that a convolution uses in evaluation mode."""
+    weight, sigma = conv.weight_and_sigma()
+    return as_array(weight) if sigma is None else as_array(weight) / as_array(sigma)
+
+
+def by_position(conv) -> np.ndarray:
+    """A convolution's weight as [area, C, K]."""
+    weight = weight_of(conv)
+    return weight.reshape(*weight.shape[:2], -1).transpose(2, 1, 0)
 
 
 class _Map(FeatureMap):
@@ -63,7 +140,7 @@ class _Map(FeatureMap):
         return self._changed(self._graph.leaky_relu(value, slope, not self._by_rows), by_rows=self._by_rows)
 
     def conv2d(self, conv, residual=None):
-        name, weight = self._graph.name(conv), kernel(conv)
+        name, weight = self._graph.name(conv), weight_of(conv)
         array = self._graph.weight(f"{name}.weight", weight)
         bias = None if conv.bias is None else self._graph.weight(f"{name}.bias", as_array(conv.bias))
         y = self._graph.conv(self.leave(), array, bias, weight.shape[2], conv.stride)
@@ -97,6 +174,145 @@ class _Map(FeatureMap):
         raise NotImplementedError("graphs are of networks in evaluation mode")
 
     enter = join = data = halved = max_pooled = distance = _untrained
+
+
+class _LabelMaps:
+    """Label maps in a graph, in place of `model.semantics.Semantics`."""
+
+    by_rows = False  # whether `modulate` gives [N,H,W,C] in place of [N,C,H,W]
+
+    def __init__(self, graph, opt):
+        self.graph, self.sizes = graph, opt.spade_sizes
+        self.classes, self.with_edges = opt.label_nc + opt.contain_dontcare_label, not opt.no_instance
+        self.area = parse_norm_g(opt.norm_G)[2] ** 2
+
+    def over_labels(self, name, conv):
+        """A convolution over one-hot maps as rows to add up, one for each window position and class, 0 outside.
+
+        Returns:
+            table [area * (classes + 1), K], the edges' rows [area, K] or None, bias [K]; and its shape [area, K].
+        """
+        weight = by_position(conv)  # [area, semantic_nc, K]
+        table = np.pad(weight[:, : self.classes], ((0, 0), (0, 1), (0, 0)))
+        rows = self.graph.weight(f"{name}.table", table.reshape(-1, table.shape[2]))
+        edges = self.graph.weight(f"{name}.edges", weight[:, -1]) if self.with_edges else None
+        return rows, edges, self.graph.weight(f"{name}.bias", as_array(conv.bias)), (len(weight), weight.shape[2])
+
+
+class Patterns(_LabelMaps):
+    """a and b from numbered neighbourhoods: the integer tables that `neighbourhoods.graph_inputs` makes are inputs."""
+
+    by_rows = True
+
+    def __init__(self, graph, opt):
+        super().__init__(graph, opt)
+        self._tables = {}
+        for height, width in self.sizes:
+            size = f"{height}x{width}"
+            inner = graph.input(f"inner_{size}", "int32", [f"windows_{size}", self.area])
+            outer = graph.input(f"outer_{size}", "int32", [f"patterns_{size}", self.area])
+            index = graph.input(f"index_{size}", "int32", ["batch", height, width])
+            maps = [graph.half(inner), graph.odd(inner)] if self.with_edges else [inner]  # labels, edges
+            self._tables[height, width] = maps, outer, index
+
+    def _summed(self, name, conv, label, edges=None):
+        """A convolution over one-hot maps for windows of ids [Q, area]: [Q, K]."""
+        graph = self.graph
+        table, edge_rows, bias, (area, _) = self.over_labels(name, conv)
+        first = np.arange(area) * (self.classes + 1)
+        total = graph.sum_rows(graph.gather(table, graph.add(label, graph.integers(first))))
+        if edges is not None:
+            total = graph.add(total, graph.matmul(edges, edge_rows))
+        return graph.add(total, bias)
+
+    def first_map(self, conv):
+        """The convolution over the label map that a generator without style begins with: [N,C,h,w]."""
+        graph, side = self.graph, round(self.area**0.5)
+        maps, outer, index = self._tables[self.sizes[0]]
+        middle = self.area // 2
+        if side > 3:  # its windows are 3x3 all the same
+            window = [middle + side * i + j for i in (-1, 0, 1) for j in (-1, 0, 1)]
+            maps = [graph.take(codes, window, 1) for codes in maps]
+        inner_index = graph.gather(graph.reshape(graph.take(outer, [middle], 1), [-1]), index)
+        return graph.transpose(graph.gather(self._summed("fc", conv, *maps), inner_index), [0, 3, 1, 2])
+
+    def modulate(self, x, name, shared, weight, bias):
+        """x * a + b of a map of C channels; weight [area * HIDDEN, 2C] and bias [2C] are a's beside b's."""
+        graph, area, channels = self.graph, self.area, x.channels
+        maps, outer, index = self._tables[x.size]
+        hidden = graph.relu(self._summed(name, shared, *maps))
+        hidden = graph.concat([hidden, graph.floats(np.zeros((1, HIDDEN)))], 0)  # outside the map activations are 0
+        if x.size[0] * x.size[1] < FEW_PIXELS:
+            table = graph.matmul(graph.reshape(graph.gather(hidden, outer), [-1, area * HIDDEN]), weight)
+        else:  # fewer inner windows than outer ones: multiply first, then gather and add
+            kernels, parts = graph.reshape(weight, [area, HIDDEN, 2 * channels]), []
+            for i in range(area):
+                product = graph.matmul(hidden, graph.reshape(graph.take(kernels, [i], 0), [HIDDEN, 2 * channels]))
+                parts.append(graph.gather(product, graph.reshape(graph.take(outer, [i], 1), [-1])))
+            table = reduce(graph.add, parts)
+        rows = graph.reshape(graph.add(table, bias), [-1, channels])  # a's and b's by turns
+        even = graph.add(index, index)
+        odd = graph.add(even, graph.integers([1]))
+        return graph.add(graph.mul(x.rows(), graph.gather(rows, even)), graph.gather(rows, odd))
+
+
+class Dense(_LabelMaps):
+    """a and b by convolutions of one-hot maps: integer maps are inputs."""
+
+    def __init__(self, graph, opt):
+        super().__init__(graph, opt)
+        height, width = self.sizes[-1]
+        self._label = graph.input("label", "int32", ["batch", height, width])
+        self._edges = self._find_edges(height, width) if self.with_edges else None
+
+    def _find_edges(self, height, width):
+        """1.0 where the instance differs from a neighbour's, [N,H,W]."""
+        graph, found = self.graph, []
+        instance = graph.input("instance", "int32", ["batch", height, width])
+        for axis, side in ((1, height), (2, width)):
+            for step in (-1, 1):
+                neighbour = graph.take(instance, np.clip(np.arange(side) + step, 0, side - 1), axis)
+                found.append(graph.differ(instance, neighbour))
+        return reduce(graph.maximum, found)
+
+    def _maps(self, size):
+        """The one-hot maps [N,semantic_nc,h,w] at a size."""
+        graph, label, edges = self.graph, self._label, self._edges
+        for axis, full, side in zip((1, 2), self.sizes[-1], size, strict=True):
+            if side != full:
+                label = graph.take(label, np.arange(side) * (full // side), axis)
+                edges = None if edges is None else graph.take(edges, np.arange(side) * (full // side), axis)
+        maps = graph.one_hot(label, self.classes)
+        return maps if edges is None else graph.concat([maps, graph.reshape(edges, [-1, 1, *size])], 1)
+
+    def _over_maps(self, name, conv, size):
+        """A convolution over the one-hot maps."""
+        graph = self.graph
+        table, edges, bias, (area, channels) = self.over_labels(name, conv)
+        kernel = graph.reshape(table, [area, self.classes + 1, channels])
+        kernel = graph.take(kernel, np.arange(self.classes), 1)
+        if edges is not None:
+            kernel = graph.concat([kernel, graph.reshape(edges, [area, 1, channels])], 1)
+        side = round(area**0.5)
+        kernel = graph.reshape(graph.transpose(kernel, [2, 1, 0]), [channels, -1, side, side])
+        return graph.conv(self._maps(size), kernel, bias, side)
+
+    def first_map(self, conv):
+        """As `Patterns.first_map`."""
+        return self._over_maps("fc", conv, self.sizes[0])
+
+    def modulate(self, x, name, shared, weight, bias):
+        """As `Patterns.modulate`."""
+        graph, side, channels = self.graph, round(self.area**0.5), x.channels
+        hidden = graph.relu(self._over_maps(name, shared, x.size))
+
+        def spread(columns):
+            kernel = graph.reshape(graph.take(weight, columns, 1), [self.area, HIDDEN, channels])
+            kernel = graph.reshape(graph.transpose(kernel, [2, 1, 0]), [channels, HIDDEN, side, side])
+            return graph.conv(hidden, kernel, graph.take(bias, columns, 0), side)
+
+        a, b = spread(np.arange(channels)), spread(np.arange(channels, 2 * channels))
+        return graph.add(graph.mul(x.maps(), a), b)
 
 
 _FORMS = {"pattern": Patterns, "dense": Dense}

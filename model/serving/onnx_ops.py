@@ -5,10 +5,10 @@ from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, checker, helper, numpy_helper
+from onnx import TensorProto, checker, external_data_helper, helper, numpy_helper
 
 from model.normalization import EPSILON
-from model.serving.recording import Graph
+from model.serving.graph import Graph
 
 OPSET, IR_VERSION = 17, 8  # of 2022: onnxruntime reads them from version 1.12 on
 ALIGNMENT = 4096  # bytes: a page, so that runtimes can map the file
@@ -131,12 +131,10 @@ def save(graphs: Mapping[str, Graph], folder: Path) -> dict[str, str]:
 
 def _stored(name: str, array: np.ndarray, path: Path) -> TensorProto:
     """An array as a reference into a file, at whose end it is written."""
+    tensor = numpy_helper.from_array(array, name)
     with path.open("ab") as file:
         file.write(bytes(-file.tell() % ALIGNMENT))
-        place = {"location": path.name, "offset": file.tell(), "length": 4 * array.size}
-        file.write(np.ascontiguousarray(array, "<f4").data)
-    tensor = TensorProto(name=name, dims=array.shape, data_type=TensorProto.FLOAT)
-    tensor.data_location = TensorProto.EXTERNAL
-    for key, value in place.items():
-        tensor.external_data.add(key=key, value=str(value))
+        external_data_helper.set_external_data(tensor, path.name, file.tell(), len(tensor.raw_data))
+        file.write(tensor.raw_data)
+    tensor.ClearField("raw_data")
     return tensor

@@ -2,7 +2,6 @@
 
 import operator
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from model.normalization import EPSILON
-from model.serving.recording import Graph
+from model.serving.graph import Graph
+from model.serving.runtime import save_program
 
 
 class PaddleOps:
@@ -106,10 +106,7 @@ def save(graphs: Mapping[str, Graph], folder: Path) -> dict[str, str]:
     files = {}
     for name, graph in graphs.items():
         layer, prefix = _Traced(graph), folder / name
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            paddle.jit.save(layer, str(prefix), input_spec=[layer.specs])
+        files[name] = save_program(layer, prefix, [layer.specs]).name
         os.replace(prefix.with_suffix(".pdiparams"), folder / f"{name.partition('_')[0]}.pdiparams")
         prefix.with_suffix(".pdiparams.info").unlink(missing_ok=True)
-        files[name] = next(f"{name}{end}" for end in (".json", ".pdmodel") if prefix.with_suffix(end).is_file())
     return files

@@ -17,7 +17,7 @@ from model.semantics import Semantics
 from model.serving.description import Description
 from model.training import checkpoint
 from model.training.checkpoint_folder import BEST, OPT_FILE, complete_folders, described
-from model.weights import packed
+from model.weights.files import PACKED, read_packed
 from model.weights.networks import load_net, parameter_count
 from model.weights.paddle_file import read_pdparams
 
@@ -72,8 +72,9 @@ class Painter:
 
     @property
     def description(self) -> Description:
-        """What the model expects and knows: sizes, classes, colours."""
-        return Description.of(self.opt)
+        """What the model expects and knows: sizes, classes, colours, training."""
+        count = sum(parameter_count(net) for net in (self.G, self.E) if net is not None)
+        return Description.of(self.opt, step=self.step, parameters=count)
 
     @property
     def has_encoder(self) -> bool:
@@ -81,10 +82,9 @@ class Painter:
         return self.E is not None
 
     @property
-    def info(self) -> dict[str, Any]:
-        """What a page or a log tells of the model: file, step, parameters, device."""
-        count = sum(parameter_count(net) for net in (self.G, self.E) if net is not None)
-        return {"file": str(self.file), "step": self.step, "device": paddle.get_device(), "parameters": count}
+    def runs_on(self) -> dict[str, str]:
+        """What computes."""
+        return {"device": paddle.get_device()}
 
     @paddle.no_grad()
     def encode(self, image: Any) -> np.ndarray:
@@ -127,8 +127,8 @@ def _shown(there: Collection[str], use_ema: bool) -> dict[str, str]:
 def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path]:
     """Options and arrays of weight files without the rest of their checkpoint."""
     file = path / "n_g.pdparams" if path.is_dir() else path
-    if not file.exists() and (path / packed.FILE).is_file():
-        file = path / packed.FILE
+    if not file.exists() and (path / PACKED).is_file():
+        file = path / PACKED
     if not file.is_file():
         raise UserError(
             f"{file} does not exist: train first (python train.py), or give --checkpoint a folder of "
@@ -141,7 +141,7 @@ def _lone_files(path: Path) -> tuple[OPT, dict[str, dict[str, np.ndarray]], Path
             "the run's output folder; for released weights, tools/convert_weights.py --preset writes it"
         )
     if file.suffix == ".npz":
-        return OPT.load(options), packed.read_packed(file), file
+        return OPT.load(options), read_packed(file), file
     files = {"n_g": file, "n_e": file.with_name("n_e.pdparams")}
     arrays = {name: read_pdparams(place) for name, place in files.items() if place.is_file()}
     return OPT.load(options), arrays, file.parent

@@ -119,10 +119,9 @@ class Studio:
         with self._lock:
             self._samples = self._samples or self._sample_scenes()
         scenes, gallery = self._samples
-        step = model.info.get("step")
-        parts = [] if step is None else [f"{step:,} steps"]
-        parts += [f"{model.info['parameters'] / 1e6:.1f} M parameters"] if "parameters" in model.info else []
-        parts += [f"{model.size[1]}x{model.size[0]}", f"{len(model.names)} classes"]
+        parts = [] if model.info["step"] is None else [f"{model.info['step']:,} steps"]
+        parts += [f"{model.info['parameters'] / 1e6:.1f} M parameters", "{1}x{0}".format(*model.size)]
+        parts += [f"{len(model.names)} classes"]
         known = [i for i, name in enumerate(model.names) if name in SAMPLE_CLASSES]
         return {
             "height": model.size[0], "width": model.size[1], "names": model.names,

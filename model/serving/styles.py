@@ -3,11 +3,6 @@
 import numpy as np
 
 
-def line(start: np.ndarray, end: np.ndarray, steps: int) -> list[np.ndarray]:
-    """Styles [N, z_dim] on the straight line from one to another, both included."""
-    return [on_line(start, end, t) for t in np.linspace(0, 1, steps)]
-
-
 def arc(start: np.ndarray, end: np.ndarray, steps: int) -> list[np.ndarray]:
     """Styles [N, z_dim] from one draw of noise to another, both included, on the way as long as noise is."""
     return [on_arc(start, end, t) for t in np.linspace(0, 1, steps)]

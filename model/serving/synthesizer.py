@@ -22,10 +22,10 @@ Map = Photo | np.ndarray
 def is_model(path: str | Path) -> bool:
     """Whether there is something at a path that `Synthesizer.load` takes, damaged or not."""
     from model.training import checkpoint
-    from model.weights import packed
+    from model.weights.files import PACKED
 
     path = Path(path)
-    files = (FILE, "n_g.pdparams", packed.FILE)
+    files = (FILE, "n_g.pdparams", PACKED)
     return path.suffix == ".pdparams" or any((path / file).is_file() for file in files) or checkpoint.exists(path)
 
 
@@ -52,7 +52,8 @@ class Synthesizer:
         self.names, self.palette = list(about.names), np.array(about.colours, np.uint8)
         self.size, self.z_dim, self.label_nc = about.size, about.z_dim, about.label_nc
         self.unknown, self.uses_instances = about.unknown, about.uses_instances
-        self.has_encoder, self.info = engine.has_encoder, dict(engine.info)
+        self.has_encoder = engine.has_encoder
+        self.info = {"file": str(engine.file), "step": about.step, "parameters": about.parameters, **engine.runs_on}
 
     @classmethod
     def load(

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from model.configuration.fields import Checked, option
+from model.configuration.fields import Checked, options_of
 from model.configuration.texts import parse_metrics
 from model.errors import UserError
+
+_data, _style, _output, _metrics = map(options_of, ("data", "style", "output", "metrics"))
 
 
 @dataclass(frozen=True)
@@ -15,73 +17,61 @@ class ValOPT(Checked):
         UserError: a value of the wrong type or out of its range, or values that contradict each other.
     """
 
-    checkpoint: str = option(
+    checkpoint: str = _data(
         "output/model",
-        "data",
         "folder of checkpoints, one checkpoint in it, a generator's .pdparams file, or an exported model",
     )
-    which_epoch: str = option("latest", "data", "checkpoint of the folder: latest, best, or an epoch's number")
-    use_ema: bool = option(True, "data", "take the averaged weights of G when the checkpoint has them")
-    phase: str = option("val", "data", "split of the data set", choices=("val", "train", "test"))
-    dataroot: str = option("", "data", "folder of the data set; default: the checkpoint's")
-    label_dir: str = option(
-        "", "data", "folder of label maps to paint, in place of the data set's; default: the checkpoint's"
-    )
-    image_dir: str = option("", "data", "folder of the photos that go with label_dir, if there are any")
-    instance_dir: str = option("", "data", "folder of the instance maps that go with label_dir, if there are any")
-    how_many: int | None = option(None, "data", "first so many pictures only; null = all", low=1)
-    spread: int | None = option(None, "data", "so many pictures, evenly spread over the split; null = all", low=1)
-    batchSize: int = option(1, "data", "pictures per step", low=1)
-    nThreads: int = option(2, "data", "worker processes of the loader; 0 loads in the main process", low=0)
-    device: str = option("auto", "data", "auto (a GPU when there is one), cpu, gpu or gpu:N")
-    style: str = option(
+    which_epoch: str = _data("latest", "checkpoint of the folder: latest, best, or an epoch's number")
+    use_ema: bool = _data(True, "take the averaged weights of G when the checkpoint has them")
+    phase: str = _data("val", "split of the data set", choices=("val", "train", "test"))
+    dataroot: str = _data("", "folder of the data set; default: the checkpoint's")
+    label_dir: str = _data("", "folder of label maps to paint, in place of the data set's; default: the checkpoint's")
+    image_dir: str = _data("", "folder of the photos that go with label_dir, if there are any")
+    instance_dir: str = _data("", "folder of the instance maps that go with label_dir, if there are any")
+    how_many: int | None = _data(None, "first so many pictures only; null = all", low=1)
+    spread: int | None = _data(None, "so many pictures, evenly spread over the split; null = all", low=1)
+    batchSize: int = _data(1, "pictures per step", low=1)
+    nThreads: int = _data(2, "worker processes of the loader; 0 loads in the main process", low=0)
+    device: str = _data("auto", "auto (a GPU when there is one), cpu, gpu or gpu:N")
+    style: str = _style(
         "auto",
-        "style",
         "style of the pictures, with a checkpoint that has an encoder: each photo's own "
         "(photo), style_image's (image), noise from the seed (random), the mean of all (mean); auto is "
         "image when style_image is given, else photo, else random",
         choices=("auto", "photo", "image", "random", "mean"),
     )
-    style_image: str = option("", "style", "photo whose style all pictures get")
-    style_image2: str = option("", "style", "photo whose style an interpolation ends with")
-    style_steps: int = option(
+    style_image: str = _style("", "photo whose style all pictures get")
+    style_image2: str = _style("", "photo whose style an interpolation ends with")
+    style_steps: int = _style(
         0,
-        "style",
         "pictures per label map on the way from style_image to style_image2, or "
         "between two draws of noise without them; 0 = no interpolation",
         low=0,
     )
-    seed: int = option(0, "style", "seed of the noise", low=0, high=2**32 - 1)
-    results_dir: str = option("output_val", "output", "folder to write to, pictures under pics/")
-    panels: bool = option(False, "output", "write label | generated | photo side by side as well")
-    video: str = option(
+    seed: int = _style(0, "seed of the noise", low=0, high=2**32 - 1)
+    results_dir: str = _output("output_val", "folder to write to, pictures under pics/")
+    panels: bool = _output(False, "write label | generated | photo side by side as well")
+    video: str = _output(
         "",
-        "output",
         "file of a film too, .mp4: the pictures in order, all in one style unless style says photo; with style_steps "
         "the ways from style to style",
     )
-    fps: int = option(8, "output", "pictures of the film a second", low=1, high=120)
-    format: str = option(
+    fps: int = _output(8, "pictures of the film a second", low=1, high=120)
+    format: str = _output(
         "auto",
-        "output",
         "of the pictures: jpg (quality 95), png (exact), or png when scores are computed, else jpg (auto)",
         choices=("auto", "jpg", "png"),
     )
-    metrics: str = option(
-        "", "metrics", "scores to compute, with commas between: fid, seg, kid, pr (precision and recall)"
-    )
-    seg_model: str = option(
+    metrics: str = _metrics("", "scores to compute, with commas between: fid, seg, kid, pr (precision and recall)")
+    seg_model: str = _metrics(
         "",
-        "metrics",
         "network for seg in place of DeepLabV2: .onnx, a Paddle inference model, or FILE.py:NAME (docs/evaluation.md)",
     )
-    other: str = option(
-        "",
-        "metrics",
-        "another checkpoint or exported model, or a folder of another implementation's pictures, scored beside",
+    other: str = _metrics(
+        "", "another checkpoint or exported model, or a folder of another implementation's pictures, scored beside"
     )
-    other_name: str = option("other", "metrics", "what tables and sheets call it")
-    sheets: int = option(8, "metrics", "comparison sheets of N pictures, evenly spread, with seg; 0 = none", low=0)
+    other_name: str = _metrics("other", "what tables and sheets call it")
+    sheets: int = _metrics(8, "comparison sheets of N pictures, evenly spread, with seg; 0 = none", low=0)
 
     def _check_together(self) -> None:
         self._exclude("dataroot", "label_dir", "give one of them")

@@ -11,7 +11,7 @@ from model.data.dataset import PhotoMaps
 from model.data.loader import Loader
 from model.errors import UserError
 from model.options import OPT
-from model.serving.styles import arc, line
+from model.serving.styles import arc, on_line
 from model.serving.synthesizer import Synthesizer
 from model.serving.val_options import ValOPT
 
@@ -68,7 +68,7 @@ class Styles:
             return [np.zeros((n, z_dim), np.float32)]
         if self.name == "image":
             ends = [np.tile(z, (n, 1)) for z in self._ends]
-            return line(*ends, self.steps) if self.steps else ends
+            return [on_line(*ends, t) for t in np.linspace(0, 1, self.steps)] if self.steps else ends
         numbers = np.zeros(n, np.int64) if self._is_one else np.asarray(batch["index"])
         start = self._noise(numbers)
         return arc(start, self._noise(numbers + 2**32), self.steps) if self.steps else [start]

@@ -23,6 +23,8 @@ from model.weights.numbers import SAFETENSORS, decoded
 from model.weights.paddle_file import read_pdparams
 from model.weights.torch_file import LEGACY_START, read_torch, write_torch
 
+PACKED = "model.npz"  # the usual name of a packed model
+
 
 class FileInfo(NamedTuple):
     """What a weight file turned out to be.
@@ -178,3 +180,41 @@ def build(found: Found) -> paddle.nn.Layer:
     net = found.construct()
     load_official(net, found.weights, found.source)
     return net
+
+
+# ---- a trained model in one small file, so that it can ship with the project: half precision, compressed ----
+
+
+def write_packed(path: str | os.PathLike, nets: Mapping[str, Mapping[str, np.ndarray]]) -> int:
+    """Write networks, {"n_g": {key: array}, ...}, whole or not at all; returns the file's size in bytes.
+
+    Raises:
+        UserError: numbers that are not finite or too large for 16 bits, or the file cannot be written.
+    """
+    stored = {}
+    for net, arrays in nets.items():
+        for key, array in arrays.items():
+            if not (np.abs(array) < np.finfo(np.float16).max).all():
+                raise UserError(f"{net}/{key} holds numbers that are not finite in 16 bits: it cannot be packed")
+            stored[f"{net}/{key}"] = array.astype(np.float16) if array.dtype.kind == "f" else array
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **stored)
+    return os.path.getsize(path)
+
+
+def read_packed(path: str | os.PathLike) -> dict[str, dict[str, np.ndarray]]:
+    """The networks of a packed file, floats in Paddle's default dtype.
+
+    Raises:
+        UserError: a damaged file, or one of another kind.
+    """
+    stored, _ = read_weights(path)
+    nets: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in stored.items():
+        net, slash, key = name.partition("/")
+        if not slash:
+            raise UserError(f"{path}: {name} is not of a packed model: expected the output of tools/pack_model.py")
+        nets.setdefault(net, {})[key] = array
+    if "n_g" not in nets:
+        raise UserError(f"{path} holds no generator: expected the output of tools/pack_model.py")
+    return nets

@@ -107,12 +107,9 @@ def load_official(
 def export_official(net: paddle.nn.Layer) -> dict[str, np.ndarray]:
     """A network's whole state under official names, in torch's layouts; the inverse of `load_official`."""
     transposed = _linear_weights(net)
-    arrays = {}
-    for key, tensor in net.state_dict().items():
-        value = tensor.numpy()
-        # A copy: the caller's arrays must not change when training goes on.
-        arrays[key] = np.array(value.T if key in transposed else value, order="C")
-    return arrays
+    arrays = {key: tensor.numpy() for key, tensor in net.state_dict().items()}
+    # Copies: the caller's arrays must not change when training goes on.
+    return {key: np.array(array.T if key in transposed else array, order="C") for key, array in arrays.items()}
 
 
 def _linear_weights(net: paddle.nn.Layer) -> frozenset[str]:

@@ -66,64 +66,58 @@ def read_pickle(
         for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
             if count > MAX_OPERATIONS:
                 raise Damaged("its pickle is unreasonably long")
-            if operation.name == "STOP":
-                return stack.pop()
             items = _taken(stack, _TAKES.get(operation.name, 0))
-            if operation.name == "BINPERSID" and persistent:
-                stack.append(persistent(*items))
-            elif operation.name == "REDUCE":
-                stack.append(_called(functions, *items))
-            else:
-                _do(operation.name, argument, items, stack, memo)
+            match operation.name:
+                case "STOP":
+                    return stack.pop()
+                case "PROTO" | "FRAME" | "POP":
+                    pass
+                case name if name in _LITERALS:
+                    stack.append(argument)
+                case name if name in _NEW:
+                    stack.append(_NEW[name]())
+                case "PUT" | "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "GET" | "BINGET" | "LONG_BINGET":
+                    stack.append(memo[argument])
+                case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
+                    stack.append(tuple(items))
+                case "SETITEM" | "SETITEMS":
+                    _fill(items, stack[-1])
+                case "APPEND" | "APPENDS":
+                    if not isinstance(stack[-1], list):
+                        raise Damaged("its pickle appends to something that is no list")
+                    stack[-1].extend(items)
+                case "GLOBAL":
+                    module, _, name = argument.partition(" ")
+                    module = "builtins" if module == "__builtin__" else module  # protocol 2 keeps Python 2's names
+                    stack.append(Name(f"{module}.{name}"))
+                case "STACK_GLOBAL":
+                    stack.append(Name(".".join(items)))
+                case "REDUCE":
+                    function, arguments = items
+                    if not isinstance(function, Name):
+                        raise Forbidden("a call of something that is no function")
+                    if function.text not in functions:
+                        raise Forbidden(function.text[:100])
+                    stack.append(functions[function.text](*arguments))
+                case "BINPERSID" if persistent:
+                    stack.append(persistent(*items))
+                case "BUILD":
+                    if not hasattr(stack[-1], "set_state"):
+                        raise Forbidden(f"the state of a {type(stack[-1]).__name__}")
+                    stack[-1].set_state(*items)
+                case "NEWOBJ":
+                    kind = items[0].text[:100] if isinstance(items[0], Name) else "something"
+                    raise Forbidden(f"an object of {kind}")
+                case name:
+                    raise Forbidden(f"the operation {name}")
     except _NONSENSE as error:
         if not file.read(1):
             raise EOFError from error
         raise Damaged(f"its pickle is damaged ({error or type(error).__name__})") from error
-
-
-def _called(functions: Mapping[str, Callable], function: Any, arguments: Any) -> Any:
-    if not isinstance(function, Name):
-        raise Forbidden("a call of something that is no function")
-    if function.text not in functions:
-        raise Forbidden(function.text[:100])
-    return functions[function.text](*arguments)
-
-
-def _do(operation: str, argument: Any, items: list, stack: list, memo: dict[int, Any]) -> None:
-    """Carry out one operation on plain data, named as in `pickletools`, with the items that it takes."""
-    match operation:
-        case "PROTO" | "FRAME" | "POP":
-            pass
-        case _ if operation in _LITERALS:
-            stack.append(argument)
-        case _ if operation in _NEW:
-            stack.append(_NEW[operation]())
-        case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
-            memo[len(memo) if operation == "MEMOIZE" else argument] = stack[-1]
-        case "GET" | "BINGET" | "LONG_BINGET":
-            stack.append(memo[argument])
-        case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
-            stack.append(tuple(items))
-        case "SETITEM" | "SETITEMS":
-            _fill(items, stack[-1])
-        case "APPEND" | "APPENDS":
-            if not isinstance(stack[-1], list):
-                raise Damaged("its pickle appends to something that is no list")
-            stack[-1].extend(items)
-        case "GLOBAL":
-            module, _, name = argument.partition(" ")
-            module = "builtins" if module == "__builtin__" else module  # protocol 2 keeps Python 2's names
-            stack.append(Name(f"{module}.{name}"))
-        case "STACK_GLOBAL":
-            stack.append(Name(".".join(items)))
-        case "BUILD":
-            if not hasattr(stack[-1], "set_state"):
-                raise Forbidden(f"the state of a {type(stack[-1]).__name__}")
-            stack[-1].set_state(*items)
-        case "NEWOBJ":
-            raise Forbidden(f"an object of {items[0].text[:100] if isinstance(items[0], Name) else 'something'}")
-        case _:
-            raise Forbidden(f"the operation {operation}")
 
 
 def _taken(stack: list, count: int | None) -> list:
