@@ -89,7 +89,10 @@ class OPT(Checked):
         1.0, "width over height of the generated pictures (paper, appendix A: 1; Cityscapes 2)", above=0
     )
     label_nc: int = _data(
-        182, "number of classes in the label maps, ids 0..label_nc-1, without the unknown class (COCO-Stuff)", low=1
+        182,
+        "number of classes in the label maps, ids 0..label_nc-1, without the unknown class (COCO-Stuff)",
+        low=1,
+        high=65535,
     )
     contain_dontcare_label: bool = _data(
         True,

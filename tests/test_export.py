@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -227,6 +228,17 @@ def test_descriptions_that_no_export_writes_are_refused(hostile, field, value):
     path = hostile / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}) if field else value)
     refuses("no description of an exported model", Synthesizer.load, hostile)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [("z_dim", 1 << 40, "unreasonable sizes"), ("crop_size", 1 << 30, "unreasonable sizes"),
+     ("label_nc", 1 << 40, "expected >= 1 and <= 65535")],
+)  # fmt: skip
+def test_options_that_no_export_writes_are_refused(hostile, option, value, reason):
+    path = hostile / "opt.yaml"
+    path.write_text(re.sub(rf"^{option}: .*$", f"{option}: {value}", path.read_text(), flags=re.MULTILINE))
+    refuses(reason, Synthesizer.load, hostile)
 
 
 @pytest.mark.parametrize(

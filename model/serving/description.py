@@ -85,8 +85,11 @@ class Description:
         Raises:
             UserError: the file is damaged, of another version or model, or holds values that no export writes.
         """
-        file, own = folder / FILE, cls.of(opt)
+        file, (height, width) = folder / FILE, opt.generator_size
         try:
+            if height * width > MOST_PIXELS or opt.label_nc > MOST_CLASSES or opt.z_dim > MOST_STYLE:
+                raise ValueError(f"{OPT_FILE} asks for unreasonable sizes")
+            own = cls.of(opt)
             values = {name: _tuples(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}
             if values.pop("format") != FORMAT:
                 raise ValueError(f"not the format {FORMAT!r}")
@@ -110,8 +113,6 @@ class Description:
         def whole(value, low, high):
             return type(value) is int and low <= value <= high
 
-        height, width = self.size
-        need(height * width <= MOST_PIXELS and classes <= MOST_CLASSES and self.z_dim <= MOST_STYLE, "sizes")
         need(len(self.names) == classes and all(isinstance(name, str) for name in self.names), "names")
         colours = all(len(c) == 3 and all(whole(part, 0, 255) for part in c) for c in self.colours)
         need(len(self.colours) == classes and colours, "colours")
