@@ -24,8 +24,8 @@ from model.configuration.texts import parse_ids  # noqa: E402
 from model.data.label_ids import class_ids, id_ranges, things  # noqa: E402
 from model.data.palettes import read_palette  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
-from model.prepare.components import Components, make_component_maps  # noqa: E402
-from model.prepare.instance_maps import make_instance_maps  # noqa: E402
+from model.prepare.instance_maps import make_component_maps, make_instance_maps  # noqa: E402
+from model.prepare.instances import Components  # noqa: E402
 
 
 def parse(argv=None) -> argparse.Namespace:
