@@ -22,9 +22,8 @@ from model import CORES, OPT  # noqa: E402
 from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
-from model.prepare.archives import DATA_SETS, Archive, where  # noqa: E402
+from model.prepare.archives import DATA_SETS, Archive, check_space, extract, plan, where  # noqa: E402
 from model.prepare.instance_maps import make_instance_maps  # noqa: E402
-from model.prepare.unpack import check_space, extract, plan  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
 
 
