@@ -14,10 +14,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from model.configuration.fields import Checked, fields_of, options_of
+from model.configuration.fields import Checked, fields_of, options_of, read_yaml, to_yaml
 from model.configuration.presets import PRESETS, layered
 from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
-from model.configuration.yaml_file import read_yaml, to_yaml
 from model.errors import UserError
 from model.files import replacing
 
