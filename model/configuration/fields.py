@@ -77,9 +77,7 @@ class Checked:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            value = typed(f, getattr(self, f.name))
-            object.__setattr__(self, f.name, value)  # the one write to a frozen object: 10 becomes 10.0
-            check_range(f, value)
+            object.__setattr__(self, f.name, checked(f, getattr(self, f.name)))  # in a frozen object: 10 becomes 10.0
         if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device):
             raise UserError(f"device {self.device!r} is unknown: expected auto, cpu, gpu or gpu:N")
         if (self.image_dir or self.instance_dir) and not self.label_dir:
@@ -106,7 +104,7 @@ def _expected(f: dataclasses.Field) -> str:
     return " or ".join(words[kind] for kind in _kinds(f))
 
 
-def typed(f: dataclasses.Field, value: Any) -> Any:
+def _typed(f: dataclasses.Field, value: Any) -> Any:
     """The value as its field's type; NumPy's numbers and paths are welcome, text that looks like a number is not."""
     kinds = _kinds(f)
     if value is None and type(None) in kinds:
@@ -140,21 +138,22 @@ def from_text(f: dataclasses.Field, text: str) -> Any:
             with contextlib.suppress(ValueError):
                 return kind(text)
     with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):
-        return typed(f, yaml.safe_load(text) if text.strip() else text)
+        return _typed(f, yaml.safe_load(text) if text.strip() else text)
     raise UserError(f"--{f.name} {text or 'empty'} is not {_expected(f)}")
 
 
-def check_range(f: dataclasses.Field, value: Any) -> None:
-    """Refuse a value that is out of its field's range or none of its choices.
+def checked(f: dataclasses.Field, value: Any) -> Any:
+    """The value as its field's type, within its range or of its choices.
 
     Raises:
-        UserError: names the valid values, and the nearest choice.
+        UserError: names the type, or the valid values and the nearest choice.
     """
-    meta = f.metadata
+    value, meta = _typed(f, value), f.metadata
     if meta["choices"] and value not in meta["choices"]:
         raise UserError(f"{f.name} {value!r} is unknown: expected {range_text(meta)}{closest(value, meta['choices'])}")
     if value is not None and not all(_LIMITS[key][1](value, bound) for key, bound in meta["limits"].items()):
         raise UserError(f"{f.name} {value} is out of range: expected {range_text(meta)}")
+    return value
 
 
 def fields_of(cls: type) -> dict[str, dataclasses.Field]:
@@ -209,8 +208,7 @@ def read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
         if isinstance(value, str) and fields[key].type in (float, float | None) and _NUMBER.fullmatch(value):
             value = float(value)
         try:
-            values[key] = typed(fields[key], value)
-            check_range(fields[key], values[key])
+            values[key] = checked(fields[key], value)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
     return values

@@ -157,16 +157,12 @@ class Loader(contextlib.AbstractContextManager):
         self.train = dataset.phase == "train"
         self.epoch, self.position = epoch, start
         self.workers = opt.nThreads
-        self._opt, self._rank, self._world = opt, rank, world
+        self._sampler = functools.partial(BatchSampler, len(dataset), opt, self.train, rank=rank, world=world)
         self._length = len(self._sampler())
         self._stream = None
 
     def __len__(self) -> int:
         return self._length
-
-    def _sampler(self) -> BatchSampler:
-        where = self.epoch, self.position, self._rank, self._world
-        return BatchSampler(len(self.dataset), self._opt, self.train, *where)
 
     def names(self, batch) -> list[str]:
         """Names, as items have them, of a batch."""
@@ -209,7 +205,7 @@ class Loader(contextlib.AbstractContextManager):
         reader = _BatchReader(self.dataset)
         loader = paddle.io.DataLoader(
             reader,
-            batch_sampler=self._sampler(),
+            batch_sampler=self._sampler(epoch=self.epoch, start=self.position),
             collate_fn=reader,
             num_workers=self.workers,
             return_list=True,
