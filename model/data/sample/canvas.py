@@ -68,9 +68,9 @@ class Light:
     shadow: float  # how much of the light a cast shadow takes, 0..1
     visibility: float  # metres after which 1/e of an object's own colour is left
     evening: float  # 0 day .. 1 lamps are lit behind the windows
-    side: float  # -1: the sun stands left, +1: right
     length: float  # of a shadow, in heights of its object
-    inwards: float  # of that, how much goes away from the viewer
+    side: float  # -1: the sun stands left, +1: right
+    inwards: float  # of a shadow's length, how much goes away from the viewer
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Light":
@@ -84,14 +84,10 @@ class Light:
         names = list(moods)
         one, two = rng.choice(len(names), 2, replace=False, p=(0.42, 0.26, 0.14, 0.18))
         t = rng.uniform(0, 0.35)
-        tint, zenith, horizon, cloud, shadow, visibility, evening, length = (
-            mix(np.asarray(a, np.float32), np.asarray(b, np.float32), t)
-            for a, b in zip(moods[names[one]], moods[names[two]], strict=True)
-        )
-        return cls(
-            tint, zenith, horizon, cloud, float(shadow), float(visibility), float(evening),
-            side=float(rng.choice((-1, 1))), length=float(length), inwards=float(rng.uniform(-0.1, 0.5)),
-        )  # fmt: skip
+        pairs = zip(moods[names[one]], moods[names[two]], strict=True)
+        mixed = [mix(np.asarray(a, np.float32), np.asarray(b, np.float32), t) for a, b in pairs]
+        side, inwards = rng.choice((-1, 1)), rng.uniform(-0.1, 0.5)
+        return cls(*mixed[:4], *map(float, (*mixed[4:], side, inwards)))
 
 
 class Canvas:
@@ -157,9 +153,8 @@ class Canvas:
         label = self.label.copy()
         label[self._slivers()] = _UNLABELLED
         instance = label.copy()
-        seen = np.unique(self.thing[self.thing >= 0])
         shown = self.thing >= 0
-        instance[shown] = np.searchsorted(seen, self.thing[shown])
+        instance[shown] = np.unique(self.thing[shown], return_inverse=True)[1]
         return np.clip(photo + 0.5, 0, 255).astype(np.uint8), label, instance
 
     def _slivers(self) -> np.ndarray:

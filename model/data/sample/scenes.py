@@ -19,9 +19,7 @@ class _Stage:
         self.draws: list[tuple[float, Callable[[], None]]] = []
         self.taken: list[tuple[float, float, float]] = []
 
-    def add(
-        self, draw: Callable[..., None], x: float, z: float, *args: object, size: tuple[float, float, float]
-    ) -> None:
+    def add(self, draw: Callable[..., None], x: float, z: float, *args, size: tuple[float, float, float]) -> None:
         """Something whose nearest part stands at z; `size` is its width, length away from the viewer, and height."""
         width, length, height = size
         self.taken.append((x, z, width / 2))
