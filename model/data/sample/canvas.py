@@ -151,16 +151,13 @@ class Canvas:
         photo = mix(mix(self.light.horizon, self.light.zenith, 0.15), self.photo * self.light.tint, clear)
         photo += self.rng.standard_normal(photo.shape[:2], dtype=np.float32)[..., None] * 1.5
         label = self.label.copy()
-        label[self._slivers()] = _UNLABELLED
+        slivers = instance_edges(self.label[None])[0]
+        slivers[1:-1] |= slivers[:-2] & (self.thing[1:-1] < 0)
+        label[slivers & (noise_at(self.rng, self.v * 3, self.u * 3) > 1.15)] = _UNLABELLED
         instance = label.copy()
         shown = self.thing >= 0
         instance[shown] = np.unique(self.thing[shown], return_inverse=True)[1]
         return np.clip(photo + 0.5, 0, 255).astype(np.uint8), label, instance
-
-    def _slivers(self) -> np.ndarray:
-        edge = instance_edges(self.label[None])[0]
-        edge[1:-1] |= edge[:-2] & (self.thing[1:-1] < 0)
-        return edge & (noise_at(self.rng, self.v * 3, self.u * 3) > 1.15)
 
 
 class Sketch:
