@@ -77,14 +77,7 @@ def _unchanged(pixels: np.ndarray) -> np.ndarray:
 
 
 def _before_decoding(picture: Any) -> Undo:
-    """See that an opened map's pixels come as stored.
-
-    Returns:
-        What brings the decoded pixels back to the stored ones.
-
-    Raises:
-        PictureError: Pillow would lose them, or they are not exact in the first place.
-    """
+    """See that an opened map's pixels come as stored: gives what brings the decoded ones back, or refuses the file."""
     _refuse_kind(picture)
     read = {"PNG": _png, "TIFF": _tiff, "BMP": _bmp, "PPM": _pnm}.get(picture.format)
     return read(picture) if read else _unchanged
@@ -158,11 +151,7 @@ def _pnm(picture: Any) -> Undo:
 
 
 def _after_decoding(picture: Any) -> Undo:
-    """As `_before_decoding`, of a file's picture whose pixels were read elsewhere; the undo raises where it is unknown.
-
-    Raises:
-        PictureError: Pillow has lost the samples.
-    """
+    """As `_before_decoding`, of a picture whose pixels were read elsewhere; the undo raises where samples are lost."""
     _refuse_kind(picture)
     form, mode = picture.format, picture.mode
     if form == "TIFF":

@@ -215,11 +215,9 @@ class Figure(Sketch):
         mirror: 1 where x goes right, -1 where it goes left.
     """
 
-    def __init__(
-        self, canvas: Canvas, name: str, x: float, z: float, size: float, reach: tuple[float, ...], mirror: float = 1
-    ):
+    def __init__(self, canvas: Canvas, name: str, x: float, z: float, size: float, reach: tuple, mirror: float = 1):
         side, up, *down = reach
-        self.name, self.z, self.mirror = name, z, mirror
+        self.name, self.mirror = name, mirror
         self.u, self.v = u, v = canvas.project(x, 0, z)
         self.size = size = canvas.focal * size / z
         super().__init__(canvas, u - side * size, v - up * size, u + side * size, v + sum(down) * size)
