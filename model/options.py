@@ -31,8 +31,6 @@ GROUPS = {
 }
 _data, _networks, _losses, _optimisation, _training, _output = map(options_of, GROUPS)
 
-PHOTO_MODES = {1: "L", 3: "RGB"}  # Pillow's names, by output_nc
-
 NUM_UPSAMPLING = {"normal": 5, "more": 6, "most": 7}
 
 PREPROCESS_MODES = tuple(
@@ -272,7 +270,7 @@ class OPT(Checked):
             raise UserError(
                 f"use_vae needs a style vector, and z_dim is {self.z_dim}: give z_dim >= 1 or --use_vae false"
             )
-        if self.output_nc not in PHOTO_MODES:
+        if self.output_nc == 2:
             raise UserError(f"output_nc {self.output_nc}: photos are read in colour (3) or grey (1); give one of these")
         ids = parse_ids(self.unknown_ids)
         object.__setattr__(self, "unknown_ids", ",".join(map(str, dict.fromkeys(ids))))
@@ -297,8 +295,8 @@ class OPT(Checked):
 
     @property
     def photo_mode(self) -> str:
-        """How photos are read: L (grey) or RGB."""
-        return PHOTO_MODES[self.output_nc]
+        """How photos are read, by Pillow's names: L (grey) or RGB."""
+        return "L" if self.output_nc == 1 else "RGB"
 
     @property
     def semantic_nc(self) -> int:

@@ -51,7 +51,7 @@ def read_ids(given: Any, coded: bool = False, palette: "Palette | None" = None, 
     """
     if isinstance(given, Image.Image) and given.mode == "L" and given.format is None:
         return given
-    with naming(_name(given, what)):
+    with naming(given, what):
         return _ids(*_given(given, what), coded, palette)
 
 
@@ -287,7 +287,7 @@ def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, n
     """
     if isinstance(given, np.ndarray):
         return array_classes(given, colours, what)
-    with naming(_name(given, what)):
+    with naming(given, what):
         picture, undo = _given(given, what)
         if picture.mode in ("RGB", "RGBA", "P", "PA"):
             rgb = np.asarray(picture.convert("RGB"))
@@ -298,10 +298,6 @@ def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, n
             if not grey and not indexed:
                 return ids, rgb[ids < 0]
         return np.asarray(_ids(picture, undo, False)).astype(np.int32), None
-
-
-def _name(given: Any, what: str | None) -> Any:
-    return given if isinstance(given, str | os.PathLike) else what
 
 
 def _given(given: Any, what: str | None) -> tuple[Image.Image, Undo]:
