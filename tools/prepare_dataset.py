@@ -27,8 +27,8 @@ from model.prepare.instance_maps import make_instance_maps  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
 
 
-def parse(argv=None) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv=None) -> int:
+    """Prepare the data set that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("name", choices=DATA_SETS, help="the data set")
@@ -43,12 +43,8 @@ def parse(argv=None) -> argparse.Namespace:
     add("--distinct", action="store_true", help="coco_stuff: 16-bit instance maps without the numbers of classes")
     add("--processes", type=int, default=CORES, help=f"how many make instance maps (default: {CORES}, the cores)")
     add("--quiet", action="store_true", help="no progress bars (there are none without a terminal either)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
 
-
-def main(argv=None) -> int:
-    """Prepare the data set that the command line names."""
-    args = parse(argv)
     if args.processes < 1:
         raise UserError(f"--processes {args.processes} is below 1")
     if args.name != "coco_stuff" and (args.no_instance or args.distinct):

@@ -158,13 +158,13 @@ def draw_tree(c: Canvas, x: float, z: float, height: float, conifer: bool) -> No
             for side, lit in ((-wide, 1.9 - sunny), (wide, sunny)):
                 green = shade((54, 88, 58), lit * (0.8 + 0.05 * i))
                 s.polygon([(u + side, low), (u, tip), (u, low + 0.02 * h)], green, "tree")
-        return s.put(z, grain=0.10)
-    w = 0.035 * h
-    s.polygon([(u - w, v), (u + w, v), (u + 0.6 * w, v - 0.5 * h), (u - 0.6 * w, v - 0.5 * h)], bark, "tree")
-    ru, crown = h * c.rng.uniform(0.28, 0.38), h * c.rng.uniform(0.31, 0.36)
-    n = int(np.clip(h, 14, 90))
-    _clumps(s, v - h + crown, ru, crown, (104, 142, 62), n, 0.30 if n < 40 else 0.22)
-    return s.put(z, grain=0.10)
+    else:
+        w = 0.035 * h
+        s.polygon([(u - w, v), (u + w, v), (u + 0.6 * w, v - 0.5 * h), (u - 0.6 * w, v - 0.5 * h)], bark, "tree")
+        ru, crown = h * c.rng.uniform(0.28, 0.38), h * c.rng.uniform(0.31, 0.36)
+        n = int(np.clip(h, 14, 90))
+        _clumps(s, v - h + crown, ru, crown, (104, 142, 62), n, 0.30 if n < 40 else 0.22)
+    s.put(z, grain=0.10)
 
 
 def draw_bush(c: Canvas, x: float, z: float, height: float) -> None:
