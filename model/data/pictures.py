@@ -53,7 +53,7 @@ class PictureError(UserError):
 
 @contextlib.contextmanager
 def naming(given: Any, what: str | None = None) -> Iterator[None]:
-    """Give a `PictureError` of the `with` block the given file's name, or what messages call a picture that is none."""
+    """Give a `PictureError` of the `with` block its file's name, or what messages call one that is no file."""
     try:
         yield
     except PictureError as error:
