@@ -31,7 +31,7 @@ from PIL import Image
 from model.errors import UserError, run_cli
 from model.prepare.annotations import index_annotations
 from model.prepare.instance_maps import make_instance_maps
-from model.prepare.polygons import instance_map
+from model.prepare.instances import instance_map
 
 WIDTH, HEIGHT = 640, 480
 ANNOTATIONS = 7.27  # per picture of train2017

@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from model.configuration.fields import closest, fields_of, from_text, range_text
+from model.configuration.fields import closest, fields_of, from_text, range_text, read_yaml
 from model.configuration.presets import PRESETS, layered
-from model.configuration.yaml_file import read_yaml
 from model.errors import UserError
 from model.options import GROUPS, OPT
 from model.serving.val_options import ValOPT

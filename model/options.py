@@ -14,10 +14,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from model.configuration.fields import Checked, fields_of, options_of
+from model.configuration.fields import Checked, fields_of, options_of, read_yaml, to_yaml
 from model.configuration.presets import PRESETS, layered
 from model.configuration.texts import parse_ids, parse_norm, parse_norm_g
-from model.configuration.yaml_file import read_yaml, to_yaml
 from model.errors import UserError
 from model.files import replacing
 
@@ -31,8 +30,6 @@ GROUPS = {
     "output": "what is written, and how often",
 }
 _data, _networks, _losses, _optimisation, _training, _output = map(options_of, GROUPS)
-
-PHOTO_MODES = {1: "L", 3: "RGB"}  # Pillow's names, by output_nc
 
 NUM_UPSAMPLING = {"normal": 5, "more": 6, "most": 7}
 
@@ -276,7 +273,7 @@ class OPT(Checked):
             raise UserError(
                 f"use_vae needs a style vector, and z_dim is {self.z_dim}: give z_dim >= 1 or --use_vae false"
             )
-        if self.output_nc not in PHOTO_MODES:
+        if self.output_nc == 2:
             raise UserError(f"output_nc {self.output_nc}: photos are read in colour (3) or grey (1); give one of these")
         ids = parse_ids(self.unknown_ids)
         object.__setattr__(self, "unknown_ids", ",".join(map(str, dict.fromkeys(ids))))
@@ -301,8 +298,8 @@ class OPT(Checked):
 
     @property
     def photo_mode(self) -> str:
-        """How photos are read: L (grey) or RGB."""
-        return PHOTO_MODES[self.output_nc]
+        """How photos are read, by Pillow's names: L (grey) or RGB."""
+        return "L" if self.output_nc == 1 else "RGB"
 
     @property
     def semantic_nc(self) -> int:

@@ -10,7 +10,7 @@ import pytest
 from common import ROOT, python, refused, refuses
 from PIL import Image
 
-from model.prepare.faults import FAULTS
+from model.prepare.faults import FAULTS, Finding
 from tools import check_dataset as tool
 
 
@@ -357,8 +357,8 @@ PLANTED = [
 def test_planted_faults_are_found_and_explained(check, name, broken, options, code, words):
     status, out, report = check(name, broken, "--sheet_pictures", 0, *options)
     assert code in codes(report), out
-    assert status == int(any(FAULTS[c][0] for c in codes(report))) == int(report["stops"])
-    level = "FAULT" if FAULTS[code][0] else "warning"
+    assert status == int(any(Finding(c, "").stops for c in codes(report))) == int(report["stops"])
+    level = "FAULT" if Finding(code, "").stops else "warning"
     assert re.search(rf"^{level} {code} \((train|val|test|both)\): ", out, re.M) and re.search(words, out), out
     assert "Traceback" not in out
 

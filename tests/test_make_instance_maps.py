@@ -20,9 +20,8 @@ from model.errors import UserError
 from model.options import OPT
 from model.prepare import annotations
 from model.prepare.annotations import index_annotations
-from model.prepare.components import Components, component_map
 from model.prepare.instance_maps import make_instance_maps
-from model.prepare.polygons import fill_polygon, instance_map
+from model.prepare.instances import Components, component_map, fill_polygon, instance_map
 from tools import make_instance_maps as tool
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from model import OPT
 from model.data.dataset import PhotoMaps
 from model.errors import run_cli
-from model.prepare import archives, unpack
+from model.prepare import archives
 from tools import prepare_dataset as tool
 
 
@@ -286,7 +286,7 @@ def test_an_interrupted_run_goes_on_where_it_was(coco, monkeypatch, capsys):
             raise KeyboardInterrupt
         real(source, sink, *rest)
 
-    monkeypatch.setattr(unpack.shutil, "copyfileobj", stopped)
+    monkeypatch.setattr(archives.shutil, "copyfileobj", stopped)
     with pytest.raises(SystemExit) as ended:
         run_cli(lambda: prepare("coco_stuff", coco))
     assert ended.value.code == 130
@@ -318,7 +318,7 @@ def test_a_full_disk_is_seen_first(coco, monkeypatch):
         asked.append(path)
         return shutil._ntuple_diskusage(10**12, 10**12 - 50_000, 50_000)
 
-    monkeypatch.setattr(unpack.shutil, "disk_usage", usage)
+    monkeypatch.setattr(archives.shutil, "disk_usage", usage)
     # 12 files in blocks of 4096 bytes, and 5 instance maps of a block each and what their label maps have
     refuses("coco_stuff: 70.[0-9] kB are needed and 50.0 kB are free: make room, or", prepare, "coco_stuff", coco)
     assert asked == [coco.parent] and not (coco.parent / "data").exists()

@@ -13,7 +13,7 @@ from model.data.agreement import Agreement
 from model.data.dataset import PhotoMaps
 from model.data.palettes import palette, read_palette
 from model.data.pictures import PictureError, read_photo, style_photo
-from model.data.reading import class_map, id_map, read_ids
+from model.data.reading import class_map, read_ids
 from model.errors import UserError
 from model.metrics.images import list_pictures, read_labels, read_rgb
 from model.options import OPT
@@ -227,11 +227,11 @@ def test_ids_come_out_as_they_are_stored(tmp_path, name, suffix):
     path.write_bytes(content)
     np.testing.assert_array_equal(np.asarray(read_ids(path)), want)
     opened = Image.open(path)
-    np.testing.assert_array_equal(np.asarray(id_map(opened)), want)
+    np.testing.assert_array_equal(np.asarray(read_ids(opened)), want)
     if "turned" not in name and "greys are indices" not in name:  # Pillow turns these, and misreads those
         opened.load()  # nothing of it was spent
         try:
-            np.testing.assert_array_equal(np.asarray(id_map(opened)), want)
+            np.testing.assert_array_equal(np.asarray(read_ids(opened)), want)
         except UserError as error:
             assert "give its path" in str(error)
 

@@ -8,9 +8,9 @@ import pytest
 from common import refuses
 from PIL import Image
 
+from model.data import sample
 from model.data.palettes import class_names
 from model.data.sample import ensure_sample, make_scene
-from model.data.sample import files as sample
 
 THINGS = {"person": 0, "car": 2, "boat": 8, "sheep": 19}
 STUFF = {

@@ -14,8 +14,8 @@ from model.data.listing import SPLITS  # noqa: E402
 from model.errors import UserError, printable, run_cli, tell  # noqa: E402
 
 
-def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; what it does not know is train.py's."""
+def main(argv=None) -> int:
+    """Check as the command line says, print and write the report."""
     parser = argparse.ArgumentParser(
         prog="tools/check_dataset.py",
         description="Read every picture of a data set and tell what would stop or spoil training: pairs, sizes, ids, "
@@ -42,12 +42,8 @@ def parse(argv=None) -> tuple[argparse.Namespace, list[str]]:
     add("--report_dir", default="output/check", metavar="DIR", help="for NAME.jpg and NAME.json; default: output/check")
     add("--strict", action="store_true", help="warnings count as faults")
     add("--quiet", action="store_true", help="no progress bar")
-    return parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(argv)  # what it does not know is train.py's
 
-
-def main(argv=None) -> int:
-    """Check as the command line says, print and write the report."""
-    args, rest = parse(argv)
     for name, low in (("processes", 1), ("max_pictures", 1), ("classes", 1), ("sheet_pictures", 0)):
         value = getattr(args, name)
         if value is not None and value < low:

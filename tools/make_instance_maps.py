@@ -24,12 +24,12 @@ from model.configuration.texts import parse_ids  # noqa: E402
 from model.data.label_ids import class_ids, id_ranges, things  # noqa: E402
 from model.data.palettes import read_palette  # noqa: E402
 from model.errors import UserError, run_cli  # noqa: E402
-from model.prepare.components import Components, make_component_maps  # noqa: E402
-from model.prepare.instance_maps import make_instance_maps  # noqa: E402
+from model.prepare.instance_maps import make_component_maps, make_instance_maps  # noqa: E402
+from model.prepare.instances import Components  # noqa: E402
 
 
-def parse(argv=None) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv=None) -> int:
+    """Make the maps as the command line says and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True).add_argument
@@ -49,12 +49,8 @@ def parse(argv=None) -> argparse.Namespace:
     add("--min_area", type=int, metavar="N", help=area_help)
     add("--connectivity", type=int, choices=(4, 8), help="neighbours of a pixel, without corners or with; default: 8")
     add("--palette", metavar="FILE", help="which colour is which class, for label maps that hold colours")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
 
-
-def main(argv=None) -> int:
-    """Make the maps as the command line says and print a summary."""
-    args = parse(argv)
     if args.processes < 1:
         raise UserError(f"--processes {args.processes} is below 1")
     folders = args.input_label_dir, args.output_instance_dir

@@ -22,14 +22,13 @@ from model import CORES, OPT  # noqa: E402
 from model.data.listing import SPLITS, list_items  # noqa: E402
 from model.errors import UserError, run_cli, tell  # noqa: E402
 from model.files import told_size  # noqa: E402
-from model.prepare.archives import DATA_SETS, Archive, where  # noqa: E402
+from model.prepare.archives import DATA_SETS, Archive, check_space, extract, plan, where  # noqa: E402
 from model.prepare.instance_maps import make_instance_maps  # noqa: E402
-from model.prepare.unpack import check_space, extract, plan  # noqa: E402
 from model.progress import progress_bar  # noqa: E402
 
 
-def parse(argv=None) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv=None) -> int:
+    """Prepare the data set that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("name", choices=DATA_SETS, help="the data set")
@@ -44,12 +43,8 @@ def parse(argv=None) -> argparse.Namespace:
     add("--distinct", action="store_true", help="coco_stuff: 16-bit instance maps without the numbers of classes")
     add("--processes", type=int, default=CORES, help=f"how many make instance maps (default: {CORES}, the cores)")
     add("--quiet", action="store_true", help="no progress bars (there are none without a terminal either)")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
 
-
-def main(argv=None) -> int:
-    """Prepare the data set that the command line names."""
-    args = parse(argv)
     if args.processes < 1:
         raise UserError(f"--processes {args.processes} is below 1")
     if args.name != "coco_stuff" and (args.no_instance or args.distinct):
@@ -60,8 +55,8 @@ def main(argv=None) -> int:
     phases = (args.phase,) if args.phase else held
     target = Path(args.to or OPT.from_preset(args.name).dataroot)
     annotated = _take_out(args, _present(args, phases), phases, target)
-    for phase in annotated:
-        annotations, labels = target / _annotations(phase), target / f"{phase}_label"
+    for phase, annotations in annotated.items():
+        labels = target / f"{phase}_label"
         options = dict(distinct=args.distinct, processes=args.processes, quiet=args.quiet)
         print(make_instance_maps(annotations, labels, _instance(labels), **options))
 
@@ -109,12 +104,13 @@ def _present(args, phases) -> dict[Archive, Path]:
     return files
 
 
-def _take_out(args, files: dict[Archive, Path], phases, target: Path) -> list[str]:
-    """Take out what is not there yet, if there is space; returns the phases that have annotations of instances."""
+def _take_out(args, files: dict[Archive, Path], phases, target: Path) -> dict[str, Path]:
+    """Take out what is not there yet, if there is space; returns the files of instance annotations by phase."""
     members = {archive: plan(archive, path, target, phases) for archive, path in files.items()}
     new = {archive: [member for member in found if not member.is_there()] for archive, found in members.items()}
     targets = {member.target: member.info.file_size for found in members.values() for member in found}
-    annotated = [phase for phase in phases if target / _annotations(phase) in targets]
+    annotations = {phase: target / f"annotations/instances_{phase}2017.json" for phase in phases}
+    annotated = {phase: path for phase, path in annotations.items() if path in targets}
     needed = sum(-(-member.info.file_size // 4096) * 4096 for rest in new.values() for member in rest)  # whole blocks
     if annotated:  # an instance map is about as large as its label map, the 16-bit form up to twice that
         labels = {path: size for path, size in targets.items() if path.parent.name.endswith("_label")}
@@ -128,10 +124,6 @@ def _take_out(args, files: dict[Archive, Path], phases, target: Path) -> list[st
             for _ in extract(archive, files[archive], rest):
                 told(1)
     return annotated
-
-
-def _annotations(phase: str) -> str:
-    return f"annotations/instances_{phase}2017.json"
 
 
 def _instance(labels: Path) -> Path:

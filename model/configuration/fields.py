@@ -1,4 +1,7 @@
-"""Options as fields of a dataclass: each has a type, a range and a help, and is checked."""
+"""Options as fields of a dataclass, each with a type, a range and a help; as text of flags, and in yaml files.
+
+A yaml file, such as opt.yaml beside a checkpoint, is read so that a stranger's runs nothing.
+"""
 
 import contextlib
 import dataclasses
@@ -10,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -73,9 +77,7 @@ class Checked:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            value = typed(f, getattr(self, f.name))
-            object.__setattr__(self, f.name, value)  # the one write to a frozen object: 10 becomes 10.0
-            check_range(f, value)
+            object.__setattr__(self, f.name, checked(f, getattr(self, f.name)))  # in a frozen object: 10 becomes 10.0
         if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", self.device):
             raise UserError(f"device {self.device!r} is unknown: expected auto, cpu, gpu or gpu:N")
         if (self.image_dir or self.instance_dir) and not self.label_dir:
@@ -102,7 +104,7 @@ def _expected(f: dataclasses.Field) -> str:
     return " or ".join(words[kind] for kind in _kinds(f))
 
 
-def typed(f: dataclasses.Field, value: Any) -> Any:
+def _typed(f: dataclasses.Field, value: Any) -> Any:
     """The value as its field's type; NumPy's numbers and paths are welcome, text that looks like a number is not."""
     kinds = _kinds(f)
     if value is None and type(None) in kinds:
@@ -136,23 +138,88 @@ def from_text(f: dataclasses.Field, text: str) -> Any:
             with contextlib.suppress(ValueError):
                 return kind(text)
     with contextlib.suppress(ValueError, RecursionError, yaml.YAMLError):
-        return typed(f, yaml.safe_load(text) if text.strip() else text)
+        return _typed(f, yaml.safe_load(text) if text.strip() else text)
     raise UserError(f"--{f.name} {text or 'empty'} is not {_expected(f)}")
 
 
-def check_range(f: dataclasses.Field, value: Any) -> None:
-    """Refuse a value that is out of its field's range or none of its choices.
+def checked(f: dataclasses.Field, value: Any) -> Any:
+    """The value as its field's type, within its range or of its choices.
 
     Raises:
-        UserError: names the valid values, and the nearest choice.
+        UserError: names the type, or the valid values and the nearest choice.
     """
-    meta = f.metadata
+    value, meta = _typed(f, value), f.metadata
     if meta["choices"] and value not in meta["choices"]:
         raise UserError(f"{f.name} {value!r} is unknown: expected {range_text(meta)}{closest(value, meta['choices'])}")
     if value is not None and not all(_LIMITS[key][1](value, bound) for key, bound in meta["limits"].items()):
         raise UserError(f"{f.name} {value} is out of range: expected {range_text(meta)}")
+    return value
 
 
 def fields_of(cls: type) -> dict[str, dataclasses.Field]:
     """A class's options by name."""
     return {f.name: f for f in dataclasses.fields(cls)}
+
+
+_HEADER = "# Options of a SPADE training run.\n"
+_END = "...\n"  # yaml's end of document: a file of ours without it was cut off
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # 2e-4, which PyYAML reads as text, since it has no point
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which would quietly take the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value in seen:
+                what = f"{key.value} is given twice" if isinstance(key, yaml.ScalarNode) else "a name must be a word"
+                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(cls: type, path: str | os.PathLike) -> dict[str, Any]:
+    """The options of a class in a yaml file, brought to their types.
+
+    Raises:
+        UserError: no such file, not yaml, cut off, an unknown option, a value that is refused.
+    """
+    fields = fields_of(cls)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = yaml.load(text, _Loader)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: expected a yaml file of options") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or " ".join(str(error).split())
+        line = f", line {where.line + 1}" if where else ""
+        raise UserError(f"{path}{line}: not a yaml file of options: {what}") from None
+    if text.startswith(_HEADER) and not text.rstrip().endswith(_END.strip()):
+        raise UserError(f"{path}: cut off, its last line is not '...': take an older copy, or write the options again")
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{path}: expected lines 'option: value', found {'nothing' if values is None else type(values).__name__}"
+        )
+    for key, value in values.items():
+        if key not in fields:
+            raise UserError(f"{path}: unknown option {key}{closest(str(key), fields)}")
+        if isinstance(value, str) and fields[key].type in (float, float | None) and _NUMBER.fullmatch(value):
+            value = float(value)
+        try:
+            values[key] = checked(fields[key], value)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+    return values
+
+
+def to_yaml(opt: Any, groups: Mapping[str, str]) -> str:
+    """Every option of a dataclass, under the titles of its groups."""
+    lines = [_HEADER, "# Read by val.py and by train.py --config; meanings: train.py --help.\n"]
+    for group, title in groups.items():
+        values = {f.name: getattr(opt, f.name) for f in dataclasses.fields(opt) if f.metadata["group"] == group}
+        plain = not any("\x85" in str(value) for value in values.values())  # which a reader takes for a line break
+        lines.append(f"\n# {group}: {title}\n")
+        lines.append(yaml.safe_dump(values, sort_keys=False, allow_unicode=plain, width=4096))
+    return "".join(lines) + _END

@@ -1,9 +1,5 @@
 """What training reads: lists of files, photos and maps, their transforms and batches; `transform` is public."""
 
+from model.data.preprocess import transform
 
-def __getattr__(name):  # on first use: option parsing reads parts of this folder and must not wait for Paddle
-    if name != "transform":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from model.data.preprocess import transform
-
-    return transform
+__all__ = ["transform"]

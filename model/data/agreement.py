@@ -44,7 +44,7 @@ class Agreement:
         for index, colour in info.get("shown", {}).items():
             before, other = self._shown.setdefault(index, (colour, path))
             if before != colour:
-                return f"palette index {index} is {_hex(colour)} here and {_hex(before)}", other
+                return f"palette index {index} is #{bytes(colour).hex()} here and #{bytes(before).hex()}", other
         for (kind, other), words in _OPPOSED.items():
             if info.get(kind) and self._kinds.setdefault(kind, path) and other in self._kinds:
                 return words, self._kinds[other]
@@ -80,10 +80,6 @@ def if_greys(path: Any, info: Mapping[str, Any]) -> str:
     if not info.get("grey_palette"):
         return ""
     return f"; {path} has a palette of greys, whose values are read: if its indices are the ids, give --palette {path}"
-
-
-def _hex(colour: tuple[int, ...]) -> str:
-    return f"#{bytes(colour).hex()}"
 
 
 def turned_apart(photo: Image.Image, label: Image.Image) -> bool:

@@ -131,16 +131,10 @@ def _declaring(ids: set[int], label_nc: int) -> str:
 
 
 class Reading(NamedTuple):
-    """One way to understand the ids of a data set.
+    """One way to understand the ids of a data set."""
 
-    Attributes:
-        options: on the command line: label_nc, and what means unlabelled; behind them another way, where ids alone
-            cannot tell.
-        unlabelled: the ids that do.
-    """
-
-    options: str
-    unlabelled: set[int]
+    options: str  # on the command line: label_nc, what means unlabelled, and another way where ids alone cannot tell
+    unlabelled: set[int]  # the ids that do
 
 
 def reading(ids: Iterable[int], names: Mapping[int, str] | None = None, opt=None) -> Reading:

@@ -151,11 +151,6 @@ def _cityscapes(opt, phase: str) -> dict[str, Listing]:
     }
 
 
-def _camvid(opt, phase: str) -> dict[str, Listing]:
-    # the instance maps are not of the tutorial: tools/make_instance_maps.py's
-    return _in_folders(opt.dataroot, f"{phase}annot", phase, f"{phase}inst")
-
-
 # what the subfolders of label_dir, image_dir and instance_dir may be called, in any case and with a year behind
 SPLITS = {"train": ("train", "training"), "val": ("val", "validation", "valid"), "test": ("test", "testing")}
 
@@ -214,8 +209,8 @@ LAYOUTS: dict[str, Callable] = {
     "ade20k": _ade20k,
     "cityscapes": _cityscapes,
     "facades": _flat,
-    "camvid": _camvid,
-    "custom": _chosen,
+    # whose instance maps are not of the tutorial: tools/make_instance_maps.py's
+    "camvid": lambda opt, phase: _in_folders(opt.dataroot, f"{phase}annot", phase, f"{phase}inst"),
 }
 
 

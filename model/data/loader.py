@@ -157,16 +157,12 @@ class Loader(contextlib.AbstractContextManager):
         self.train = dataset.phase == "train"
         self.epoch, self.position = epoch, start
         self.workers = opt.nThreads
-        self._opt, self._rank, self._world = opt, rank, world
+        self._sampler = functools.partial(BatchSampler, len(dataset), opt, self.train, rank=rank, world=world)
         self._length = len(self._sampler())
         self._stream = None
 
     def __len__(self) -> int:
         return self._length
-
-    def _sampler(self) -> BatchSampler:
-        where = self.epoch, self.position, self._rank, self._world
-        return BatchSampler(len(self.dataset), self._opt, self.train, *where)
 
     def names(self, batch) -> list[str]:
         """Names, as items have them, of a batch."""
@@ -206,14 +202,16 @@ class Loader(contextlib.AbstractContextManager):
     def _start(self) -> None:
         import paddle
 
-        reader = _BatchReader(self.dataset)
+        reader, has_shared = _BatchReader(self.dataset), os.path.isdir("/dev/shm")
+        # A full /dev/shm kills, and containers often give it 64 MB: it must have room for the batches under way.
+        roomy = has_shared and shutil.disk_usage("/dev/shm").free >= 512 * 2**20
         loader = paddle.io.DataLoader(
             reader,
-            batch_sampler=self._sampler(),
+            batch_sampler=self._sampler(epoch=self.epoch, start=self.position),
             collate_fn=reader,
             num_workers=self.workers,
             return_list=True,
-            use_shared_memory=self.workers > 0 and _shared_memory_suffices(),
+            use_shared_memory=self.workers > 0 and roomy,
             worker_init_fn=functools.partial(_begin_worker, os.getpid()),
             use_buffer_reader=not paddle.device.get_device().startswith("cpu"),
         )
@@ -230,11 +228,6 @@ class Loader(contextlib.AbstractContextManager):
 
     def __exit__(self, *_):
         self.close()
-
-
-def _shared_memory_suffices() -> bool:
-    """Whether /dev/shm has room for the batches under way: containers often give it 64 MB, and a full one kills."""
-    return os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free >= 512 * 2**20
 
 
 def make_loader(opt, phase: str, **where) -> Loader:

@@ -56,15 +56,6 @@ def class_names(dataset_mode: str, label_nc: int) -> list[str]:
     return names + ["unlabeled"]
 
 
-def _spread_bits(ids: np.ndarray) -> np.ndarray:
-    """Colours in which the bits of an id go in turn to red, green and blue, the lowest to the highest."""
-    rgb = np.zeros((len(ids), 3), np.int64)
-    for bit in range(7):
-        for channel in range(3):
-            rgb[:, channel] |= (ids >> (3 * bit + channel) & 1) << (7 - bit)
-    return rgb.astype(np.uint8)
-
-
 def palette(dataset_mode: str, n: int) -> np.ndarray:
     """Colours of the ids 0..n-1: the data set's official ones, or the released SPADE code's where it has none.
 
@@ -79,7 +70,9 @@ def palette(dataset_mode: str, n: int) -> np.ndarray:
         UserError: for a data set that is not in the list.
     """
     own = _known(dataset_mode)[1][:n]
-    colours = _spread_bits(np.arange(1, n + 1))  # from 1, so that id 0 is not black
+    # The bits of id + 1, so that id 0 is not black, go in turn to red, green and blue, the lowest to the highest.
+    bits = (np.arange(1, n + 1)[:, None] >> np.arange(21) & 1).reshape(n, 7, 3)
+    colours = (bits << np.arange(7, 0, -1)[:, None]).sum(axis=1).astype(np.uint8)
     colours[: len(own)] = own
     return colours
 

@@ -7,6 +7,7 @@ This file is also copied into the folder of an exported model, where it needs er
 
 import contextlib
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -51,12 +52,13 @@ class PictureError(UserError):
 
 
 @contextlib.contextmanager
-def naming(path: Any) -> Iterator[None]:
-    """Give a `PictureError` of the `with` block the file's name, or whatever messages call the picture."""
+def naming(given: Any, what: str | None = None) -> Iterator[None]:
+    """Give a `PictureError` of the `with` block its file's name, or what messages call one that is no file."""
     try:
         yield
     except PictureError as error:
-        raise PictureError(error.code, error.reason, error.way_out, path) from None
+        name = given if isinstance(given, str | os.PathLike) else what
+        raise PictureError(error.code, error.reason, error.way_out, name) from None
 
 
 def decode(file: Any, prepare: Callable[[Image.Image], Any]):
@@ -184,11 +186,10 @@ def style_photo(photo: Any, draft: tuple[int, int] | None = None) -> Image.Image
     Raises:
         PictureError: see `read_photo`.
     """
-    path = None if isinstance(photo, Image.Image) else photo
-    file = path
+    file = None if isinstance(photo, Image.Image) else photo
     if isinstance(photo, ImageFile.ImageFile) and (content := bytes_of(photo)) is not None:
         file = io.BytesIO(content)
-    with naming(path):
+    with naming(photo):
         if file is not None:
             photo, _, _ = decode(file, lambda picture: draft and picture.draft("RGB", draft))
         return _rgb(ImageOps.exif_transpose(photo) if _orientation(photo) > 1 else photo)

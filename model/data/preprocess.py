@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from model.data.label_ids import as_channels
-from model.data.reading import id_map
+from model.data.reading import read_ids
 from model.errors import UserError
 
 
@@ -55,7 +55,7 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
 
     Args:
         image: RGB photo (PIL), or None.
-        label: label map (PIL), as `reading.id_map` takes it.
+        label: label map (PIL), as `reading.read_ids` takes it.
         instance: instance map (PIL, also RGB-coded ids), or None.
         opt: `preprocess_mode`, `load_size`, `crop_size`, `aspect_ratio` and what `unknown_ids` reads are read.
         crop_pos: (x, y) in pixels of the crop's top left corner in the scaled picture; used by the modes with crop.
@@ -72,9 +72,9 @@ def transform(image, label, instance, opt, crop_pos: tuple[int, int] = (0, 0), f
     if image is not None:
         photo = _geometry(image.convert(opt.photo_mode), opt, crop_pos, flip, Image.Resampling.BICUBIC)
         image = np.ascontiguousarray(_PIXEL_VALUES[np.atleast_3d(photo).transpose(2, 0, 1)])
-    label = as_channels(np.asarray(_geometry(id_map(label), opt, crop_pos, flip, Image.Resampling.NEAREST)), opt)
+    label = as_channels(np.asarray(_geometry(read_ids(label), opt, crop_pos, flip, Image.Resampling.NEAREST)), opt)
     if instance is not None:
-        instance = _geometry(id_map(instance, coded=True), opt, crop_pos, flip, Image.Resampling.NEAREST)
+        instance = _geometry(read_ids(instance, coded=True), opt, crop_pos, flip, Image.Resampling.NEAREST)
         instance = np.asarray(instance).astype(np.int32)
     return image, label, instance
 

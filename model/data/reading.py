@@ -31,23 +31,8 @@ _LOSSLESS_TIFF = (
 _NO_IDS_TIFF = {0: "MinIsWhite, where writers differ in whether samples are inverted", 6: "YCbCr"}  # by photometric
 
 
-def read_ids(path, coded: bool = False, palette: "Palette | None" = None) -> Image.Image:
-    """Read a label or instance map as ids; see `id_map`.
-
-    Args:
-        path: the file.
-        coded: as in `id_map`.
-        palette: look up colours, of mode P too, in it; grey maps hold ids all the same.
-
-    Raises:
-        PictureError: it cannot be read, or its encoding holds no ids.
-    """
-    with naming(path):
-        return _ids(*_given(path), coded, palette)
-
-
-def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
-    """Integer ids of a label or instance map as a PIL picture of mode L (ids up to 255) or I (other).
+def read_ids(given: Any, coded: bool = False, palette: "Palette | None" = None, what: str | None = None) -> Image.Image:
+    """A label or instance map as a PIL picture of integer ids: of mode L (ids up to 255) or I (other).
 
     Its `info` tells how they were found, for `agreement`: "shown" is {id: (red, green, blue)} of a palette in colours,
     whose indices are the ids; "grey_palette" is set where a palette's grey values are; "few" are the greys other than
@@ -55,16 +40,19 @@ def id_map(picture: Image.Image, coded: bool = False) -> Image.Image:
     where they were looked up in the palette's file, "grey_colours" where they were not and would have become others.
 
     Args:
-        picture: mode L, 1, I, I;16, P, or RGB, RGBA, LA whose channels are equal. A file that is opened and not read
-            yet is read as `read_ids` does; of one that is read already nothing but its pixels is known.
+        given: a path, or a PIL picture of mode L, 1, I, I;16, P, or RGB, RGBA, LA whose channels are equal. One whose
+            file is opened and not read yet is read as by its path; of others nothing but the pixels is known.
         coded: read colours as ids R + 256 G + 65536 B, as panoptic instance maps are stored.
+        palette: look up colours, of mode P too, in it; grey maps hold ids all the same.
+        what: what messages call a map that is no file.
 
     Raises:
-        PictureError: the picture holds no ids, or which they are cannot be told.
+        PictureError: it cannot be read, its encoding holds no ids, or which they are cannot be told.
     """
-    if picture.mode == "L" and picture.format is None:
-        return picture
-    return _ids(*_given(picture), coded)
+    if isinstance(given, Image.Image) and given.mode == "L" and given.format is None:
+        return given
+    with naming(given, what):
+        return _ids(*_given(given, what), coded, palette)
 
 
 def id_counts(label: Image.Image) -> dict[int, int]:
@@ -89,14 +77,7 @@ def _unchanged(pixels: np.ndarray) -> np.ndarray:
 
 
 def _before_decoding(picture: Any) -> Undo:
-    """See that an opened map's pixels come as stored.
-
-    Returns:
-        What brings the decoded pixels back to the stored ones.
-
-    Raises:
-        PictureError: Pillow would lose them, or they are not exact in the first place.
-    """
+    """See that an opened map's pixels come as stored: gives what brings the decoded ones back, or refuses the file."""
     _refuse_kind(picture)
     read = {"PNG": _png, "TIFF": _tiff, "BMP": _bmp, "PPM": _pnm}.get(picture.format)
     return read(picture) if read else _unchanged
@@ -170,11 +151,7 @@ def _pnm(picture: Any) -> Undo:
 
 
 def _after_decoding(picture: Any) -> Undo:
-    """As `_before_decoding`, of a file's picture whose pixels were read elsewhere; the undo raises where it is unknown.
-
-    Raises:
-        PictureError: Pillow has lost the samples.
-    """
+    """As `_before_decoding`, of a picture whose pixels were read elsewhere; the undo raises where samples are lost."""
     _refuse_kind(picture)
     form, mode = picture.format, picture.mode
     if form == "TIFF":
@@ -195,7 +172,7 @@ def _after_decoding(picture: Any) -> Undo:
 
 
 def _ids(picture: Image.Image, undo: Undo, coded: bool, palette: "Palette | None" = None) -> Image.Image:
-    """A decoded map as ids; see `id_map`."""
+    """A decoded map as ids; see `read_ids`."""
     mode, info = picture.mode, {}
     if palette is not None and mode in ("RGB", "RGBA", "P", "PA"):
         try:
@@ -251,7 +228,7 @@ def _palette_ids(picture: Image.Image, index: np.ndarray) -> tuple[np.ndarray, d
     the few entries that a map uses may be grey by chance.
 
     Returns:
-        (ids uint8 [H,W], what `id_map` tells in `info`).
+        (ids uint8 [H,W], what `read_ids` tells in `info`).
     """
     table = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
     used = np.flatnonzero(np.bincount(index.ravel(), minlength=256))
@@ -283,15 +260,14 @@ def _is_ramp(grey: np.ndarray) -> bool:
 
 
 def instance_ids(given: Any, what: str) -> np.ndarray:
-    """An instance map, as `class_map` takes one (colours are codes, see `id_map`), as ids int32 [H,W].
+    """An instance map, as `class_map` takes one (colours are codes, see `read_ids`), as ids int32 [H,W].
 
     Raises:
         UserError: no ids.
     """
     if isinstance(given, np.ndarray) and given.ndim == 2:
         return array_ids(given, what)
-    with naming(_name(given, what)):
-        return np.asarray(_ids(*_given(given, what), True)).astype(np.int32)
+    return np.asarray(read_ids(given, coded=True, what=what)).astype(np.int32)
 
 
 def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -311,7 +287,7 @@ def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, n
     """
     if isinstance(given, np.ndarray):
         return array_classes(given, colours, what)
-    with naming(_name(given, what)):
+    with naming(given, what):
         picture, undo = _given(given, what)
         if picture.mode in ("RGB", "RGBA", "P", "PA"):
             rgb = np.asarray(picture.convert("RGB"))
@@ -324,17 +300,13 @@ def class_map(given: Any, colours: np.ndarray, what: str) -> tuple[np.ndarray, n
         return np.asarray(_ids(picture, undo, False)).astype(np.int32), None
 
 
-def _name(given: Any, what: str) -> Any:
-    return given if isinstance(given, str | os.PathLike) else what
-
-
-def _given(given: Any, what: str = "the map") -> tuple[Image.Image, Undo]:
+def _given(given: Any, what: str | None) -> tuple[Image.Image, Undo]:
     """A map in a file, a PIL picture or an array of colours as a picture, and what brings back its stored samples.
 
     A picture's file that is only opened is read again, as it would be by its path.
     """
     if isinstance(given, np.ndarray):
-        return Image.fromarray(np.ascontiguousarray(array_colours(given, what))), _unchanged
+        return Image.fromarray(np.ascontiguousarray(array_colours(given, what or "the map"))), _unchanged
     if isinstance(given, ImageFile.ImageFile):
         content = bytes_of(given)
         if content is None:
@@ -343,6 +315,8 @@ def _given(given: Any, what: str = "the map") -> tuple[Image.Image, Undo]:
     elif isinstance(given, Image.Image):
         return given, _unchanged
     elif not isinstance(given, str | os.PathLike):
-        raise UserError(f"{what} is of type {type(given).__name__}: expected a path, a PIL picture or an array")
+        raise UserError(
+            f"{what or 'the map'} is of type {type(given).__name__}: expected a path, a PIL picture or an array"
+        )
     picture, orientation, undo = decode(given, _before_decoding)
     return as_stored(picture, orientation), undo

@@ -15,6 +15,7 @@ from model.files import replacing
 
 _BACKGROUND, _TEXT = (255, 255, 255), (30, 30, 30)
 _GAP, _LINE, _SWATCH, _TITLE = 4, 14, 10, 18  # pixels
+_FONT = ImageFont.load_default(size=11)
 _MIN_SIDE = 128  # pixels; smaller images are shown enlarged, or their titles would not fit
 
 
@@ -63,14 +64,10 @@ def save_image(image: np.ndarray | Image.Image, path: str | os.PathLike) -> None
         picture.save(temporary, formats[path.suffix.lower()], quality=95)  # PNG knows no quality
 
 
-def _font() -> Any:
-    return ImageFont.load_default(size=11)
-
-
 def _shortened(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    if draw.textlength(text, _font()) <= width:
+    if draw.textlength(text, _FONT) <= width:
         return text
-    while text and draw.textlength(text + "..", _font()) > width:
+    while text and draw.textlength(text + "..", _FONT) > width:
         text = text[:-1]
     return text + ".."
 
@@ -97,10 +94,10 @@ def legend(label: np.ndarray, names: Sequence[str], colours: np.ndarray, height:
         percent = 100 * counts[index] / counts.sum()
         share = f"{percent:.0f}%" if percent >= 1 else "<1%"
         draw.rectangle((2, y + 2, 2 + _SWATCH, y + 2 + _SWATCH), fill=colour, outline=_TEXT)
-        draw.text((_SWATCH + 8, y), _shortened(draw, name, width - _SWATCH - 40), _TEXT, _font())
-        draw.text((width - 2, y), share, _TEXT, _font(), anchor="ra")
+        draw.text((_SWATCH + 8, y), _shortened(draw, name, width - _SWATCH - 40), _TEXT, _FONT)
+        draw.text((width - 2, y), share, _TEXT, _FONT, anchor="ra")
     if len(shown) < len(order):
-        draw.text((_SWATCH + 8, len(shown) * _LINE), f"and {len(order) - len(shown)} more", _TEXT, _font())
+        draw.text((_SWATCH + 8, len(shown) * _LINE), f"and {len(order) - len(shown)} more", _TEXT, _FONT)
     return sheet
 
 
@@ -123,7 +120,7 @@ def grid(rows: Sequence[Sequence[np.ndarray | Image.Image]], titles: Sequence[st
     for column, width in enumerate(widths):
         if column < len(titles):
             title = _shortened(draw, titles[column], width)
-            draw.text((x + width / 2, top / 2 + 1), title, _TEXT, _font(), anchor="mm")
+            draw.text((x + width / 2, top / 2 + 1), title, _TEXT, _FONT, anchor="mm")
         y = _GAP + top
         for row, height in zip(pictures, heights, strict=True):
             if column < len(row):

@@ -95,14 +95,11 @@ class Picture(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Which annotations of a COCO file belong to which picture, without their contents.
+    """Which annotations of a COCO file belong to which picture, without their contents."""
 
-    `pictures` by file name without suffix; `polygons` and `others` count annotations with and without polygons.
-    """
-
-    pictures: dict[str, Picture]
-    polygons: int
-    others: int
+    pictures: dict[str, Picture]  # by file name without suffix
+    polygons: int  # how many annotations have polygons
+    others: int  # how many have none
 
 
 def _image(entry: dict) -> tuple[str, Any, tuple[int, int] | None]:

@@ -178,16 +178,11 @@ class Report:
         ids = as_channels(np.asarray(label.resize(size, Image.Resampling.NEAREST)), self.opt)
         row = [photo, colorize(ids, self.colours)]
         if not self.opt.no_instance:
-            row.append(_borders(instance, size))
+            borders = np.zeros(size[::-1], bool)  # where neighbours belong to different instances
+            if instance is not None:
+                borders = instance_edges(np.asarray(instance.resize(size, Image.Resampling.NEAREST))[None])[0]
+            row.append(Image.fromarray(borders * np.uint8(255)))
         return [*row, legend(ids, self.names, self.colours, size[1], 150)]
-
-
-def _borders(instance: Image.Image | None, size: tuple[int, int]) -> np.ndarray:
-    """White where neighbours belong to different instances, as the networks are shown them."""
-    if instance is None:
-        return np.zeros((size[1], size[0], 3), np.uint8)
-    edges = instance_edges(np.asarray(instance.resize(size, Image.Resampling.NEAREST))[None])[0]
-    return np.repeat(edges[..., None] * np.uint8(255), 3, axis=2)
 
 
 def _some(count: int, what: str) -> str:

@@ -231,9 +231,8 @@ class Split:
 
 def _elsewhere(opt: OPT) -> str:
     """Where the wanted folders are instead, in words."""
-    wanted = {"ade20k": "annotations", "cityscapes": "gtFine", "camvid": "trainannot"}.get(
-        opt.dataset_mode, "train_label"
-    )
+    folders = {"ade20k": "annotations", "cityscapes": "gtFine", "camvid": "trainannot"}
+    wanted = folders.get(opt.dataset_mode, "train_label")
     root = Path(opt.dataroot or ".")
     if opt.dataset_mode == "custom" or not root.is_dir():
         return ""

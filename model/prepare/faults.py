@@ -111,12 +111,7 @@ _WARNINGS = {
     "Their channels stay untrained, so that these areas will look arbitrary.",
 }
 
-# What can be wrong: code -> (whether it stops or ruins a run, what it is, why it matters and what to do).
-FAULTS = {
-    code: (stops, *text.partition("\n")[::2])
-    for stops, table in ((True, _STOPPING), (False, _WARNINGS))
-    for code, text in table.items()
-}
+FAULTS = _STOPPING | _WARNINGS
 
 
 class Finding(NamedTuple):
@@ -131,12 +126,12 @@ class Finding(NamedTuple):
     @property
     def stops(self) -> bool:
         """Whether it stops or ruins a run; else it is a warning."""
-        return FAULTS[self.code][0]
+        return self.code in _STOPPING
 
     @property
     def text(self) -> str:
         """What it is, in one sentence."""
-        what = FAULTS[self.code][1]
+        what = FAULTS[self.code].partition("\n")[0]
         if not self.files:
             return what
         of = f" of {self.total}" if self.total > len(self.files) else ""
@@ -145,4 +140,4 @@ class Finding(NamedTuple):
     @property
     def way_out(self) -> str:
         """Why it matters and what to do."""
-        return FAULTS[self.code][2]
+        return FAULTS[self.code].partition("\n")[2]

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 import paddle
 
-from model.configuration.yaml_file import to_yaml
+from model.configuration.fields import to_yaml
 from model.errors import UserError, tell
 from model.files import file_digest, sync_folder, unused
 from model.options import GROUPS, OPT

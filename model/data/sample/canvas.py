@@ -68,9 +68,9 @@ class Light:
     shadow: float  # how much of the light a cast shadow takes, 0..1
     visibility: float  # metres after which 1/e of an object's own colour is left
     evening: float  # 0 day .. 1 lamps are lit behind the windows
-    side: float  # -1: the sun stands left, +1: right
     length: float  # of a shadow, in heights of its object
-    inwards: float  # of that, how much goes away from the viewer
+    side: float  # -1: the sun stands left, +1: right
+    inwards: float  # of a shadow's length, how much goes away from the viewer
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Light":
@@ -84,14 +84,10 @@ class Light:
         names = list(moods)
         one, two = rng.choice(len(names), 2, replace=False, p=(0.42, 0.26, 0.14, 0.18))
         t = rng.uniform(0, 0.35)
-        tint, zenith, horizon, cloud, shadow, visibility, evening, length = (
-            mix(np.asarray(a, np.float32), np.asarray(b, np.float32), t)
-            for a, b in zip(moods[names[one]], moods[names[two]], strict=True)
-        )
-        return cls(
-            tint, zenith, horizon, cloud, float(shadow), float(visibility), float(evening),
-            side=float(rng.choice((-1, 1))), length=float(length), inwards=float(rng.uniform(-0.1, 0.5)),
-        )  # fmt: skip
+        pairs = zip(moods[names[one]], moods[names[two]], strict=True)
+        mixed = [mix(np.asarray(a, np.float32), np.asarray(b, np.float32), t) for a, b in pairs]
+        side, inwards = rng.choice((-1, 1)), rng.uniform(-0.1, 0.5)
+        return cls(*mixed[:4], *map(float, (*mixed[4:], side, inwards)))
 
 
 class Canvas:
@@ -155,17 +151,13 @@ class Canvas:
         photo = mix(mix(self.light.horizon, self.light.zenith, 0.15), self.photo * self.light.tint, clear)
         photo += self.rng.standard_normal(photo.shape[:2], dtype=np.float32)[..., None] * 1.5
         label = self.label.copy()
-        label[self._slivers()] = _UNLABELLED
+        slivers = instance_edges(self.label[None])[0]
+        slivers[1:-1] |= slivers[:-2] & (self.thing[1:-1] < 0)
+        label[slivers & (noise_at(self.rng, self.v * 3, self.u * 3) > 1.15)] = _UNLABELLED
         instance = label.copy()
-        seen = np.unique(self.thing[self.thing >= 0])
         shown = self.thing >= 0
-        instance[shown] = np.searchsorted(seen, self.thing[shown])
+        instance[shown] = np.unique(self.thing[shown], return_inverse=True)[1]
         return np.clip(photo + 0.5, 0, 255).astype(np.uint8), label, instance
-
-    def _slivers(self) -> np.ndarray:
-        edge = instance_edges(self.label[None])[0]
-        edge[1:-1] |= edge[:-2] & (self.thing[1:-1] < 0)
-        return edge & (noise_at(self.rng, self.v * 3, self.u * 3) > 1.15)
 
 
 class Sketch:
@@ -223,11 +215,9 @@ class Figure(Sketch):
         mirror: 1 where x goes right, -1 where it goes left.
     """
 
-    def __init__(
-        self, canvas: Canvas, name: str, x: float, z: float, size: float, reach: tuple[float, ...], mirror: float = 1
-    ):
+    def __init__(self, canvas: Canvas, name: str, x: float, z: float, size: float, reach: tuple, mirror: float = 1):
         side, up, *down = reach
-        self.name, self.z, self.mirror = name, z, mirror
+        self.name, self.mirror = name, mirror
         self.u, self.v = u, v = canvas.project(x, 0, z)
         self.size = size = canvas.focal * size / z
         super().__init__(canvas, u - side * size, v - up * size, u + side * size, v + sum(down) * size)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from model.data.sample import landscape, objects
+from model.data.sample import motifs
 from model.data.sample.canvas import ID, Canvas, Light
 from model.errors import UserError
 
@@ -19,9 +19,7 @@ class _Stage:
         self.draws: list[tuple[float, Callable[[], None]]] = []
         self.taken: list[tuple[float, float, float]] = []
 
-    def add(
-        self, draw: Callable[..., None], x: float, z: float, *args: object, size: tuple[float, float, float]
-    ) -> None:
+    def add(self, draw: Callable[..., None], x: float, z: float, *args, size: tuple[float, float, float]) -> None:
         """Something whose nearest part stands at z; `size` is its width, length away from the viewer, and height."""
         width, length, height = size
         self.taken.append((x, z, width / 2))
@@ -52,7 +50,7 @@ class _Stage:
         for place in self.spots(n, on, near, far, 3.0):
             height = self.rng.uniform(5, 10)
             size = (0.5 * height, 0.15 * height, 0.6 * height)
-            self.add(objects.draw_tree, *place, height, self.rng.uniform() < conifers, size=size)
+            self.add(motifs.draw_tree, *place, height, self.rng.uniform() < conifers, size=size)
 
     def small(self, draw: Callable[..., None], n: int, on: tuple[str, ...], far: float, high: float) -> None:
         """Bushes or rocks of `high` metres at most."""
@@ -66,7 +64,7 @@ class _Stage:
         for x, z in self.spots(groups, on, near, far, 1.2):
             for _ in range(rng.integers(1, 5)):
                 height = rng.uniform(1.55, 1.9) if rng.uniform() < 0.8 else rng.uniform(1.0, 1.4)
-                self.add(objects.draw_person, x, z, height, size=(0.5, 0.3, height))
+                self.add(motifs.draw_person, x, z, height, size=(0.5, 0.3, height))
                 x, z = x + rng.uniform(0.35, 0.8), max(z + rng.uniform(-0.5, 0.5), 1.02 * self.canvas.nearest)
 
     def herd(self, n: int, near: float, far: float) -> None:
@@ -75,7 +73,7 @@ class _Stage:
             for _ in range(n):
                 x, z = middle + rng.uniform(-3, 3), max(front + rng.uniform(-2, 4), 1.1 * self.canvas.nearest)
                 if self.fits(x, z, ("grass",), 0.4):
-                    self.add(objects.draw_sheep, x, z, size=(1.3, 0.5, 0.9))
+                    self.add(motifs.draw_sheep, x, z, size=(1.3, 0.5, 0.9))
 
     def houses(self, n: int, near: float, far: float, room: float) -> None:
         for place in self.spots(n, ("grass",), near, far, room):
@@ -83,7 +81,7 @@ class _Stage:
 
     def house(self, x: float, z: float, storeys: int) -> None:
         width, length = self.rng.uniform(6, 9), self.rng.uniform(6, 10)
-        self.add(objects.draw_house, x, z, width, length, storeys, size=(1.2 * width, length, 2.8 * storeys))
+        self.add(motifs.draw_house, x, z, width, length, storeys, size=(1.2 * width, length, 2.8 * storeys))
 
     def play(self) -> None:
         self.canvas.finish_ground()
@@ -93,44 +91,44 @@ class _Stage:
 
 def _backdrop(c: Canvas, mountains: float, hills: float, woods: float) -> None:
     """Sky, then what stands at the horizon; the numbers are probabilities."""
-    landscape.paint_sky(c)
+    motifs.paint_sky(c)
     if c.rng.uniform() < mountains:
-        landscape.paint_mountains(c, c.horizon * c.rng.uniform(0.28, 0.6))
+        motifs.paint_mountains(c, c.horizon * c.rng.uniform(0.28, 0.6))
     if c.rng.uniform() < hills:
-        landscape.paint_hills(c, c.horizon * c.rng.uniform(0.08, 0.22))
+        motifs.paint_hills(c, c.horizon * c.rng.uniform(0.08, 0.22))
     if c.rng.uniform() < woods:
-        landscape.paint_woods(c, c.height * c.rng.uniform(0.015, 0.05))
+        motifs.paint_woods(c, c.height * c.rng.uniform(0.015, 0.05))
 
 
 def _meadow(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.6, 0.6, 0.7)
-    landscape.paint_grass(c)
+    motifs.paint_grass(c)
     stage, conifers = _Stage(c), rng.choice((0.0, 0.2, 1.0))
     stage.houses(rng.integers(0, 3), 18, 60, 11)
     stage.trees(int(rng.integers(2, 9)), ("grass",), 9, 90, conifers)
-    stage.small(objects.draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
-    stage.small(objects.draw_rock, int(rng.integers(0, 3)), ("grass",), 25, 0.9)
+    stage.small(motifs.draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
+    stage.small(motifs.draw_rock, int(rng.integers(0, 3)), ("grass",), 25, 0.9)
     if rng.uniform() < 0.6:
         stage.herd(int(rng.integers(2, 7)), 6, 16)
     stage.people(int(rng.integers(0, 3)), ("grass",), 4, 16)
     if rng.uniform() < 0.3:
         z = rng.uniform(1.3, 3) * c.nearest
-        stage.draws.append((z, lambda: objects.draw_fence(c, -c.width * z / c.focal, c.width * z / c.focal, z)))
+        stage.draws.append((z, lambda: motifs.draw_fence(c, -c.width * z / c.focal, c.width * z / c.focal, z)))
     stage.play()
 
 
 def _coast(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.5, 0.25, 0.0)
-    landscape.paint_sea(c)
+    motifs.paint_sea(c)
     shore = c.nearest * rng.uniform(1.3, 2.6)
-    landscape.paint_sand(c, shore, rng.uniform(-0.5, 0.5))
+    motifs.paint_sand(c, shore, rng.uniform(-0.5, 0.5))
     stage = _Stage(c)
     for place in stage.spots(rng.integers(0, 4), ("sea",), 2.0 * shore, 140, 8):
-        stage.add(objects.draw_boat, *place, size=(5, 1.2, 0.5))
+        stage.add(motifs.draw_boat, *place, size=(5, 1.2, 0.5))
     stage.people(int(rng.integers(1, 4)), ("sand",), 3, 14)
-    stage.small(objects.draw_rock, int(rng.integers(0, 4)), ("sand", "sea"), 30, 1.1)
+    stage.small(motifs.draw_rock, int(rng.integers(0, 4)), ("sand", "sea"), 30, 1.1)
     stage.trees(int(rng.uniform() < 0.25), ("sand",), 6, 14, 0.0)
     stage.play()
 
@@ -138,14 +136,14 @@ def _coast(c: Canvas) -> None:
 def _country_road(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.7, 0.5, 0.7)
-    landscape.paint_grass(c)
+    motifs.paint_grass(c)
     half, bend = rng.uniform(2.8, 3.6), rng.uniform(-0.004, 0.004)
-    landscape.paint_road(c, half, bend, 0.0)
+    motifs.paint_road(c, half, bend, 0.0)
     stage = _Stage(c)
     _traffic(stage, half, bend, int(rng.integers(1, 4)))
     stage.houses(rng.integers(0, 3), 14, 50, 12)
     stage.trees(int(rng.integers(3, 10)), ("grass",), 7, 80, rng.choice((0.0, 0.2, 1.0)))
-    stage.small(objects.draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
+    stage.small(motifs.draw_bush, int(rng.integers(0, 5)), ("grass",), 30, 1.3)
     if rng.uniform() < 0.35:
         stage.herd(int(rng.integers(2, 5)), 7, 16)
     stage.people(int(rng.integers(0, 2)), ("grass",), 4, 14)
@@ -155,9 +153,9 @@ def _country_road(c: Canvas) -> None:
 def _street(c: Canvas) -> None:
     rng = c.rng
     _backdrop(c, 0.25, 0.2, 0.8)
-    landscape.paint_grass(c)
+    motifs.paint_grass(c)
     half, pavement = rng.uniform(3.0, 3.8), rng.uniform(1.8, 2.6)
-    landscape.paint_road(c, half, 0.0, pavement)
+    motifs.paint_road(c, half, 0.0, pavement)
     stage = _Stage(c)
     for side in (-1, 1):
         z = rng.uniform(7, 14)
@@ -181,9 +179,9 @@ def _traffic(stage: _Stage, half: float, bend: float, n: int) -> None:
         if any(math.hypot((x - px) / 2, (z - pz) / 3) < 1.3 for px, pz, _ in stage.taken):
             continue
         if rng.uniform() < 0.15:
-            stage.add(objects.draw_car_side, x, z, size=(4.2, 1.6, 0.9))
+            stage.add(motifs.draw_car_side, x, z, size=(4.2, 1.6, 0.9))
         else:
-            stage.add(objects.draw_car_ahead, x, z, lane < 0, size=(1.9, 3.6, 0.9))
+            stage.add(motifs.draw_car_ahead, x, z, lane < 0, size=(1.9, 3.6, 0.9))
 
 
 _SCENES = (_meadow, _coast, _country_road, _street)

@@ -1,16 +1,20 @@
-"""Instances drawn over a label map as the released SPADE code draws them: polygons filled in the annotations' order.
+"""The instance map of one picture: its annotations' polygons drawn over its label map, or the map's connected regions.
 
-Each annotation that is a list of polygons is filled with a number that counts such annotations from 0. Later ones
-overwrite earlier ones. Crowds (run-length encoded) do not count and keep their class id. Only borders between different
-values of an instance map are ever used.
+Only borders between different values of an instance map are ever used.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numba import njit
 
+from model.data.label_ids import id_ranges
 from model.errors import UserError
+
+cv2.setNumThreads(1)  # maps are shared among processes
+HIGHEST = 65534  # number of an instance in a 16-bit map; 65535 means unlabelled
 
 
 @njit(nogil=True, cache=True, error_model="numpy")  # no fastmath: which side of an edge a pixel is on must be exact
@@ -81,7 +85,10 @@ def fill_polygon(canvas, xs, ys, value):
 def instance_map(
     label: np.ndarray, segmentations: Iterable[Sequence[Sequence[float]]], distinct: bool = False
 ) -> np.ndarray:
-    """Draw one picture's instances over its label map.
+    """Draw one picture's instances over its label map as the released SPADE code does, in the annotations' order.
+
+    Each annotation that is a list of polygons is filled with a number that counts such annotations from 0. Later ones
+    overwrite earlier ones. Crowds (run-length encoded) do not count and keep their class id.
 
     Source: coco_generate_instance_map.py of the released code, coordinates minus 1 included. Two differences, where
     that script stops or wraps around: numbers above 255 make the map 16-bit, and what leaves the picture is cut off.
@@ -116,3 +123,55 @@ def instance_map(
     if number > 65534 or highest > 65535:
         raise UserError(f"instance number {number} or label {highest} is too high for a 16-bit PNG (65534, 65535)")
     return canvas.astype(np.uint16 if distinct or max(highest, number) > 255 else np.uint8)
+
+
+class Components(NamedTuple):
+    """Which connected regions become instances."""
+
+    things: tuple[int, ...]  # ids of the classes that have instances
+    min_area: int = 1  # pixels that a region must have
+    connectivity: int = 8  # 4 or 8 neighbours of a pixel; with 8, pixels that touch at a corner belong together
+
+    def __str__(self) -> str:
+        ids = id_ranges(self.things, len(self.things))
+        return f"connected regions of {ids}; at least {self.min_area} pixels; {self.connectivity} neighbours"
+
+
+def component_map(label: np.ndarray, how: Components) -> tuple[np.ndarray, int, int]:
+    """Number the connected regions of things in a label map.
+
+    Instances count from 256 or above the highest label, so that none has the number of a class, in the order of their
+    first pixels, row by row. All else keeps its label: stuff, what is unlabelled, and regions smaller than `min_area`,
+    which are thereby one instance together with the other small ones of their class.
+
+    Args:
+        label: [H, W], ids 0..65535, of which 65535 means unlabelled.
+
+    Returns:
+        (uint16 [H, W], number of instances, number of regions that were too small).
+
+    Raises:
+        UserError: a label above 65535; more instances than 16 bits can number.
+    """
+    if (highest := int(label.max(initial=0))) > 65535:
+        raise UserError(f"label {highest} is too high for a 16-bit PNG: expected at most 65535")
+    regions = np.zeros(label.shape, np.int32)  # 0: none
+    known = small = 0
+    for value in np.intersect1d(label, how.things):
+        mask = (label == value).view(np.uint8)
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=how.connectivity)
+        large = stats[:, cv2.CC_STAT_AREA] >= how.min_area
+        small += count - 1 - int(large[1:].sum())
+        large[0] = False  # what is not of this class
+        regions += np.where(large, np.arange(count, dtype=np.int32) + known, 0)[parts]
+        known += count - 1
+    inside = regions > 0
+    found, first, place = np.unique(regions[inside], return_index=True, return_inverse=True)
+    start = max(256, int(label[label != 65535].max(initial=0)) + 1)
+    if start + len(found) - 1 > HIGHEST:
+        raise UserError(
+            f"{len(found)} instances, and 16 bits can number {HIGHEST - start + 1} beside its labels: raise --min_area"
+        )
+    numbered = label.astype(np.uint16)
+    numbered[inside] = (start + np.argsort(np.argsort(first)))[place]
+    return numbered, len(found), small
