@@ -23,7 +23,7 @@ _mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def keep_large_maps() -> None:
-    """Keep freed memory of any size from now on: training asks for the same large maps again at each step."""
+    """Keep freed memory of any size from now on: each step, or picture of an engine, asks for the same large maps."""
     _mallopt(MMAP_MAX, 0)
 
 

@@ -67,8 +67,9 @@ def paddle_engine(program: Path, arrays: Path, device: str = "cpu", onednn: bool
     """
     from paddle import inference
 
-    import model.ops.memory  # noqa: F401  keeps freed memory, which else took a quarter of the time
+    from model.ops.memory import keep_large_maps
 
+    keep_large_maps()  # what is given back and asked for again at each picture took a fifth of its time
     config = inference.Config(*(utf8(file, "Paddle Inference") for file in (program, arrays)))
     kind, _, number = device.partition(":")
     if kind == "gpu":
