@@ -50,6 +50,22 @@ def test_views_share_memory_and_empty_parts_are_harmless():
     assert sum(e - b for b, e in parallel_for(lambda part, b, e: (b, e), 7)) == 7
 
 
+@pytest.mark.parametrize("broken", [0, -1])
+def test_what_a_part_of_a_loop_raises_reaches_its_caller(broken):
+    parts = len(parallel_for(lambda part, b, e: part, 100))
+    done = []
+
+    def work(part, begin, end):
+        if part == broken % parts:
+            raise ArithmeticError(f"part {part}")
+        done.append(part)
+
+    with pytest.raises(ArithmeticError, match=f"part {broken % parts}"):
+        parallel_for(work, 100)
+    assert sorted(done) == [part for part in range(parts) if part != broken % parts]
+    assert parallel_for(lambda part, b, e: part, 100) == list(range(parts))
+
+
 def test_sums_do_not_lose_what_cancels():
     """Gradients of biases before a norm are sums of parts that cancel; Adam would magnify what rounding leaves."""
     part = np.random.default_rng(0).standard_normal((20_000, 3)).astype(np.float32) * 1000
