@@ -55,6 +55,9 @@ class PaddleOps:
         return paddle.to_tensor(np.asarray(values, np.float32))
 
     def gather(self, table, index):
+        if len(table.shape) == 2 and paddle.framework.in_dynamic_or_pir_mode():
+            # What F.embedding ends in, which refuses a table of unknown length: Paddle's one gather on all threads.
+            return paddle._C_ops.embedding(index, table, -1, False)
         if len(index.shape) == 1:
             return paddle.gather(table, index)
         return paddle.gather_nd(table, index.unsqueeze(-1))  # not gather and reshape: oneDNN's engine copies for that

@@ -25,10 +25,10 @@ Run = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 # What exported graphs consist of: operations on tensors. Programs could also hold some that write files.
 OPERATIONS = frozenset(
     "add assign_value assign_value_ cast combine concat conv2d data elementwise_add elementwise_floordiv "
-    "elementwise_max elementwise_mod elementwise_mul feed fetch fill_constant flatten flatten_contiguous_range "
-    "floor_divide full full_int_array gather gather_nd index_select instance_norm leaky_relu matmul matmul_v2 maximum "
-    "multiply not_equal one_hot one_hot_v2 p reduce_sum relu remainder reshape reshape2 scale sum tanh tile "
-    "transpose transpose2 unsqueeze unsqueeze2".split()
+    "elementwise_max elementwise_mod elementwise_mul embedding feed fetch fill_constant flatten "
+    "flatten_contiguous_range floor_divide full full_int_array gather gather_nd index_select instance_norm "
+    "leaky_relu matmul matmul_v2 maximum multiply not_equal one_hot one_hot_v2 p reduce_sum relu remainder reshape "
+    "reshape2 scale sum tanh tile transpose transpose2 unsqueeze unsqueeze2".split()
 )
 PACKAGES = {"onnx": "onnxruntime", "paddle": "paddle"}  # that the runtimes need
 
