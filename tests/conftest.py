@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import signal
 import time
 
 import model  # noqa: F401  sets the threads before Paddle is imported
@@ -15,6 +16,9 @@ import pytest  # noqa: E402
 from model.options import OPT  # noqa: E402
 
 LAST_START = float(os.environ.get("TESTS_LAST_START", "inf"))  # seconds since 1970, after which no test begins
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and what they start to be interrupted, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item):
