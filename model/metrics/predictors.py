@@ -26,12 +26,12 @@ _ENGINE_FROM = 12
 NETWORK_OPERATIONS = runtime.OPERATIONS | frozenset(
     # layers
     "affine_grid batch_norm batch_norm_ bicubic_interp bicubic_interp_v2 bilinear_interp bilinear_interp_v2 bmm "
-    "channel_shuffle conv2d_transpose depthwise_conv2d depthwise_conv2d_transpose dropout einsum embedding fold "
+    "channel_shuffle conv2d_transpose depthwise_conv2d depthwise_conv2d_transpose dropout einsum fold "
     "grid_sample grid_sampler group_norm layer_norm log_softmax lookup_table_v2 max_pool2d_with_index mul "
     "nearest_interp nearest_interp_v2 pad pad2d pad3d pixel_shuffle pixel_unshuffle pool2d pool3d softmax "
     "sync_batch_norm sync_batch_norm_ unfold "
     # activations
-    "brelu celu elu gelu hard_shrink hard_sigmoid hard_swish hardshrink hardsigmoid hardswish hardtanh leaky_relu "
+    "brelu celu elu gelu hard_shrink hard_sigmoid hard_swish hardshrink hardsigmoid hardswish hardtanh "
     "logsigmoid mish prelu relu6 selu sigmoid silu softplus softshrink softsign swish tanh_shrink "
     # numbers one by one
     "abs add_n atan atan2 bitwise_and bitwise_or bitwise_xor ceil clip cos divide elementwise_div elementwise_fmax "

@@ -87,7 +87,7 @@ class Description:
         """
         file, (height, width) = folder / FILE, opt.generator_size
         try:
-            if height * width > MOST_PIXELS or opt.label_nc > MOST_CLASSES or opt.z_dim > MOST_STYLE:
+            if height * width > MOST_PIXELS or opt.z_dim > MOST_STYLE:
                 raise ValueError(f"{OPT_FILE} asks for unreasonable sizes")
             own = cls.of(opt)
             values = {name: _tuples(value) for name, value in json.loads(file.read_text(encoding="utf-8")).items()}

@@ -17,7 +17,7 @@ def paint_sky(c: Canvas) -> None:
     sky = mix(sky, np.minimum(light.horizon * 1.12, 255), 0.6 * glow)
     c.surface(c.air, np.ones((len(c.high), 1)), sky / light.tint, "sky-other", 0.0)
     cover = np.zeros((len(c.high), c.width), np.float32)
-    shade = np.zeros_like(cover)
+    shading = np.zeros_like(cover)
     for _ in range(rng.integers(0, 6)):
         ru = rng.uniform(0.10, 0.32) * c.width
         rv = ru * rng.uniform(0.30, 0.5)
@@ -26,10 +26,10 @@ def paint_sky(c: Canvas) -> None:
         body = 1 - ((c.u - at_u) / ru) ** 2 - np.where(up > 0, 3.5, 1) * up**2
         body = body + 0.55 * noise_at(rng, c.high * 3, c.u * 2)
         one = np.clip((body - 0.1) / 0.45, 0, 1)
-        shade = np.where(one > cover, np.clip(0.5 + 0.5 * up, 0, 1), shade)
+        shading = np.where(one > cover, np.clip(0.5 + 0.5 * up, 0, 1), shading)
         cover = np.maximum(cover, one)
     cover *= np.clip((c.horizon - c.high) / 6, 0, 1)
-    lit = mix(light.cloud, mix(light.horizon, light.zenith, 0.45), 0.55 * shade[..., None])
+    lit = mix(light.cloud, mix(light.horizon, light.zenith, 0.45), 0.55 * shading[..., None])
     c.surface(c.air, 0.95 * cover, lit / light.tint, "clouds", 0.0)
 
 
